@@ -8,14 +8,18 @@ LARGEST_MINOR = 2**63 - 1
 """The largest amount a ledger column can hold."""
 
 EXPONENTS = {
-    **dict.fromkeys("BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF".split(), 0),
-    **dict.fromkeys(
-        "AED AUD BGN BRL CAD CHF COP CZK DKK EGP EUR GBP GHS HKD HUF IDR ILS INR ISK KES MAD MXN "
-        "MYR NGN NOK NZD PEN PHP PKR PLN RON SAR SEK SGD THB TRY TWD TZS UAH UGX USD UYU "
-        "ZAR".split(),
-        2,
-    ),
-    **dict.fromkeys("BHD JOD KWD OMR TND".split(), 3),
+    currency: exponent
+    for exponent, currencies in (
+        (0, "BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF"),
+        (
+            2,
+            "AED AUD BGN BRL CAD CHF COP CZK DKK EGP EUR GBP GHS HKD HUF IDR ILS INR ISK KES MAD "
+            "MXN MYR NGN NOK NZD PEN PHP PKR PLN RON SAR SEK SGD THB TRY TWD TZS UAH UGX USD UYU "
+            "ZAR",
+        ),
+        (3, "BHD JOD KWD OMR TND"),
+    )
+    for currency in currencies.split()
 }
 """Currency to the number of decimals between its unit and its minor unit, as Stripe counts them.
 
@@ -24,8 +28,9 @@ amounts and Stripe's are always the same number.
 """
 
 PAYABLE_STEPS = {
-    **dict.fromkeys("HUF ISK TWD UGX".split(), 100),
-    **dict.fromkeys("BHD JOD KWD OMR TND".split(), 10),
+    currency: step
+    for step, currencies in ((100, "HUF ISK TWD UGX"), (10, "BHD JOD KWD OMR TND"))
+    for currency in currencies.split()
 }
 """Currency to the minor units that each amount sent to a bank is a multiple of; others pay any."""
 
