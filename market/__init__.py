@@ -1,0 +1,1 @@
+"""What people do: labs post work, experts do it, ops steer it."""

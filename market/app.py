@@ -1,0 +1,225 @@
+"""The web: wires the routes, the refusals, the documentation and the health of the service."""
+
+import argparse
+import gc
+import time
+from importlib.resources import files
+from typing import Any
+
+import prometheus_client
+import structlog
+import uvicorn
+from litestar import Litestar, MediaType, Request, Response, Router
+from litestar import get as plain_get
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.params import FromPath
+from litestar.static_files import create_static_files_router
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from market.auth import keyring
+from market.db import database, new_id
+from market.http import MAX_BODY_BYTES, REQUEST_ID, open_request, principal_of_request
+from market.logs import configure_logs
+from market.people.queries import principal_of
+from market.people.routes import ROUTES as PEOPLE
+from market.problems import HANDLERS, PROBLEMS, problem
+from market.settings import Settings, read_settings
+
+log = structlog.get_logger(__name__)
+
+REGISTRY = CollectorRegistry()
+REQUESTS = Counter(
+    "stumpwork_http_requests",
+    "Requests answered.",
+    ("method", "route", "status"),
+    registry=REGISTRY,
+)
+SECONDS = Histogram(
+    "stumpwork_http_request_seconds",
+    "Time to answer.",
+    ("method", "route"),
+    registry=REGISTRY,
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+
+ROUTES = [*PEOPLE]
+
+
+class Edge:
+    """Gives every request an id, says it back, and counts and logs how the request ended."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        sent = next((v for k, v in scope["headers"] if k == b"x-request-id"), b"").decode("latin-1")
+        request_id = sent if REQUEST_ID.fullmatch(sent) else f"req_{new_id().hex}"
+        scope.setdefault("state", {})["request_id"] = request_id
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        began = time.perf_counter()
+        status = 500
+
+        async def send_named(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message.setdefault("headers", [])
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-request-id", request_id.encode()),
+                    (b"x-content-type-options", b"nosniff"),
+                ]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_named)
+        finally:
+            seconds = time.perf_counter() - began
+            handler = scope.get("route_handler")
+            # The address as declared, so that ids do not make a series each.
+            route = next(iter(sorted(handler.paths)), "") if handler is not None else "unknown"
+            REQUESTS.labels(scope["method"], route, str(status)).inc()
+            SECONDS.labels(scope["method"], route).observe(seconds)
+            level = log.warning if status >= 500 else log.info
+            level(
+                "request",
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                ms=round(seconds * 1000, 2),
+            )
+
+
+@plain_get("/health/live", sync_to_thread=False, tags=["Health"], opt={"any_query": True})
+def get_live() -> dict[str, str]:
+    """Whether this process answers."""
+    return {"status": "live"}
+
+
+@plain_get("/health/ready", sync_to_thread=True, tags=["Health"], opt={"any_query": True})
+def get_ready() -> Response[dict[str, str]]:
+    """Whether this process can do its work: the database answers and is migrated."""
+    try:
+        with database.begin() as session:
+            session.execute(text("select 1 from market.event limit 1"))
+    except SQLAlchemyError as lost:
+        log.warning("health.not_ready", error=str(lost).splitlines()[0][:200])
+        return Response({"status": "waiting for the database"}, status_code=503)
+    return Response({"status": "ready"})
+
+
+@plain_get("/metrics", sync_to_thread=True, media_type=MediaType.TEXT, include_in_schema=False)
+def get_metrics() -> Response[bytes]:
+    """What this process counted, for Prometheus."""
+    return Response(
+        prometheus_client.generate_latest(REGISTRY), headers={"content-type": CONTENT_TYPE_LATEST}
+    )
+
+
+@plain_get("/problems", sync_to_thread=False, include_in_schema=False)
+def get_problems() -> list[dict[str, object]]:
+    """Every problem type: its code, its status and what it means."""
+    rows = [
+        {
+            "type": f"/problems/{code}",
+            "status": status,
+            "means": (kind.__doc__ or "").split("\n")[0],
+        }
+        for kind, (status, code) in PROBLEMS.items()
+    ]
+    return sorted(rows, key=lambda row: str(row["type"]))
+
+
+@plain_get("/problems/{code:str}", sync_to_thread=False, include_in_schema=False)
+def get_problem(code: FromPath[str], request: Request[Any, Any, Any]) -> Response[Any]:
+    """What one problem type means."""
+    for kind, (status, known) in PROBLEMS.items():
+        if known == code:
+            means = (kind.__doc__ or "").split("\n")[0]
+            return Response({"type": f"/problems/{code}", "status": status, "means": means})
+    return problem(request, 404, "not_found", f"there is no problem type {code!r}")
+
+
+def create_app(settings: Settings) -> Litestar:
+    """The whole web application; the caller opens the database and the keyring."""
+    swagger = str(files("swagger_ui") / "static")
+    return Litestar(
+        route_handlers=[
+            Router("/v1", route_handlers=ROUTES),
+            get_live,
+            get_ready,
+            get_metrics,
+            get_problems,
+            get_problem,
+            create_static_files_router(
+                "/docs-files", directories=[swagger], include_in_schema=False
+            ),
+        ],
+        dependencies={"principal": Provide(principal_of_request, sync_to_thread=False)},
+        before_request=open_request,
+        exception_handlers=HANDLERS,
+        middleware=[Edge],
+        request_max_body_size=MAX_BODY_BYTES,
+        openapi_config=OpenAPIConfig(
+            title="Stumpwork",
+            version="1",
+            description="An expert marketplace: projects, tasks, offers, work, verdicts, pay.",
+            path="/docs",
+            render_plugins=[
+                SwaggerRenderPlugin(
+                    js_url="/docs-files/swagger-ui-bundle.js",
+                    css_url="/docs-files/swagger-ui.css",
+                    standalone_preset_js_url="/docs-files/swagger-ui-standalone-preset.js",
+                    favicon='<link rel="icon" href="/docs-files/favicon-32x32.png">',
+                )
+            ],
+            components=Components(
+                security_schemes={"key": SecurityScheme(type="http", scheme="bearer")}
+            ),
+        ),
+        logging_config=None,
+        state=State({"settings": settings, "principal_of": principal_of}),
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one web process, on a socket of its own or on one that it inherits."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fd", type=int, default=None, help="an inherited listening socket")
+    options = parser.parse_args(argv)
+    settings = read_settings()
+    configure_logs(settings.log_level, settings.log_format)
+    keyring.open(settings.secret_key)
+    database.open(settings.database_url, pool_size=settings.pool_size)
+    app = create_app(settings)
+    # What exists now lives as long as the process: scanning it again costs the slowest requests.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    uvicorn.run(
+        app,
+        host=settings.web_host,
+        port=settings.web_port,
+        fd=options.fd,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=10,
+        server_header=False,
+    )
+    database.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""Jobs and the broker that carries them: PostgreSQL, Redis or RabbitMQ, by setting only.
+
+A job takes one identifier and may run twice. It is declared without a broker, so that importing a
+module never opens a connection; a worker binds every job to its broker when it starts.
+"""
+
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid5
+
+import dramatiq
+import structlog
+from dramatiq.broker import Broker
+from dramatiq.middleware import Middleware
+from sqlalchemy import Index, text
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from market.db import Base, database, new_id, now
+from market.settings import Settings
+
+QUEUES = ("money", "solver", "default")
+"""Three queues, so that money never waits behind the solver."""
+
+SPACE = UUID("6c6f2f4e-8d5e-5b7e-9a43-3f0c1f1d8a10")
+"""Name space of message ids, so that one event queues one job once however often it is relayed."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One kind of queued work; calling it runs it here and now."""
+
+    name: str
+    queue: str
+    function: Callable[[str], None] = field(repr=False)
+    max_retries: int = 8
+    time_limit_s: int = 600
+
+    def __call__(self, subject: str) -> None:
+        """Run the job on a subject."""
+        self.function(subject)
+
+
+def job(
+    *, queue: str = "default", max_retries: int = 8, time_limit_s: int = 600
+) -> Callable[[Callable[[str], None]], Job]:
+    """Declare a function of one identifier as a job of a queue.
+
+    Units: retries wait 1 s, 2 s, 4 s ... up to 10 minutes, with jitter.
+    """
+    if queue not in QUEUES:
+        raise ValueError(f"queue {queue!r} is not one of {QUEUES}")
+
+    def declare(function: Callable[[str], None]) -> Job:
+        return Job(function.__name__, queue, function, max_retries, time_limit_s)
+
+    return declare
+
+
+class DeadLetter(Base):
+    """A job that failed for good: kept to be read, run again or dropped."""
+
+    __tablename__ = "dead_letter"
+    __table_args__ = (Index("ix_dead_letter_open", "id", postgresql_where="settled_at is null"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
+    queue: Mapped[str]
+    job: Mapped[str]
+    subject: Mapped[str]
+    error: Mapped[str]
+    died_at: Mapped[datetime]
+    settled_at: Mapped[datetime | None] = mapped_column(default=None)
+    settled_by: Mapped[UUID | None] = mapped_column(default=None)
+    settlement: Mapped[str | None] = mapped_column(default=None)
+
+
+class JobContext(Middleware):
+    """Names the job in every log line that it writes, and says how it ended."""
+
+    def before_process_message(self, broker: Broker, message: Any) -> None:  # noqa: ARG002
+        """Bind the job's name, id and subject to the log."""
+        structlog.contextvars.bind_contextvars(
+            job=message.actor_name, job_id=message.message_id, subject=message.args[0]
+        )
+
+    def after_process_message(
+        self,
+        broker: Broker,  # noqa: ARG002
+        message: Any,
+        *,
+        result: Any = None,  # noqa: ARG002
+        exception: BaseException | None = None,
+    ) -> None:
+        """Log a failure with its reason and forget the bindings."""
+        if exception is not None:
+            message.options["last_error"] = "".join(
+                traceback.format_exception_only(type(exception), exception)
+            ).strip()[:4000]
+        structlog.contextvars.clear_contextvars()
+
+
+class DeadLetters(Middleware):
+    """Writes a job that will not be tried again where ops can read it."""
+
+    def after_nack(self, broker: Broker, message: Any) -> None:  # noqa: ARG002
+        """Keep the message and its last error."""
+        with database.begin() as session:
+            session.add(
+                DeadLetter(
+                    queue=message.queue_name,
+                    job=message.actor_name,
+                    subject=str(message.args[0]),
+                    error=str(message.options.get("last_error", "not recorded")),
+                    died_at=now(),
+                )
+            )
+
+
+def open_broker(settings: Settings) -> Broker:
+    """The broker that the settings name; nothing is sent or read yet."""
+    if settings.broker_url == "postgres":
+        from dramatiq_postgres import PostgresBroker
+
+        broker: Broker = PostgresBroker(
+            url=settings.database_url.replace("+psycopg", ""),
+            results=False,
+            schema="dramatiq",
+            heartbeat_interval=2.0,
+            heartbeat_ttl=10.0,
+            maintenance_interval=5.0,
+            poll_interval=0.5,
+        )
+    elif settings.broker_url.startswith("redis"):
+        from dramatiq.brokers.redis import RedisBroker
+
+        # With the defaults a killed worker's jobs stay stranded for minutes.
+        broker = RedisBroker(
+            url=settings.broker_url, heartbeat_timeout=6_000, maintenance_chance=50_000
+        )
+    elif settings.broker_url.startswith("amqp"):
+        from dramatiq.brokers.rabbitmq import RabbitmqBroker
+
+        # Without confirmation a killed broker forgets what it was just sent.
+        broker = RabbitmqBroker(url=settings.broker_url, confirm_delivery=True)
+    else:
+        from market.settings import SettingInvalid
+
+        raise SettingInvalid("BROKER_URL", settings.broker_url, "postgres, redis:// or amqp://")
+    broker.add_middleware(JobContext())
+    broker.add_middleware(DeadLetters())
+    for queue in QUEUES:
+        broker.declare_queue(queue)
+    return broker
+
+
+def bind_jobs(broker: Broker, jobs: Iterable[Job]) -> None:
+    """Make every job runnable by workers of this broker."""
+    for one in jobs:
+        dramatiq.actor(
+            one.function,
+            actor_name=one.name,
+            queue_name=one.queue,
+            broker=broker,
+            max_retries=one.max_retries,
+            min_backoff=1_000,
+            max_backoff=600_000,
+            time_limit=one.time_limit_s * 1_000,
+        )
+
+
+def message_for(one: Job, cause: str, subject: str) -> dramatiq.Message[None]:
+    """The message that queues a job for a cause; the same cause gives the same message id."""
+    return dramatiq.Message(
+        queue_name=one.queue,
+        actor_name=one.name,
+        args=(subject,),
+        kwargs={},
+        options={},
+        message_id=str(uuid5(SPACE, f"{cause}|{one.name}|{subject}")),
+    )
+
+
+def queue_depths(session: Session, broker: Broker) -> dict[str, int]:
+    """How many jobs wait in each queue."""
+    if type(broker).__name__ == "PostgresBroker":
+        rows = session.execute(
+            text(
+                "select split_part(queue_name, '.', 1), count(*) from dramatiq.queue"
+                " where state in ('queued', 'consumed') group by 1"
+            )
+        ).all()
+        found = {str(name): int(depth) for name, depth in rows}
+    elif hasattr(broker, "do_qsize"):
+        found = {queue: int(broker.do_qsize(queue)) for queue in QUEUES}
+    else:
+        counts: Callable[[str], tuple[int, int, int]] = broker.get_queue_message_counts
+        found = {queue: int(sum(counts(queue)[:2])) for queue in QUEUES}
+    return {queue: found.get(queue, 0) for queue in QUEUES}

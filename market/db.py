@@ -1,0 +1,175 @@
+"""The database: one handle, one base class, and a transaction that knows who asks.
+
+Every transaction takes a PostgreSQL role before its first statement. Labs, experts and reviewers
+get roles that see only the rows of their own tenant, by row level security, so that a query which
+forgets its condition returns too little and never too much.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    DateTime,
+    Engine,
+    MetaData,
+    Text,
+    create_engine,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, MappedAsDataclass, Session
+from uuid_utils.compat import uuid7
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+Json = dict[str, Any]
+"""A JSON document as PostgreSQL keeps it; its shape is checked at the edge that lets it in."""
+
+
+def new_id() -> UUID:
+    """A time-ordered id (UUID version 7), so that the order of ids is the order of creation."""
+    return uuid7()
+
+
+def now() -> datetime:
+    """The time, with its zone; for entry points only."""
+    return datetime.now(UTC)
+
+
+class Base(MappedAsDataclass, DeclarativeBase, kw_only=True):
+    """A table of the schema `market`; rows are dataclasses."""
+
+    metadata = MetaData(schema="market", naming_convention=NAMING)
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        str: Text(),
+        int: BigInteger(),
+        datetime: DateTime(timezone=True),
+        Json: JSONB(),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """As whom a transaction runs: a PostgreSQL role, and the tenant whose rows it may see."""
+
+    role: str
+    tenant: UUID | None = None
+
+
+PLATFORM = Scope("stumpwork_platform")
+NOBODY = Scope("stumpwork_lab", UUID(int=0))
+"""Sees no row at all: what a request without a key runs as."""
+
+current_scope: ContextVar[Scope] = ContextVar("current_scope", default=PLATFORM)
+"""Who asks; the web sets it for each request, jobs and commands run as the platform."""
+
+_ambient: ContextVar[Session | None] = ContextVar("ambient_session", default=None)
+
+_TAKE_ROLE = text(
+    "select set_config('role', :role, true), set_config('stumpwork.tenant', :tenant, true)"
+)
+
+
+def take_scope(session: Session, scope: Scope) -> None:
+    """Make the rest of this transaction run as `scope`."""
+    session.execute(
+        _TAKE_ROLE, {"role": scope.role, "tenant": str(scope.tenant) if scope.tenant else ""}
+    )
+    session.info["scope"] = scope
+
+
+class Database:
+    """Where transactions come from; opened once by each process, before its first request."""
+
+    def __init__(self) -> None:
+        self._engine: Engine | None = None
+        self._pinned: Connection | None = None
+
+    def open(self, url: str, *, pool_size: int = 8) -> None:
+        """Prepare a pool of connections; none is made before it is needed."""
+        self._engine = create_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_timeout=15,
+            pool_pre_ping=True,
+            pool_recycle=1800,
+        )
+
+    def close(self) -> None:
+        """Give every connection back."""
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
+
+    @property
+    def engine(self) -> Engine:
+        """The pool itself, for what is not a transaction: listening, health, migrations."""
+        if self._engine is None:
+            raise RuntimeError("the database is not open: call database.open(url) first")
+        return self._engine
+
+    def pin(self, connection: Connection | None) -> None:
+        """Run every transaction as a savepoint of this connection's; `None` ends it. For tests."""
+        self._pinned = connection
+
+    @contextmanager
+    def begin(self, scope: Scope | None = None) -> Iterator[Session]:
+        """One transaction, committed when the block ends and rolled back when it raises.
+
+        Without a scope it runs as whoever asks. Inside a unit of work (see `unit`) it joins that
+        unit's transaction, under its own scope, and leaves the commit to the unit.
+        """
+        wanted = scope or current_scope.get()
+        outer = _ambient.get()
+        if outer is not None:
+            before = outer.info["scope"]
+            if before == wanted:
+                yield outer
+                return
+            outer.flush()
+            take_scope(outer, wanted)
+            yield outer
+            outer.flush()
+            take_scope(outer, before)
+            return
+        with self._session() as session, session.begin():
+            take_scope(session, wanted)
+            yield session
+            if self._pinned is not None:
+                session.flush()
+                take_scope(session, PLATFORM)
+
+    @contextmanager
+    def unit(self) -> Iterator[Session]:
+        """A transaction that every `begin` inside it joins: all of it happens, or none."""
+        with self.begin() as session:
+            token = _ambient.set(session)
+            try:
+                yield session
+            finally:
+                _ambient.reset(token)
+
+    def _session(self) -> Session:
+        if self._pinned is not None:
+            return Session(
+                self._pinned, expire_on_commit=False, join_transaction_mode="create_savepoint"
+            )
+        return Session(self.engine, expire_on_commit=False)
+
+
+database = Database()
+"""The process's database; closed until its entry point opens it."""

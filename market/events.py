@@ -1,0 +1,208 @@
+"""What has happened: the outbox and the audit trail in one table, and the history of every state.
+
+An event is written in the transaction that makes it true. The relay hands the jobs that follow it
+to the queues afterwards, so that nothing follows from what was rolled back, and nothing is lost
+when a process dies in between.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, insert
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from market.db import Base, Json, new_id
+from market.states import Machine
+
+
+class Event(StrEnum):
+    """Everything that can follow from something: noun and past participle."""
+
+    ORGANISATION_JOINED = "organisation.joined"
+    PERSON_JOINED = "person.joined"
+    EXPERT_CHANGED = "expert.changed"
+    PROJECT_CHANGED = "project.changed"
+    PROJECT_LIVE = "project.live"
+    PROJECT_PAUSED = "project.paused"
+    PROJECT_DRAINING = "project.draining"
+    PROJECT_CLOSED = "project.closed"
+    TASKS_IMPORTED = "tasks.imported"
+    TASK_RESOLVED = "task.resolved"
+    POLICY_PUBLISHED = "policy.published"
+    RUN_REQUESTED = "matching_run.requested"
+    RUN_FINISHED = "matching_run.finished"
+    OFFER_CREATED = "offer.created"
+    OFFER_ACCEPTED = "offer.accepted"
+    OFFER_DECLINED = "offer.declined"
+    OFFER_TIMED_OUT = "offer.timed_out"
+    OFFER_RESCINDED = "offer.rescinded"
+    OFFER_CANCELED = "offer.canceled"
+    OFFER_RELEASED = "offer.released"
+    OFFER_ABANDONED = "offer.abandoned"
+    SESSION_STARTED = "session.started"
+    SESSION_PAUSED = "session.paused"
+    SESSION_ENDED = "session.ended"
+    ATTEMPT_SENT = "attempt.sent"
+    ATTEMPT_RESPONDED = "attempt.responded"
+    ATTEMPT_FAILED = "attempt.failed"
+    SUBMISSION_SUBMITTED = "submission.submitted"
+    SUBMISSION_ACCEPTED = "submission.accepted"
+    SUBMISSION_REJECTED = "submission.rejected"
+    REVIEW_VOTED = "review.voted"
+    VERDICT_RECORDED = "verdict.recorded"
+    FUNDING_REQUESTED = "funding.requested"
+    FUNDING_SUCCEEDED = "funding.succeeded"
+    FUNDING_FAILED = "funding.failed"
+    BUDGET_ALLOCATED = "budget.allocated"
+    BUDGET_EXHAUSTED = "budget.exhausted"
+    EARNING_ACCRUED = "earning.accrued"
+    PAYEE_REQUESTED = "payee.requested"
+    PAYOUT_RUN_REQUESTED = "payout_run.requested"
+    PAYOUT_BATCHED = "payout.batched"
+    PAYOUT_HELD = "payout.held"
+    PAYOUT_TRANSFERRED = "payout.transferred"
+    PAYOUT_PAID = "payout.paid"
+    PAYOUT_FAILED = "payout.failed"
+    STRIPE_EVENT_RECEIVED = "stripe_event.received"
+
+
+class EventRow(Base):
+    """One thing that happened, and whether the jobs that follow it were queued."""
+
+    __tablename__ = "event"
+    __table_args__ = (
+        Index("ix_event_unrelayed", "id", postgresql_where="relayed_at is null"),
+        Index("ix_event_subject_id", "subject_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
+    type: Mapped[str]
+    subject_id: Mapped[UUID]
+    at: Mapped[datetime]
+    organisation_id: Mapped[UUID | None] = mapped_column(default=None)
+    person_id: Mapped[UUID | None] = mapped_column(default=None)
+    actor_id: Mapped[UUID | None] = mapped_column(default=None)
+    cause: Mapped[str | None] = mapped_column(default=None)
+    data: Mapped[Json] = mapped_column(default_factory=dict)
+    relayed_at: Mapped[datetime | None] = mapped_column(default=None)
+
+
+class StateChange(Base):
+    """One move of one machine: who, when, why. Rows are only ever added."""
+
+    __tablename__ = "state_change"
+    __table_args__ = (Index("ix_state_change_subject_id", "subject_id", "id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
+    machine: Mapped[str]
+    subject_id: Mapped[UUID]
+    from_state: Mapped[str]
+    to_state: Mapped[str]
+    action: Mapped[str]
+    at: Mapped[datetime]
+    actor_id: Mapped[UUID | None] = mapped_column(default=None)
+    reason_code: Mapped[str | None] = mapped_column(default=None)
+    note: Mapped[str | None] = mapped_column(default=None)
+    event_id: Mapped[UUID | None] = mapped_column(ForeignKey("market.event.id"), default=None)
+
+
+class Stateful(Protocol):
+    """A row with an id, a state and a version: what a machine moves."""
+
+    id: Mapped[UUID]
+    state: Mapped[str]
+    version: Mapped[int]
+
+
+def emit(
+    session: Session,
+    event: Event,
+    subject_id: UUID,
+    *,
+    at: datetime,
+    organisation_id: UUID | None = None,
+    person_id: UUID | None = None,
+    actor_id: UUID | None = None,
+    data: Json | None = None,
+) -> UUID:
+    """Say that something happened to a subject; the jobs that follow are queued after the commit.
+
+    `organisation_id` and `person_id` name whom it concerns, besides the platform.
+    """
+    event_id = new_id()
+    # A plain insert, because this stands on every hot path.
+    session.execute(
+        insert(EventRow),
+        {
+            "id": event_id,
+            "type": event.value,
+            "subject_id": subject_id,
+            "at": at,
+            "organisation_id": organisation_id,
+            "person_id": person_id,
+            "actor_id": actor_id,
+            "cause": session.info.get("cause"),
+            "data": data or {},
+        },
+    )
+    return event_id
+
+
+def change_state(
+    session: Session,
+    machine: Machine,
+    row: Stateful,
+    action: str,
+    *,
+    at: datetime,
+    event: Event | None = None,
+    organisation_id: UUID | None = None,
+    person_id: UUID | None = None,
+    actor_id: UUID | None = None,
+    reason_code: str | None = None,
+    note: str | None = None,
+    data: Json | None = None,
+) -> None:
+    """Take one move of a machine: the new state, its history and its event, together.
+
+    The caller holds the row locked. The version rises by one, so that an `If-Match` made before
+    the move no longer holds.
+
+    Raises:
+        StateConflict.
+    """
+    before = row.state
+    after = machine.target(before, action)
+    row.state = after
+    row.version += 1
+    session.flush()
+    event_id = None
+    if event is not None:
+        event_id = emit(
+            session,
+            event,
+            row.id,
+            at=at,
+            organisation_id=organisation_id,
+            person_id=person_id,
+            actor_id=actor_id,
+            data=data,
+        )
+    session.execute(
+        insert(StateChange),
+        {
+            "id": new_id(),
+            "machine": machine.name,
+            "subject_id": row.id,
+            "from_state": before,
+            "to_state": after,
+            "action": action,
+            "at": at,
+            "actor_id": actor_id,
+            "reason_code": reason_code,
+            "note": note,
+            "event_id": event_id,
+        },
+    )

@@ -1,0 +1,471 @@
+"""The wire: handlers that run in threads, ids, pages, versions, and writes that happen once.
+
+A handler declared with `get`, `post`, `patch`, `put` or `delete` of this module is a plain function
+in a worker thread. The scope it needs stands in its decorator; its refusals become problems in
+`problems.py`.
+"""
+
+import base64
+import functools
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, ParamSpec, TypeVar
+from uuid import UUID
+
+import anyio.to_thread
+import litestar
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
+from litestar.params import QueryParameter
+from sqlalchemy import LargeBinary, Select, insert, text
+from sqlalchemy.orm import InstrumentedAttribute, Mapped, Session, mapped_column
+
+from market.auth import KeyMissing, Principal, RequestContext, ScopeMissing, keyring
+from market.db import PLATFORM, Base, Json, current_scope, database, now
+from market.errors import MarketError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{8,80}")
+KEY_FORM = re.compile(r"[\x21-\x7e]{1,255}")
+
+request_context: ContextVar[RequestContext] = ContextVar("request_context")
+
+
+class Wire(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What travels: unknown fields are refused, and every field is named."""
+
+
+class Page(msgspec.Struct, Generic[T], kw_only=True):
+    """One page of a list; `next_cursor` leads to the one after it."""
+
+    items: list[T]
+    next_cursor: str | None
+    has_more: bool
+
+
+Limit = Annotated[int, QueryParameter(ge=1, le=200, description="Items a page.")]
+Cursor = Annotated[str | None, QueryParameter(description="From `next_cursor`.")]
+
+
+# Refusals -----------------------------------------------------------------------------------------
+
+
+class NotFound(MarketError):
+    """Nothing with this id that the caller may see."""
+
+    def __init__(self, kind: str, wire_id: str) -> None:
+        super().__init__(f"there is no {kind.replace('_', ' ')} {wire_id}")
+        self.kind = kind
+
+
+class BadCursor(MarketError):
+    """A cursor that this list did not give out."""
+
+    def __init__(self) -> None:
+        super().__init__("this cursor belongs to another list or filter; start again without it")
+
+
+class UnknownParameter(MarketError):
+    """A query parameter that this address does not know."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        listed = ", ".join(known) or "none"
+        super().__init__(f"unknown query parameter {name!r}; known here: {listed}")
+        self.parameter = name
+
+
+class VersionMissing(MarketError):
+    """A change that must say which version it changes."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__('send If-Match with the ETag that you read, such as If-Match: "3"')
+        self.version = version
+
+
+class VersionConflict(MarketError):
+    """A change made to a version that is no longer the newest."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f'this was changed since you read it; it is now at version "{version}"')
+        self.version = version
+
+
+class IdempotencyKeyMissing(MarketError):
+    """A write of money or in bulk without a key of the caller's."""
+
+    def __init__(self) -> None:
+        super().__init__("send an Idempotency-Key, so that a repeat of this request is harmless")
+
+
+class IdempotencyKeyInvalid(MarketError):
+    """An idempotency key that is empty, too long or not printable."""
+
+    def __init__(self) -> None:
+        super().__init__("an Idempotency-Key is 1 to 255 printable characters without spaces")
+
+
+class IdempotencyKeyReused(MarketError):
+    """A used idempotency key with another body."""
+
+    def __init__(self) -> None:
+        super().__init__("this Idempotency-Key was used with another body; take a new one")
+
+
+class IdempotencyInFlight(MarketError):
+    """The first request with this key is still running."""
+
+    def __init__(self) -> None:
+        super().__init__("the first request with this Idempotency-Key is still running; wait")
+
+
+# Ids ----------------------------------------------------------------------------------------------
+
+KINDS = {
+    "att": "attempt",
+    "ear": "earning",
+    "evt": "event",
+    "fnd": "funding",
+    "imp": "import",
+    "int": "interest",
+    "key": "key",
+    "led": "journal_entry",
+    "mdl": "target_model",
+    "mrn": "matching_run",
+    "ofr": "offer",
+    "opn": "operation",
+    "org": "organisation",
+    "pay": "payout",
+    "per": "person",
+    "plc": "policy",
+    "prj": "project",
+    "prn": "payout_run",
+    "rev": "review",
+    "ses": "work_session",
+    "slt": "slot",
+    "sub": "submission",
+    "tsk": "task",
+}
+"""The prefix of each kind of id on the wire."""
+
+
+def wire_id(prefix: str, value: UUID) -> str:
+    """An id as it travels: its kind and 32 hexadecimal digits that sort by time."""
+    return f"{prefix}_{value.hex}"
+
+
+def wire_ids(prefix: str, value: UUID | None) -> str | None:
+    """The same for an id that may be absent."""
+    return None if value is None else wire_id(prefix, value)
+
+
+def read_id(prefix: str, text_id: str) -> UUID:
+    """The id that travelled.
+
+    Raises:
+        NotFound, since an id of another form or kind names nothing.
+    """
+    head, _, digits = text_id.partition("_")
+    if head != prefix or len(digits) != 32:
+        raise NotFound(KINDS[prefix], text_id[:64])
+    try:
+        return UUID(hex=digits)
+    except ValueError:
+        raise NotFound(KINDS[prefix], text_id[:64]) from None
+
+
+# Handlers -----------------------------------------------------------------------------------------
+
+
+def _guard(scope: str) -> Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], Any]:
+    async def admit(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        header = connection.headers.get("authorization", "")
+        kind, _, key = header.partition(" ")
+        if kind.lower() != "bearer" or not key:
+            raise KeyMissing()
+        principal: Principal = await anyio.to_thread.run_sync(
+            connection.app.state["principal_of"], key.strip()
+        )
+        if scope not in principal.scopes:
+            raise ScopeMissing(scope, principal.part)
+        connection.scope["state"]["principal"] = principal
+
+    return admit
+
+
+async def open_request(request: Request[Any, Any, Any]) -> None:
+    """Set the stage before a handler runs: who asks, as which tenant, under which key."""
+    principal: Principal | None = request.scope["state"].get("principal")
+    options = request.route_handler.opt
+    known = sorted(
+        name
+        for name in request.route_handler.parsed_fn_signature.parameters
+        if name not in ("principal", "data", "request", "body")
+    )
+    for name in request.query_params:
+        if name not in known and not options.get("any_query"):
+            raise UnknownParameter(name, [k for k in known if k not in request.path_params])
+    key = request.headers.get("idempotency-key")
+    digest = None
+    if request.method == "POST":
+        if key is None and options.get("keyed") == "required":
+            raise IdempotencyKeyMissing()
+        if key is not None:
+            if not KEY_FORM.fullmatch(key):
+                raise IdempotencyKeyInvalid()
+            if not options.get("streamed"):
+                digest = hashlib.sha256(await request.body()).digest()
+    context = RequestContext(
+        request_id=request.scope["state"].get("request_id", ""),
+        principal=principal,
+        method=request.method,
+        path=request.url.path,
+        idempotency_key=key,
+        body_digest=digest,
+        if_match=request.headers.get("if-match"),
+    )
+    request_context.set(context)
+    current_scope.set(context.scope)
+    if principal is not None:
+        structlog.contextvars.bind_contextvars(person_id=str(principal.person_id))
+
+
+def principal_of_request(request: Request[Any, Any, Any]) -> Principal:
+    """Whoever makes this request; for handlers behind a scope."""
+    principal: Principal = request.scope["state"]["principal"]
+    return principal
+
+
+def _route(
+    decorator: Callable[..., Callable[[Callable[..., Any]], HTTPRouteHandler]],
+    path: str,
+    scope: str | None,
+    *,
+    keyed: Literal["required", "accepted", "never"] = "never",
+    streamed: bool = False,
+    any_query: bool = False,
+    **extra: Any,
+) -> Callable[[Callable[P, R]], HTTPRouteHandler]:
+    opt = {"scope": scope, "keyed": keyed, "streamed": streamed, "any_query": any_query}
+    status = extra.get("status_code")
+
+    def declare(function: Callable[P, R]) -> HTTPRouteHandler:
+        handler: Callable[..., Any] = function
+        if keyed != "never" and not streamed:
+            handler = _once(function, status or 201)
+        return decorator(
+            path,
+            guards=[_guard(scope)] if scope else [],
+            opt=opt,
+            sync_to_thread=True,
+            security=[{"key": []}] if scope else [],
+            **extra,
+        )(handler)
+
+    return declare
+
+
+def get(path: str, *, scope: str | None, **extra: Any) -> Callable[..., HTTPRouteHandler]:
+    """A handler that reads."""
+    return _route(litestar.get, path, scope, **extra)
+
+
+def post(
+    path: str,
+    *,
+    scope: str | None,
+    keyed: Literal["required", "accepted"] = "accepted",
+    **extra: Any,
+) -> Callable[..., HTTPRouteHandler]:
+    """A handler that writes; under an `Idempotency-Key` once, however often it is sent."""
+    return _route(litestar.post, path, scope, keyed=keyed, **extra)
+
+
+def put(path: str, *, scope: str | None, **extra: Any) -> Callable[..., HTTPRouteHandler]:
+    """A handler that replaces."""
+    return _route(litestar.put, path, scope, **extra)
+
+
+def patch(path: str, *, scope: str | None, **extra: Any) -> Callable[..., HTTPRouteHandler]:
+    """A handler that changes some fields of one version."""
+    return _route(litestar.patch, path, scope, **extra)
+
+
+def delete(path: str, *, scope: str | None, **extra: Any) -> Callable[..., HTTPRouteHandler]:
+    """A handler that ends something."""
+    return _route(litestar.delete, path, scope, **extra)
+
+
+# Writes that happen once --------------------------------------------------------------------------
+
+
+class KeptReply(Base):
+    """The reply that a request under an idempotency key got, kept in the transaction it made.
+
+    The body is sealed, because the reply to a new key carries that key.
+    """
+
+    __tablename__ = "kept_reply"
+
+    key_id: Mapped[UUID] = mapped_column(primary_key=True)
+    route: Mapped[str] = mapped_column(primary_key=True)
+    idempotency_key: Mapped[str] = mapped_column(primary_key=True)
+    body_digest: Mapped[bytes] = mapped_column(LargeBinary)
+    status: Mapped[int]
+    headers: Mapped[Json]
+    sealed_body: Mapped[bytes] = mapped_column(LargeBinary)
+    at: Mapped[datetime]
+    lasting: Mapped[bool] = mapped_column(default=False)
+
+
+def _once(function: Callable[P, R], status: int) -> Callable[P, R | Response[bytes]]:
+    @functools.wraps(function)
+    def handler(*args: P.args, **kwargs: P.kwargs) -> R | Response[bytes]:
+        context = request_context.get()
+        if context.idempotency_key is None:
+            return function(*args, **kwargs)
+        return run_once(context, lambda: function(*args, **kwargs), status)
+
+    return handler
+
+
+def run_once(context: RequestContext, act: Callable[[], R], status: int) -> Response[bytes]:
+    """Run an action under the request's idempotency key, or give back the reply it had.
+
+    The action, the key and the reply are one transaction. A refusal leaves nothing behind, so a
+    corrected request may use the key again.
+
+    Raises:
+        IdempotencyInFlight, IdempotencyKeyReused.
+    """
+    key_id = context.principal.key_id if context.principal else UUID(int=0)
+    route = f"{context.method} {context.path}"
+    name = f"{key_id}|{route}|{context.idempotency_key}"
+    with database.unit():
+        with database.begin(PLATFORM) as session:
+            lock = text("select pg_try_advisory_xact_lock(hashtextextended(:name, 7))")
+            if not session.scalar(lock, {"name": name}):
+                raise IdempotencyInFlight()
+            kept = session.get(KeptReply, (key_id, route, context.idempotency_key))
+        if kept is not None:
+            if kept.body_digest != context.body_digest:
+                raise IdempotencyKeyReused()
+            return Response(
+                keyring.unseal(kept.sealed_body),
+                status_code=kept.status,
+                headers={**kept.headers, "Idempotency-Replayed": "true"},
+                media_type="application/json",
+            )
+        result = act()
+        headers: dict[str, str] = {}
+        content: object = result
+        if isinstance(result, Response):
+            content, status = result.content, result.status_code or status
+            headers = {h.name: str(h.value) for h in result.headers if h.value is not None}
+        body = msgspec.json.encode(content)
+        with database.begin(PLATFORM) as session:
+            session.execute(
+                insert(KeptReply),
+                {
+                    "key_id": key_id,
+                    "route": route,
+                    "idempotency_key": context.idempotency_key,
+                    "body_digest": context.body_digest,
+                    "status": status,
+                    "headers": headers,
+                    "sealed_body": keyring.seal(body),
+                    "at": now(),
+                    "lasting": context.principal is not None
+                    and any(s in ("fund:write", "pay:write") for s in context.principal.scopes),
+                },
+            )
+        return Response(body, status_code=status, headers=headers, media_type="application/json")
+
+
+# Versions -----------------------------------------------------------------------------------------
+
+
+def tagged(content: T, version: int, *, status: int = 200, **headers: str) -> Response[T]:
+    """A reply with its version, for the `If-Match` of the next change."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(content, status_code=status, headers={"ETag": f'"{version}"', **named})
+
+
+def expect_version(version: int, *, required: bool = True) -> None:
+    """Refuse a change that was made to another version than the newest.
+
+    Raises:
+        VersionMissing, VersionConflict.
+    """
+    sent = request_context.get().if_match
+    if sent is None:
+        if required:
+            raise VersionMissing(version)
+        return
+    if sent.strip() != "*" and sent.strip().strip('"') != str(version):
+        raise VersionConflict(version)
+
+
+# Pages --------------------------------------------------------------------------------------------
+
+
+def page_of(
+    session: Session,
+    statement: Select[Any],
+    key: InstrumentedAttribute[UUID],
+    *,
+    limit: int,
+    cursor: str | None,
+    filters: str = "",
+    newest_first: bool = True,
+) -> tuple[list[Any], str | None]:
+    """One page of a statement's rows, in the order of their time-ordered ids, and what leads on.
+
+    A cursor is signed and bound to the filters it was made under. The rows are whole result rows:
+    a statement on one entity gives that entity.
+
+    Raises:
+        BadCursor.
+    """
+    if cursor is not None:
+        last = _read_cursor(cursor, filters)
+        statement = statement.where(key < last if newest_first else key > last)
+    statement = statement.order_by(key.desc() if newest_first else key.asc()).limit(limit + 1)
+    result = session.execute(statement)
+    rows: list[Any] = list(result.scalars() if len(result.keys()) == 1 else result.all())
+    if len(rows) <= limit:
+        return rows, None
+    rows = rows[:limit]
+    edge = rows[-1]
+    last_id: UUID = getattr(edge, key.key) if hasattr(edge, key.key) else edge[0].id
+    return rows, _write_cursor(last_id, filters)
+
+
+def page(items: list[T], next_cursor: str | None) -> Page[T]:
+    """Items and what leads on, as they travel."""
+    return Page(items=items, next_cursor=next_cursor, has_more=next_cursor is not None)
+
+
+def _write_cursor(last: UUID, filters: str) -> str:
+    payload = last.bytes + keyring.sign(last.bytes + filters.encode())[:12]
+    return base64.urlsafe_b64encode(payload).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str, filters: str) -> UUID:
+    try:
+        payload = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+    except ValueError:
+        raise BadCursor() from None
+    last, signature = payload[:16], payload[16:]
+    if len(payload) != 28 or not keyring.matches(last + filters.encode(), signature):
+        raise BadCursor()
+    return UUID(bytes=last)

@@ -1,0 +1,89 @@
+"""Reads about people and keys."""
+
+import hmac
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import Select, select, update
+from sqlalchemy.orm import Session
+
+from market.auth import KeyRefused, Part, Principal, read_key
+from market.db import PLATFORM, database, now
+from market.people.models import ApiKey, Membership, Organisation, Person
+from market.people.rules import KeyNotFound
+
+LAST_USED_STEP = timedelta(minutes=1)
+"""How exactly `last_used_at` is kept, so that reading a key is not a write each time."""
+
+
+def principal_of(key: str) -> Principal:
+    """Whoever holds a key, in a transaction of its own: what every request begins with.
+
+    Raises:
+        KeyRefused.
+    """
+    key_id, digest = read_key(key)
+    at = now()
+    with database.begin(PLATFORM) as session:
+        row = session.execute(
+            select(
+                ApiKey.digest,
+                ApiKey.scopes,
+                ApiKey.expires_at,
+                ApiKey.revoked_at,
+                ApiKey.last_used_at,
+                Membership.person_id,
+                Membership.part,
+                Membership.organisation_id,
+                Membership.ended_at,
+            )
+            .join(Membership, Membership.id == ApiKey.membership_id)
+            .where(ApiKey.id == key_id)
+        ).one_or_none()
+        if row is None or not hmac.compare_digest(row.digest, digest):
+            raise KeyRefused("is unknown")
+        if row.revoked_at is not None or row.ended_at is not None:
+            raise KeyRefused("was revoked")
+        if row.expires_at <= at:
+            raise KeyRefused(f"expired at {row.expires_at:%Y-%m-%dT%H:%M:%SZ}")
+        if row.last_used_at is None or at - row.last_used_at > LAST_USED_STEP:
+            session.execute(update(ApiKey).where(ApiKey.id == key_id).values(last_used_at=at))
+    return Principal(
+        person_id=row.person_id,
+        part=Part(row.part),
+        organisation_id=row.organisation_id,
+        scopes=frozenset(row.scopes),
+        key_id=key_id,
+    )
+
+
+def person(session: Session, person_id: UUID) -> Person | None:
+    """The person with this id."""
+    return session.get(Person, person_id)
+
+
+def organisation(session: Session, organisation_id: UUID) -> Organisation | None:
+    """The organisation with this id."""
+    return session.get(Organisation, organisation_id)
+
+
+def keys_of(person_id: UUID) -> Select[tuple[ApiKey]]:
+    """All keys of a person, as a statement to page through."""
+    return select(ApiKey).join(Membership).where(Membership.person_id == person_id)
+
+
+def own_key(session: Session, key_id: UUID, person_id: UUID) -> ApiKey:
+    """One key of a person's.
+
+    Raises:
+        KeyNotFound.
+    """
+    found = session.scalar(keys_of(person_id).where(ApiKey.id == key_id))
+    if found is None:
+        raise KeyNotFound(key_id)
+    return found
+
+
+def is_live(key: ApiKey, at: datetime) -> bool:
+    """Whether a key opens anything at a time."""
+    return key.revoked_at is None and key.expires_at > at

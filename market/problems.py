@@ -1,0 +1,198 @@
+"""TABLE: refusal -> HTTP status and problem type (RFC 9457)."""
+
+from typing import Any
+from uuid import UUID
+
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import (
+    HTTPException,
+    MethodNotAllowedException,
+    NotFoundException,
+    SerializationException,
+    ValidationException,
+)
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
+from sqlalchemy.exc import DataError, OperationalError
+
+from market import auth, http, operations, states
+from market.errors import MarketError
+from market.people import rules as people
+from payouts.errors import PayoutsError
+
+log = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+PROBLEMS: dict[type[Exception], tuple[int, str]] = {
+    auth.KeyMissing: (401, "key_missing"),
+    auth.KeyRefused: (401, "key_refused"),
+    auth.ScopeMissing: (403, "scope_missing"),
+    http.NotFound: (404, "not_found"),
+    http.BadCursor: (400, "bad_cursor"),
+    http.UnknownParameter: (400, "unknown_parameter"),
+    http.VersionMissing: (428, "version_missing"),
+    http.VersionConflict: (412, "version_conflict"),
+    http.IdempotencyKeyMissing: (400, "idempotency_key_missing"),
+    http.IdempotencyKeyInvalid: (400, "idempotency_key_invalid"),
+    http.IdempotencyKeyReused: (422, "idempotency_key_reused"),
+    http.IdempotencyInFlight: (409, "idempotency_in_flight"),
+    operations.OperationNotFound: (404, "not_found"),
+    states.StateConflict: (409, "state_conflict"),
+    people.EmailTaken: (409, "email_taken"),
+    people.EmailInvalid: (422, "email_invalid"),
+    people.NameBlank: (422, "name_blank"),
+    people.KeyNotFound: (404, "not_found"),
+    people.PersonNotFound: (404, "not_found"),
+    people.ScopesBeyond: (403, "scopes_beyond"),
+    people.KeyLifetime: (422, "key_lifetime"),
+}
+
+FRAMEWORK: dict[int, str] = {
+    400: "bad_request",
+    404: "no_such_address",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "media_type_unsupported",
+}
+
+RETRYABLE = {"idempotency_in_flight", "database_unavailable"}
+
+TITLES: dict[str, str] = {
+    "invalid_body": "The body has fields that do not fit",
+    "malformed_body": "The body cannot be read",
+    "invalid_parameter": "A parameter does not fit",
+    "value_unstorable": "A value cannot be stored",
+    "database_unavailable": "The database cannot be reached",
+    "internal_error": "Something went wrong here",
+}
+
+
+def problem(
+    request: Request[Any, Any, Any] | None, status: int, code: str, detail: str, **members: object
+) -> Response[dict[str, object]]:
+    """A problem document: what happened, where, and what to change."""
+    body: dict[str, object] = {
+        "type": f"/problems/{code}",
+        "title": TITLES.get(code, code.replace("_", " ").capitalize()),
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "retryable": code in RETRYABLE or status in (429, 503),
+        **members,
+    }
+    headers = {}
+    if request is not None:
+        body["instance"] = request.url.path
+        body["request_id"] = request.scope.get("state", {}).get("request_id", "")
+    if status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="stumpwork"'
+    if status == 503:
+        headers["Retry-After"] = "2"
+    return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def code_of(refusal: Exception) -> tuple[int, str] | None:
+    """The status and code of a refusal, by its class or the nearest one above it."""
+    for kind in type(refusal).__mro__:
+        if kind in PROBLEMS:
+            return PROBLEMS[kind]
+    return None
+
+
+def facts_of(refusal: Exception) -> dict[str, object]:
+    """The public facts of a refusal that a machine can use; ids of ours stay inside."""
+    plain = (str, int, bool, list, tuple)
+    return {
+        name: value
+        for name, value in vars(refusal).items()
+        if not name.startswith("_") and isinstance(value, plain) and not isinstance(value, UUID)
+    }
+
+
+def on_refusal(request: Request[Any, Any, Any], refusal: Exception) -> Response[Any]:
+    """Answer a refusal of ours; one without a row in the table is a bug."""
+    found = code_of(refusal)
+    if found is None:
+        return on_bug(request, refusal)
+    status, code = found
+    taken = {"type", "title", "status", "detail", "code", "retryable"}
+    facts = {k: v for k, v in facts_of(refusal).items() if k not in taken}
+    return problem(request, status, code, str(refusal), **facts)
+
+
+def on_validation(request: Request[Any, Any, Any], refused: ValidationException) -> Response[Any]:
+    """Answer a body or a parameter that does not fit its description."""
+    errors = []
+    sources = set()
+    extra = refused.extra if isinstance(refused.extra, list) else []
+    for item in extra:
+        key, source = str(item.get("key", "")), str(item.get("source", "body"))
+        sources.add(source)
+        if source == "body":
+            path = key.removeprefix("data").strip(".").replace(".", "/").replace("[", "/")
+            errors.append({"pointer": f"/{path.replace(']', '')}", "detail": item["message"]})
+        else:
+            errors.append({"parameter": key, "detail": item["message"]})
+    if sources and sources <= {"query", "path", "header", "cookie"}:
+        return problem(request, 400, "invalid_parameter", "see errors", errors=errors)
+    detail = "; ".join(str(error["detail"]) for error in errors) or refused.detail
+    return problem(request, 422, "invalid_body", detail, errors=errors)
+
+
+def on_framework(request: Request[Any, Any, Any], refused: HTTPException) -> Response[Any]:
+    """Answer what Litestar itself refused: an unknown address, a body that is no JSON, ..."""
+    status = refused.status_code
+    if isinstance(refused.__cause__, SerializationException) or (
+        status == 400 and "deserializ" in refused.detail.lower()
+    ):
+        return problem(request, 400, "malformed_body", f"not readable as JSON: {refused.detail}")
+    if status >= 500:
+        return on_bug(request, refused)
+    code = FRAMEWORK.get(status, "refused")
+    details = {
+        404: f"there is nothing at {request.url.path}",
+        405: f"{request.method} is not possible at {request.url.path}",
+    }
+    return problem(request, status, code, details.get(status, refused.detail))
+
+
+def on_malformed(request: Request[Any, Any, Any], refused: Exception) -> Response[Any]:
+    """Answer a body that is no JSON."""
+    return problem(request, 400, "malformed_body", f"not readable as JSON: {refused}")
+
+
+def on_unstorable(request: Request[Any, Any, Any], refused: DataError) -> Response[Any]:
+    """Answer a value that PostgreSQL cannot hold: a NUL in a text, a number out of range."""
+    detail = "a value holds a NUL character or is out of range"
+    log.info("value_unstorable", error=str(refused.orig)[:200])
+    return problem(request, 422, "value_unstorable", detail)
+
+
+def on_database_lost(request: Request[Any, Any, Any], lost: OperationalError) -> Response[Any]:
+    """Answer while the database is away; nothing was half done."""
+    log.warning("database_unavailable", error=str(lost.orig)[:200])
+    return problem(request, 503, "database_unavailable", "nothing was changed; try again shortly")
+
+
+def on_bug(request: Request[Any, Any, Any], bug: Exception) -> Response[Any]:
+    """Answer anything else, which is our fault, without saying more than its request id."""
+    log.error("internal_error", exc_info=bug)
+    return problem(
+        request, 500, "internal_error", "this is our fault; tell us the request_id when you ask"
+    )
+
+
+HANDLERS: dict[Any, Any] = {
+    MarketError: on_refusal,
+    PayoutsError: on_refusal,
+    ValidationException: on_validation,
+    SerializationException: on_malformed,
+    NotFoundException: on_framework,
+    MethodNotAllowedException: on_framework,
+    RequestEntityTooLarge: on_framework,
+    HTTPException: on_framework,
+    DataError: on_unstorable,
+    OperationalError: on_database_lost,
+    Exception: on_bug,
+}

@@ -1,0 +1,110 @@
+"""Empties the outbox into the queues, and ticks the schedule. Any number may run at once."""
+
+import signal
+import threading
+from collections.abc import Sequence
+from datetime import datetime
+
+import structlog
+from dramatiq.broker import Broker
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import DBAPIError
+
+from market.auth import keyring
+from market.broker import Job, message_for, open_broker
+from market.clock import Entry, claim_slot
+from market.db import database, now
+from market.events import Event, EventRow
+from market.logs import configure_logs
+from market.reactions import REACTIONS
+from market.schedule import TIMETABLE
+from market.settings import read_settings
+
+BATCH = 200
+IDLE_S = 0.05
+
+log = structlog.get_logger(__name__)
+
+
+def relay_batch(broker: Broker, *, at: datetime, limit: int = BATCH) -> int:
+    """Queue the jobs of the oldest events that have none queued yet; how many events that were.
+
+    The events are marked in the transaction that locked them, after their messages were taken by
+    the broker: a crash in between sends a message twice, under the same id, and never loses one.
+    """
+    with database.begin() as session:
+        rows = session.execute(
+            select(EventRow.id, EventRow.type, EventRow.subject_id)
+            .where(EventRow.relayed_at.is_(None))
+            .order_by(EventRow.id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        ).all()
+        for event_id, kind, subject_id in rows:
+            for job in REACTIONS.get(Event(kind), ()):
+                broker.enqueue(message_for(job, str(event_id), str(subject_id)))
+        if rows:
+            session.execute(
+                update(EventRow)
+                .where(EventRow.id.in_([row.id for row in rows]))
+                .values(relayed_at=at)
+            )
+        return len(rows)
+
+
+def tick(broker: Broker, timetable: Sequence[Entry], *, at: datetime) -> list[Job]:
+    """Queue every job of the clock whose slot has come and was not fired by anyone."""
+    fired = []
+    for entry in timetable:
+        slot = entry.slot(at)
+        with database.begin() as session:
+            if claim_slot(session, entry.job.name, slot):
+                broker.enqueue(message_for(entry.job, slot.isoformat(), slot.isoformat()))
+                fired.append(entry.job)
+    return fired
+
+
+def outbox_depth() -> int:
+    """How many events wait for the relay."""
+    with database.begin() as session:
+        waiting = select(func.count()).where(EventRow.relayed_at.is_(None))
+        return int(session.scalar(waiting) or 0)
+
+
+def run(broker: Broker, stop: threading.Event) -> None:
+    """Relay and tick until told to stop; a lost database or broker is waited for."""
+    last_tick = 0.0
+    while not stop.is_set():
+        try:
+            moved = relay_batch(broker, at=now())
+            moment = now().timestamp()
+            if moment - last_tick >= 1.0:
+                tick(broker, TIMETABLE, at=now())
+                last_tick = moment
+        except (DBAPIError, OSError, ConnectionError) as lost:
+            log.warning("relay.lost_connection", error=str(lost).splitlines()[0][:200])
+            stop.wait(1.0)
+            continue
+        if moved < BATCH:
+            stop.wait(IDLE_S)
+
+
+def main() -> None:
+    """Run the relay as a process of its own."""
+    settings = read_settings()
+    configure_logs(settings.log_level, settings.log_format)
+    keyring.open(settings.secret_key)
+    database.open(settings.database_url, pool_size=2)
+    broker = open_broker(settings)
+    stop = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: stop.set())
+    log.info("relay.started")
+    run(broker, stop)
+    broker.close()
+    database.close()
+    log.info("relay.stopped")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""TABLE: time -> the job that runs then."""
+
+from market.clock import Entry
+
+TIMETABLE: tuple[Entry, ...] = ()

@@ -1,0 +1,86 @@
+"""Every setting of the service: read from the environment once, at the edge, and passed on."""
+
+import os
+from collections.abc import Mapping
+
+import msgspec
+
+from market.errors import MarketError
+
+PREFIX = "STUMPWORK_"
+
+
+class SettingInvalid(MarketError):
+    """A setting that cannot be read; the process does not start."""
+
+    def __init__(self, name: str, value: str, wanted: str) -> None:
+        super().__init__(f"{PREFIX}{name} is {value!r}; it must be {wanted}")
+        self.name = name
+
+
+class SettingMissing(MarketError):
+    """A setting without which the process cannot start."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{PREFIX}{name} is not set; {why}")
+        self.name = name
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator decides; each field is the variable `STUMPWORK_<NAME>`.
+
+    Units: names ending in `_s` are seconds.
+    """
+
+    database_url: str
+    secret_key: str
+    broker_url: str = "postgres"
+    """`postgres` for the database itself, else a `redis://` or `amqp://` address."""
+    stripe_key: str = "sk_test_standin"
+    stripe_base_url: str = ""
+    """Empty for Stripe itself; the address of a stand-in otherwise."""
+    stripe_webhook_secret: str = ""
+    stripe_thin_secret: str = ""
+    web_host: str = "127.0.0.1"
+    web_port: int = 8000
+    public_url: str = "http://127.0.0.1:8000"
+    allow_private_targets: bool = False
+    """Whether a lab's target model may stand at a private or loopback address."""
+    allow_signup: bool = True
+    fee_basis_points: int = 2000
+    """The platform's fee on each payment to an expert; 2000 is twenty per cent."""
+    pool_size: int = 8
+    worker_threads: int = 4
+    log_level: str = "INFO"
+    log_format: str = "json"
+    secure_cookies: bool = False
+
+
+def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings in the environment.
+
+    Raises:
+        SettingMissing, SettingInvalid.
+    """
+    given = os.environ if environ is None else environ
+    found: dict[str, object] = {}
+    for field in msgspec.structs.fields(Settings):
+        text = given.get(PREFIX + field.name.upper())
+        if text is None:
+            if field.required:
+                raise SettingMissing(field.name.upper(), "see the settings table in deploy/")
+            continue
+        found[field.name] = _parsed(field.name.upper(), text, field.type)
+    return msgspec.convert(found, Settings)
+
+
+def _parsed(name: str, text: str, kind: object) -> object:
+    if kind is int:
+        if not text.strip().isdecimal():
+            raise SettingInvalid(name, text, "a whole number")
+        return int(text)
+    if kind is bool:
+        if text.lower() not in ("1", "0", "true", "false", "yes", "no"):
+            raise SettingInvalid(name, text, "true or false")
+        return text.lower() in ("1", "true", "yes")
+    return text
