@@ -30,7 +30,7 @@ from market.logs import configure_logs
 from market.people.queries import principal_of
 from market.people.routes import ROUTES as PEOPLE
 from market.problems import HANDLERS, PROBLEMS, problem
-from market.settings import Settings, read_settings
+from market.settings import Settings, in_force, read_settings
 
 log = structlog.get_logger(__name__)
 
@@ -199,7 +199,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fd", type=int, default=None, help="an inherited listening socket")
     options = parser.parse_args(argv)
-    settings = read_settings()
+    settings = in_force.open(read_settings())
     configure_logs(settings.log_level, settings.log_format)
     keyring.open(settings.secret_key)
     database.open(settings.database_url, pool_size=settings.pool_size)

@@ -18,7 +18,7 @@ from market.events import Event, EventRow
 from market.logs import configure_logs
 from market.reactions import REACTIONS
 from market.schedule import TIMETABLE
-from market.settings import read_settings
+from market.settings import in_force, read_settings
 
 BATCH = 200
 IDLE_S = 0.05
@@ -91,7 +91,7 @@ def run(broker: Broker, stop: threading.Event) -> None:
 
 def main() -> None:
     """Run the relay as a process of its own."""
-    settings = read_settings()
+    settings = in_force.open(read_settings())
     configure_logs(settings.log_level, settings.log_format)
     keyring.open(settings.secret_key)
     database.open(settings.database_url, pool_size=2)

@@ -84,3 +84,26 @@ def _parsed(name: str, text: str, kind: object) -> object:
             raise SettingInvalid(name, text, "true or false")
         return text.lower() in ("1", "true", "yes")
     return text
+
+
+class InForce:
+    """The settings that this process runs under; an entry point opens it once."""
+
+    def __init__(self) -> None:
+        self._settings: Settings | None = None
+
+    def open(self, settings: Settings) -> Settings:
+        """Put settings in force, and give them back."""
+        self._settings = settings
+        return settings
+
+    @property
+    def settings(self) -> Settings:
+        """What is in force."""
+        if self._settings is None:
+            raise RuntimeError("no settings are in force: call in_force.open(settings) first")
+        return self._settings
+
+
+in_force = InForce()
+"""What jobs and actions ask for a setting; closed until an entry point opens it."""

@@ -13,7 +13,7 @@ from market.db import database
 from market.logs import configure_logs
 from market.reactions import JOBS
 from market.schedule import TIMETABLE
-from market.settings import read_settings
+from market.settings import in_force, read_settings
 
 log = structlog.get_logger(__name__)
 
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--queues", default=",".join(QUEUES))
     parser.add_argument("--threads", type=int, default=None)
     options = parser.parse_args(argv)
-    settings = read_settings()
+    settings = in_force.open(read_settings())
     threads = options.threads or settings.worker_threads
     configure_logs(settings.log_level, settings.log_format)
     keyring.open(settings.secret_key)

@@ -19,7 +19,7 @@ from market.db import PLATFORM, current_scope, database, take_scope
 from market.embedded import EmbeddedPostgres
 from market.events import Event, EventRow
 from market.reactions import REACTIONS
-from market.settings import Settings
+from market.settings import Settings, in_force
 
 REPOSITORY = Path(__file__).parent.parent
 SECRET = "a secret for the tests that is long enough"
@@ -44,7 +44,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def settings(server: str) -> Settings:
     """What the tests run under."""
-    return Settings(database_url=server, secret_key=SECRET, allow_private_targets=True)
+    return in_force.open(
+        Settings(database_url=server, secret_key=SECRET, allow_private_targets=True)
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
