@@ -111,11 +111,15 @@ class RunAs:
 def own_directory(data_dir: Path) -> BinaryIO:
     """Take the directory's lock, held until the returned file is closed or its process ends.
 
+    A new directory may be entered by others, not listed: root's server may have to run as nobody.
+
     Raises:
         DataDirectoryInUse, DataDirectoryNotUsable.
     """
     try:
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not data_dir.exists():
+            data_dir.mkdir(parents=True)
+            data_dir.chmod(0o711)
         lock = (data_dir / "lock").open("a+b")
     except OSError as error:
         raise DataDirectoryNotUsable(data_dir, (error.strerror or str(error)).lower()) from error
@@ -152,7 +156,9 @@ def choose_user(data_dir: Path) -> RunAs:
     data_dir.chmod(0o711)
     if not _runs_for(run_as, ["test", "-x", str(data_dir)]):
         raise DataDirectoryNotUsable(
-            data_dir, "root runs PostgreSQL as the user nobody, who cannot enter it"
+            data_dir,
+            "root runs PostgreSQL as the user nobody, who cannot enter it; choose a folder that "
+            "others may enter, or do not run as root",
         )
     if _runs_for(run_as, [str(binaries / "initdb"), "--version"]):
         return run_as
@@ -199,7 +205,7 @@ def prepare_cluster(data_dir: Path, run_as: RunAs, *, durable: bool) -> str:
         password = secrets.token_urlsafe(24)
         statement = f"ALTER ROLE {ROLE} PASSWORD '{password}'"
         _as_superuser(data_dir, cluster, run_as, [statement], durable=durable)
-        _write_private(password_file, password)
+        write_private(password_file, password)
         return password
     # Made aside and renamed when complete, so that a kill in between leaves no half cluster.
     unfinished = data_dir / "cluster.new"
@@ -215,7 +221,7 @@ def prepare_cluster(data_dir: Path, run_as: RunAs, *, durable: bool) -> str:
         f"CREATE DATABASE {ROLE} OWNER {ROLE}",
     ]
     _as_superuser(data_dir, unfinished, run_as, statements, durable=durable)
-    _write_private(password_file, password)
+    write_private(password_file, password)
     unfinished.rename(cluster)
     return password
 
@@ -406,7 +412,8 @@ def _give_to(folder: Path, uid: int) -> None:
         raise DataDirectoryNotUsable(folder.parent, "it belongs to another user") from error
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
+    """Write a secret, whole or not at all, readable by its owner only."""
     unfinished = path.with_name(f"{path.name}.new")
     unfinished.unlink(missing_ok=True)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

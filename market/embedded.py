@@ -95,7 +95,8 @@ class EmbeddedPostgres:
     def start(self) -> Self:
         """Own the directory, make the cluster if there is none, and wait until it answers.
 
-        Starting again after the server was killed is allowed, and finds what was committed.
+        Starting again after the server was killed is allowed, keeps the address, and finds what
+        was committed.
 
         Raises:
             DataDirectoryInUse, DataDirectoryNotUsable, DataDirectoryOfAnotherVersion, PortInUse,
@@ -149,11 +150,12 @@ class EmbeddedPostgres:
     def _launch(self, run_as: RunAs) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
-            port = self._wanted_port or _free_port()
+            port = self._wanted_port or free_port()
             log_start = self.log.stat().st_size if self.log.exists() else 0
             self._server = self._spawn(run_as, port)
             if self._answers(port, deadline):
-                self._port = port
+                # Whoever holds the address keeps it when the server has to be started again.
+                self._port = self._wanted_port = port
                 return
             output = self.log.read_bytes()[log_start:].decode(errors="replace")
             in_time = time.monotonic() < deadline
@@ -222,7 +224,8 @@ def _refuse_taken_port(host: str, port: int) -> None:
             raise
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody listens on at this moment; somebody may take it the next."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
