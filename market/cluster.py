@@ -154,7 +154,7 @@ def choose_user(data_dir: Path) -> RunAs:
     run_as = RunAs(binaries, uid=nobody.pw_uid, gid=nobody.pw_gid)
     # Entered by nobody, listed by root alone.
     data_dir.chmod(0o711)
-    if not _runs_for(run_as, ["test", "-x", str(data_dir)]):
+    if not _runs_for(run_as, ["/bin/sh", "-c", 'cd "$1"', "sh", str(data_dir)]):
         raise DataDirectoryNotUsable(
             data_dir,
             "root runs PostgreSQL as the user nobody, who cannot enter it; choose a folder that "
@@ -426,7 +426,9 @@ def write_private(path: Path, text: str) -> None:
 
 def _first_complaint(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    complaints = [
-        line for line in lines if any(word in line for word in ("FATAL:", "ERROR:", "error:"))
-    ]
-    return (complaints or lines or ["it said nothing"])[0]
+    for line in lines:
+        for word in ("FATAL:", "ERROR:", "error:"):
+            if word in line:
+                # Without the time and the process id that stand before it.
+                return word.rstrip(":").lower() + ": " + line.partition(word)[2].strip()
+    return (lines or ["it said nothing"])[0]
