@@ -1,22 +1,24 @@
 """How someone joins, gets a part, and gets or loses a key."""
 
+import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from market.auth import Part, SecretKey
+from market.auth import Part, SecretKey, digest_of
 from market.db import new_id
 from market.events import Event, emit
-from market.people.models import ApiKey, Membership, Organisation, Person
+from market.people.models import ApiKey, Membership, Organisation, Person, Visit
 from market.people.queries import own_key
 from market.people.rules import (
     DEFAULT_KEY_DAYS,
     EMAIL,
     MAX_KEY_DAYS,
+    VISIT_LASTS,
     EmailInvalid,
     EmailTaken,
     KeyLifetime,
@@ -164,3 +166,18 @@ def revoke_key(session: Session, key_id: UUID, *, person_id: UUID, at: datetime)
         key.revoked_at = at
     session.flush()
     return key
+
+
+def open_visit(session: Session, key_id: UUID, *, at: datetime) -> str:
+    """Let a browser in with a key, for twelve hours: the text of its cookie, kept as a hash."""
+    token = secrets.token_urlsafe(32)
+    session.add(
+        Visit(digest=digest_of(token), key_id=key_id, began_at=at, expires_at=at + VISIT_LASTS)
+    )
+    session.flush()
+    return token
+
+
+def end_visit(session: Session, token: str) -> None:
+    """Forget a browser; forgetting it twice changes nothing."""
+    session.execute(delete(Visit).where(Visit.digest == digest_of(token)))

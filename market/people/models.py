@@ -78,3 +78,15 @@ class ApiKey(Base):
     expires_at: Mapped[datetime]
     last_used_at: Mapped[datetime | None] = mapped_column(default=None)
     revoked_at: Mapped[datetime | None] = mapped_column(default=None)
+
+
+class Visit(Base):
+    """Someone who came into the console with a key: a browser's cookie stands for that key."""
+
+    __tablename__ = "visit"
+    __table_args__ = (Index("ix_visit_key_id", "key_id"),)
+
+    digest: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    key_id: Mapped[UUID] = mapped_column(ForeignKey("market.api_key.id"))
+    began_at: Mapped[datetime]
+    expires_at: Mapped[datetime]

@@ -7,13 +7,25 @@ from uuid import UUID
 from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
-from market.auth import KeyRefused, Part, Principal, read_key
+from market.auth import KeyRefused, Part, Principal, digest_of, read_key
 from market.db import PLATFORM, database, now
-from market.people.models import ApiKey, Membership, Organisation, Person
+from market.people.models import ApiKey, Membership, Organisation, Person, Visit
 from market.people.rules import KeyNotFound
 
 LAST_USED_STEP = timedelta(minutes=1)
 """How exactly `last_used_at` is kept, so that reading a key is not a write each time."""
+
+_KEY = select(
+    ApiKey.digest,
+    ApiKey.scopes,
+    ApiKey.expires_at,
+    ApiKey.revoked_at,
+    ApiKey.last_used_at,
+    Membership.person_id,
+    Membership.part,
+    Membership.organisation_id,
+    Membership.ended_at,
+).join(Membership, Membership.id == ApiKey.membership_id)
 
 
 def principal_of(key: str) -> Principal:
@@ -25,29 +37,36 @@ def principal_of(key: str) -> Principal:
     key_id, digest = read_key(key)
     at = now()
     with database.begin(PLATFORM) as session:
-        row = session.execute(
-            select(
-                ApiKey.digest,
-                ApiKey.scopes,
-                ApiKey.expires_at,
-                ApiKey.revoked_at,
-                ApiKey.last_used_at,
-                Membership.person_id,
-                Membership.part,
-                Membership.organisation_id,
-                Membership.ended_at,
-            )
-            .join(Membership, Membership.id == ApiKey.membership_id)
-            .where(ApiKey.id == key_id)
-        ).one_or_none()
-        if row is None or not hmac.compare_digest(row.digest, digest):
-            raise KeyRefused("is unknown")
-        if row.revoked_at is not None or row.ended_at is not None:
-            raise KeyRefused("was revoked")
-        if row.expires_at <= at:
-            raise KeyRefused(f"expired at {row.expires_at:%Y-%m-%dT%H:%M:%SZ}")
-        if row.last_used_at is None or at - row.last_used_at > LAST_USED_STEP:
-            session.execute(update(ApiKey).where(ApiKey.id == key_id).values(last_used_at=at))
+        return _principal(session, key_id, at, digest)
+
+
+def principal_of_visit(token: str) -> Principal | None:
+    """Whoever came in with a cookie; nobody when the visit is over or its key no longer opens."""
+    at = now()
+    with database.begin(PLATFORM) as session:
+        key_id = session.scalar(
+            select(Visit.key_id).where(Visit.digest == digest_of(token), Visit.expires_at > at)
+        )
+        if key_id is None:
+            return None
+        try:
+            return _principal(session, key_id, at)
+        except KeyRefused:
+            return None
+
+
+def _principal(
+    session: Session, key_id: UUID, at: datetime, digest: bytes | None = None
+) -> Principal:
+    row = session.execute(_KEY.where(ApiKey.id == key_id)).one_or_none()
+    if row is None or (digest is not None and not hmac.compare_digest(row.digest, digest)):
+        raise KeyRefused("is unknown")
+    if row.revoked_at is not None or row.ended_at is not None:
+        raise KeyRefused("was revoked")
+    if row.expires_at <= at:
+        raise KeyRefused(f"expired at {row.expires_at:%Y-%m-%dT%H:%M:%SZ}")
+    if row.last_used_at is None or at - row.last_used_at > LAST_USED_STEP:
+        session.execute(update(ApiKey).where(ApiKey.id == key_id).values(last_used_at=at))
     return Principal(
         person_id=row.person_id,
         part=Part(row.part),

@@ -1,6 +1,7 @@
 """What may be refused when someone signs up, comes in or hands out keys."""
 
 import re
+from datetime import timedelta
 from uuid import UUID
 
 from market.auth import SCOPES, Part
@@ -9,6 +10,8 @@ from market.errors import MarketError
 EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
 MAX_KEY_DAYS = 400
 DEFAULT_KEY_DAYS = 90
+VISIT_LASTS = timedelta(hours=12)
+"""How long a browser stays in before it must show its key again."""
 
 
 class EmailTaken(MarketError):

@@ -1,0 +1,89 @@
+"""Who looks at a page, and whether a form that came back was one of ours."""
+
+import hmac
+from dataclasses import dataclass
+from typing import Any
+
+import anyio.to_thread
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from market.auth import Part, Principal, RequestContext, keyring
+from market.db import current_scope
+from market.errors import MarketError
+from market.http import request_context
+from market.people.queries import principal_of_visit
+
+COOKIE = "stumpwork_visit"
+
+
+class NotHere(MarketError):
+    """A page for somebody who has not come in, or who plays another part."""
+
+    def __init__(self, part: str | None) -> None:
+        super().__init__("come in with a key of the right part")
+        self.part = part
+
+
+class ForeignForm(MarketError):
+    """A form that no page of ours gave to this visitor."""
+
+    def __init__(self) -> None:
+        super().__init__("this form is out of date: open the page again and send it once more")
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Whoever looks at a page, and the token that its forms carry."""
+
+    principal: Principal
+    name: str
+    csrf: str
+
+    @property
+    def part(self) -> str:
+        """The part that the visitor plays."""
+        return self.principal.part.value
+
+
+def csrf_token(cookie: str) -> str:
+    """What the forms of a visit carry; it cannot be made without the cookie and our key."""
+    return keyring.sign(b"form|" + cookie.encode()).hex()[:40]
+
+
+def for_parts(*parts: Part) -> Any:
+    """A guard that lets visitors of some parts in, and checks the form that they send."""
+
+    async def admit(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        cookie = connection.cookies.get(COOKIE)
+        principal = await anyio.to_thread.run_sync(principal_of_visit, cookie) if cookie else None
+        if principal is None or principal.part not in parts:
+            raise NotHere(principal.part.value if principal else None)
+        connection.scope["state"]["principal"] = principal
+        connection.scope["state"]["csrf"] = csrf_token(cookie or "")
+
+    return admit
+
+
+async def open_page(request: Request[Any, Any, Any]) -> None:
+    """Set the stage before a page is made: who asks, as which tenant; forms must be ours.
+
+    Raises:
+        ForeignForm.
+    """
+    state = request.scope["state"]
+    principal: Principal | None = state.get("principal")
+    context = RequestContext(
+        request_id=state.get("request_id", ""),
+        principal=principal,
+        method=request.method,
+        path=request.url.path,
+    )
+    request_context.set(context)
+    current_scope.set(context.scope)
+    if request.method == "POST" and principal is not None:
+        form = await request.form()
+        sent = str(form.get("csrf", ""))
+        if not hmac.compare_digest(sent, state["csrf"]):
+            raise ForeignForm()
