@@ -19,7 +19,6 @@ from payouts.ledger import (
     post_entry,
     post_pending,
     reserve,
-    reverse_entry,
     trial_balance,
 )
 from payouts.models import JournalEntry

@@ -1,0 +1,37 @@
+"""`python -m tests.bench NAME ...`: runs a bench by the name of its file in this folder."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+
+class Bench(Protocol):
+    """What each bench's file offers."""
+
+    def main(self, argv: list[str]) -> int:
+        """Run with the words after the name; print JSON; nought when the bound was met."""
+        ...
+
+
+def names() -> list[str]:
+    """Every bench there is."""
+    files = Path(__file__).parent.glob("[!_]*.py")
+    return sorted(file.stem for file in files)
+
+
+def main(argv: list[str]) -> int:
+    """List the benches, or run one."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print("python -m tests.bench NAME ...", *names(), sep="\n  ")
+        return 0
+    name = argv[0]
+    if name not in names():
+        known = ", ".join(names())
+        print(f"there is no bench {name!r}; there are: {known}", file=sys.stderr)
+        return 2
+    return cast("Bench", import_module(f"tests.bench.{name}")).main(argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
