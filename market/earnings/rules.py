@@ -1,0 +1,122 @@
+"""States, limits and refusals of money on its way: from labs, to experts."""
+
+from datetime import date, datetime, timedelta
+from uuid import UUID
+
+from market.errors import MarketError
+from market.states import Machine, Move
+
+FUNDING = Machine(
+    "funding",
+    initial=("requested",),
+    moves=(
+        Move("process", ("requested",), "processing"),
+        # Arrived, and the lab's bank can still take it back, so no project may have it yet.
+        Move("receive", ("requested", "processing"), "received"),
+        Move("settle", ("requested", "processing", "received"), "succeeded"),
+        Move("fail", ("requested", "processing", "received"), "failed"),
+    ),
+)
+
+PAYOUT_RUN = Machine(
+    "payout_run",
+    initial=("pending",),
+    moves=(
+        Move("start", ("pending",), "running"),
+        Move("finish", ("running",), "succeeded"),
+    ),
+)
+
+UNPAID_TIME = ("disputed", "voided")
+"""States of a time entry whose seconds are not paid: a person decides, or has decided."""
+
+SMALLEST_FUNDING_MINOR = 100
+LARGEST_FUNDING_MINOR = 99_999_999
+"""Stripe takes at most 999,999.99 in one payment."""
+
+WEEK = timedelta(days=7)
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+class FundingAmount(MarketError):
+    """An amount that cannot be paid in at once."""
+
+    def __init__(self, amount_minor: int) -> None:
+        super().__init__(
+            f"one payment is {SMALLEST_FUNDING_MINOR} to {LARGEST_FUNDING_MINOR} minor units,"
+            f" not {amount_minor}"
+        )
+        self.amount_minor = amount_minor
+        self.smallest_minor = SMALLEST_FUNDING_MINOR
+        self.largest_minor = LARGEST_FUNDING_MINOR
+
+
+class PaymentMethodInvalid(MarketError):
+    """A text that names no payment method."""
+
+    def __init__(self, payment_method: str) -> None:
+        super().__init__("payment_method is Stripe's id of one: pm_ and letters, digits or _")
+        self.payment_method = payment_method[:80]
+
+
+class CountryInvalid(MarketError):
+    """A text that is no country."""
+
+    def __init__(self, country: str) -> None:
+        super().__init__("country is two capital letters, such as US (ISO 3166-1)")
+        self.country = country[:8]
+
+
+class PeriodEndInvalid(MarketError):
+    """A day on which no pay period has ended."""
+
+    def __init__(self, period_end: date, latest: date) -> None:
+        super().__init__(
+            f"a pay period ends with Sunday: send the Monday after it, {latest} or earlier,"
+            f" not {period_end}"
+        )
+        self.latest = latest.isoformat()
+
+
+class NotAPayee(MarketError):
+    """This expert has not said yet where to be paid."""
+
+    def __init__(self, expert_id: UUID) -> None:
+        super().__init__("say first where you are paid: POST /v1/payees/me")
+        self.expert_id = expert_id
+
+
+class OfferNotOver(MarketError):
+    """Work that is still going on; what it earns is not known."""
+
+    def __init__(self, offer_id: UUID, state: str) -> None:
+        super().__init__(f"an offer that is {state} earns nothing yet")
+        self.offer_id = offer_id
+        self.state = state
+
+
+def week_of(at: datetime) -> date:
+    """The Monday, by UTC, that the week of a moment begins with."""
+    day = at.date()
+    return day - timedelta(days=day.weekday())
+
+
+def checked_period_end(period_end: date, *, at: datetime) -> date:
+    """The Monday that ended a pay period, once it is certain to be one.
+
+    Raises:
+        PeriodEndInvalid.
+    """
+    latest = week_of(at)
+    if period_end.weekday() != 0 or period_end > latest:
+        raise PeriodEndInvalid(period_end, latest)
+    return period_end
+
+
+def plain_cell(text: str) -> str:
+    """A text that a spreadsheet shows and never runs.
+
+    Source: OWASP, CSV Injection: a cell that begins with one of these characters is a formula.
+    """
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
