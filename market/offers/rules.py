@@ -1,0 +1,106 @@
+"""The states of an offer, how long things are kept waiting, and refusals; pure."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from market.errors import MarketError
+from market.states import Machine, Move
+
+OFFER = Machine(
+    "offer",
+    ("pending",),
+    (
+        Move("accept", ("pending",), "accepted"),
+        Move("decline", ("pending",), "declined"),
+        Move("expire", ("pending",), "timed_out"),
+        Move("rescind", ("pending",), "rescinded"),
+        Move("cancel", ("pending",), "canceled"),
+        Move("activate", ("accepted",), "active"),
+        Move("release", ("accepted", "active"), "released"),
+        Move("abandon", ("active",), "abandoned"),
+        Move("grace", ("active",), "grace"),
+        Move("complete", ("active", "grace"), "completed"),
+    ),
+)
+"""Source: the table "Offer / reservation" of the requirements."""
+
+LIVE = ("pending", "accepted", "active", "grace")
+"""States in which an offer holds its slot, its expert's time and its project's money."""
+
+HELD = ("accepted", "active", "grace", "completed")
+"""States in which the expert has said yes, and has not given the task back."""
+
+GONE = ("timed_out", "rescinded", "canceled")
+"""States that leave nothing behind: the same expert may be offered the same task again."""
+
+
+class OfferNotFound(MarketError):
+    """No offer has this id, or it is another expert's."""
+
+    def __init__(self, offer_id: UUID) -> None:
+        super().__init__("you have no such offer")
+        self.offer_id = offer_id
+
+
+class OfferExpired(MarketError):
+    """An answer to an offer after its deadline."""
+
+    def __init__(self, expires_at: datetime) -> None:
+        super().__init__(f"this offer ended at {expires_at:%Y-%m-%dT%H:%M:%SZ}; wait for the next")
+        self.expired_at = expires_at.isoformat()
+
+
+class OverlapFull(MarketError):
+    """A seat that somebody else has, or that was taken back; the offer cannot be accepted."""
+
+    def __init__(self) -> None:
+        super().__init__("the seat of this offer is no longer free; nothing is held against you")
+
+
+class NotEligible(MarketError):
+    """An expert who may not take this work now, with the conditions that fail."""
+
+    def __init__(self, conditions: Sequence[str]) -> None:
+        super().__init__("you cannot take this work now: " + "; ".join(conditions))
+        self.conditions = list(conditions)
+
+
+class ProjectNotLive(MarketError):
+    """Work on a project that does not take any at the moment."""
+
+    def __init__(self, state: str) -> None:
+        super().__init__(f"the project is {state}; its offers can be accepted while it is live")
+        self.project_state = state
+
+
+class ReasonMissing(MarketError):
+    """A refusal or a return without one of the known reasons."""
+
+    def __init__(self, known: Sequence[str]) -> None:
+        super().__init__(f"say why, as one of: {', '.join(known)}")
+        self.known = list(known)
+
+
+REASONS = (
+    "not_interested",
+    "no_time",
+    "outside_expertise",
+    "task_unclear",
+    "task_broken",
+    "conflict_of_interest",
+    "pay_too_low",
+    "other",
+)
+"""Why an expert declines an offer or gives a task back; none of them counts against anyone."""
+
+
+def checked_reason(reason: str) -> str:
+    """The reason itself, once it is certain to be a known one.
+
+    Raises:
+        ReasonMissing.
+    """
+    if reason not in REASONS:
+        raise ReasonMissing(REASONS)
+    return reason
