@@ -1,0 +1,1 @@
+"""Who does the work: profiles, domains, pay tiers and standing."""

@@ -1,0 +1,100 @@
+"""Tables of experts, their domains, their pay tiers and what each tier pays."""
+
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import ARRAY, CheckConstraint, Double, ForeignKey, Index, Numeric, Text
+from sqlalchemy.dialects.postgresql import TSTZRANGE, ExcludeConstraint, Range
+from sqlalchemy.orm import Mapped, mapped_column
+
+from market.db import Base, new_id
+from market.experts.rules import LEVELS, STANDING, TIERS
+
+
+class Expert(Base):
+    """What a person shows as an expert; `state` is its standing."""
+
+    __tablename__ = "expert"
+    __table_args__ = (
+        CheckConstraint(f"state in {STANDING.states}", name="state"),
+        CheckConstraint("weekly_hours between 0 and 168", name="weekly_hours"),
+        CheckConstraint("max_concurrent between 1 and 100", name="max_concurrent"),
+    )
+
+    id: Mapped[UUID] = mapped_column(ForeignKey("market.person.id"), primary_key=True)
+    created_at: Mapped[datetime]
+    headline: Mapped[str] = mapped_column(default="")
+    bio: Mapped[str] = mapped_column(default="")
+    country: Mapped[str | None] = mapped_column(default=None)
+    timezone: Mapped[str] = mapped_column(default="UTC")
+    languages: Mapped[list[str]] = mapped_column(ARRAY(Text), default_factory=list)
+    weekly_hours: Mapped[int] = mapped_column(default=20)
+    max_concurrent: Mapped[int] = mapped_column(default=3)
+    state: Mapped[str] = mapped_column(default="good")
+    source: Mapped[str] = mapped_column(default="signup")
+    version: Mapped[int] = mapped_column(default=1)
+
+
+class ExpertDomain(Base):
+    """A field that an expert says, or has been shown, to know.
+
+    Units: years of practice; `ability` in logits on the domain's scale, null before any evidence.
+    """
+
+    __tablename__ = "expert_domain"
+    __table_args__ = (
+        CheckConstraint(f"level in {LEVELS}", name="level"),
+        Index("ix_expert_domain_domain", "domain"),
+    )
+
+    expert_id: Mapped[UUID] = mapped_column(ForeignKey("market.expert.id"), primary_key=True)
+    domain: Mapped[str] = mapped_column(primary_key=True)
+    years: Mapped[Decimal] = mapped_column(Numeric(4, 1), default=Decimal(0))
+    level: Mapped[str] = mapped_column(default="claimed")
+    ability: Mapped[float | None] = mapped_column(Double, default=None)
+
+
+class PayTier(Base):
+    """What a pay tier pays in one currency, and when; two rates never hold at once.
+
+    Units: minor units an hour.
+    """
+
+    __tablename__ = "pay_tier"
+    __table_args__ = (
+        CheckConstraint(f"name in {TIERS}", name="name"),
+        CheckConstraint("rate_minor_per_hour > 0", name="rate"),
+        ExcludeConstraint(
+            ("name", "="),
+            ("currency", "="),
+            ("during", "&&"),
+            using="gist",
+            name="ex_pay_tier_during",
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
+    name: Mapped[str]
+    currency: Mapped[str]
+    rate_minor_per_hour: Mapped[int]
+    during: Mapped[Range[datetime]] = mapped_column(TSTZRANGE)
+
+
+class TierAssignment(Base):
+    """On which pay tier an expert stands, when and why; never on two at once."""
+
+    __tablename__ = "tier_assignment"
+    __table_args__ = (
+        CheckConstraint(f"tier in {TIERS}", name="tier"),
+        ExcludeConstraint(
+            ("expert_id", "="), ("during", "&&"), using="gist", name="ex_tier_assignment_during"
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
+    expert_id: Mapped[UUID] = mapped_column(ForeignKey("market.expert.id"))
+    tier: Mapped[str]
+    during: Mapped[Range[datetime]] = mapped_column(TSTZRANGE)
+    reason: Mapped[str]
+    actor_id: Mapped[UUID | None] = mapped_column(default=None)

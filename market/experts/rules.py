@@ -1,0 +1,145 @@
+"""Domains, levels, pay tiers and standing: what they may be, and what is refused."""
+
+import re
+from collections.abc import Iterable
+from uuid import UUID
+
+from market.errors import MarketError
+from market.states import Machine, Move
+
+LEVELS = ("claimed", "qualified")
+"""How sure we are of a domain, in rising order: the expert's word, or a test."""
+
+TIERS = ("T1", "T2", "T3", "T4")
+"""The pay tiers, in rising order."""
+
+ENTRY_TIER = "T1"
+"""Where everyone starts."""
+
+STANDING = Machine(
+    "standing",
+    initial=("good",),
+    moves=(
+        Move("watch", ("good",), "watched"),
+        Move("limit", ("watched",), "limited"),
+        Move("suspend", ("limited",), "suspended"),
+        Move("close", ("suspended",), "closed"),
+        # An appeal that succeeds, or is not answered in time, lifts whatever measure is in force.
+        Move("lift", ("watched", "limited", "suspended", "closed"), "good"),
+    ),
+)
+
+WORKING = ("good", "watched", "limited")
+"""The standings in which an expert may be offered work."""
+
+DOMAIN = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*(?:\.[a-z0-9]+(?:[-_][a-z0-9]+)*)*")
+MAX_DOMAIN = 120
+MAX_DOMAINS = 50
+MAX_TEXT = 10_000
+MAX_YEARS = 99
+COUNTRY = re.compile(r"[A-Z]{2}")
+LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
+TIMEZONE = re.compile(r"[A-Za-z_]+(?:/[A-Za-z0-9_+\-]+){0,2}")
+
+DOMAINS_MEET = (
+    "({one} = {other} or starts_with({one}, {other} || '.') or starts_with({other}, {one} || '.'))"
+)
+"""The rule of `domains_meet` in SQL: a template for two expressions, `one` and `other`."""
+
+
+def domains_meet(one: str, other: str) -> bool:
+    """Whether knowing one domain counts for the other: the same, or one lies within the other.
+
+    `chemistry` and `chemistry.organic` meet; `chemistry.organic` and `chemistry.physical` do not.
+    """
+    return one == other or one.startswith(f"{other}.") or other.startswith(f"{one}.")
+
+
+def domain_within(domain: str, wide: Iterable[str]) -> bool:
+    """Whether a domain is one of some domains, or lies within one of them."""
+    return any(domain == one or domain.startswith(f"{one}.") for one in wide)
+
+
+def is_domain(text: str) -> bool:
+    """Whether a text is a domain: lower-case words between dots, the widest first."""
+    return len(text) <= MAX_DOMAIN and DOMAIN.fullmatch(text) is not None
+
+
+def checked_domains(domains: Iterable[str]) -> list[str]:
+    """Domains in their order, each once.
+
+    Raises:
+        DomainInvalid, TooManyDomains.
+    """
+    found = list(dict.fromkeys(domains))
+    if len(found) > MAX_DOMAINS:
+        raise TooManyDomains(len(found))
+    for domain in found:
+        if not is_domain(domain):
+            raise DomainInvalid(domain)
+    return found
+
+
+class DomainInvalid(MarketError):
+    """A text that is no domain."""
+
+    def __init__(self, domain: str) -> None:
+        super().__init__(
+            f"{domain[:MAX_DOMAIN]!r} is no domain: write lower-case words between dots, the "
+            f"widest first, such as chemistry.organic, in at most {MAX_DOMAIN} characters"
+        )
+        self.domain = domain[:MAX_DOMAIN]
+
+
+class TooManyDomains(MarketError):
+    """More domains than one expert or project can have."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"{count} domains are too many; name {MAX_DOMAINS} at most")
+        self.count = count
+
+
+class ProfileInvalid(MarketError):
+    """A field of a profile that does not fit."""
+
+    def __init__(self, field: str, wanted: str) -> None:
+        super().__init__(f"{field} must be {wanted}")
+        self.field = field
+
+
+class ExpertNotFound(MarketError):
+    """No expert has this id."""
+
+    def __init__(self, expert_id: UUID) -> None:
+        super().__init__("there is no such expert; an expert first makes a profile")
+        self.expert_id = expert_id
+
+
+class ProfileExists(MarketError):
+    """A person has an expert's profile already."""
+
+    def __init__(self) -> None:
+        super().__init__("you have a profile; change it with PATCH")
+
+
+class TierInForce(MarketError):
+    """An expert stands on this pay tier already, or an assignment starts at this very moment."""
+
+    def __init__(self, tier: str) -> None:
+        super().__init__(f"the expert stands on pay tier {tier} already")
+        self.tier = tier
+
+
+class TierInPast(MarketError):
+    """A pay tier assigned from a time before the present assignment began."""
+
+    def __init__(self) -> None:
+        super().__init__("a pay tier cannot begin before the present one did")
+
+
+class ReasonMissing(MarketError):
+    """A step that has to be given a reason."""
+
+    def __init__(self, action: str) -> None:
+        super().__init__(f"say why: {action} needs a reason")
+        self.action = action

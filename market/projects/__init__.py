@@ -1,0 +1,1 @@
+"""What a lab wants: brief, domains, budget, rates, rounds, and the model under test."""

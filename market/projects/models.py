@@ -1,0 +1,112 @@
+"""Tables of projects and of the models that they test."""
+
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    LargeBinary,
+    Numeric,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from market.db import Base, new_id
+from market.experts.rules import LEVELS
+from market.projects.rules import PROJECT
+
+
+class TargetModel(Base):
+    """A model that a lab wants defeated, and how to ask it; its key is sealed.
+
+    Units: prices and cost in minor units of USD, prices for a million tokens; `timeout_s` seconds;
+    `samples` answers asked for each prompt.
+    """
+
+    __tablename__ = "target_model"
+    __table_args__ = (
+        UniqueConstraint("id", "organisation_id"),
+        Index("ix_target_model_organisation_id", "organisation_id", "id"),
+        CheckConstraint("timeout_s between 1 and 600", name="timeout_s"),
+        CheckConstraint("max_tokens between 1 and 1000000", name="max_tokens"),
+        CheckConstraint("samples between 1 and 32", name="samples"),
+        CheckConstraint("price_in_minor >= 0 and price_out_minor >= 0", name="prices"),
+        CheckConstraint("cost_cap_minor >= 0", name="cost_cap_minor"),
+        CheckConstraint("spent_minor >= 0", name="spent_minor"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
+    organisation_id: Mapped[UUID] = mapped_column(ForeignKey("market.organisation.id"))
+    name: Mapped[str]
+    base_url: Mapped[str]
+    model: Mapped[str]
+    sealed_key: Mapped[bytes | None] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime]
+    timeout_s: Mapped[int] = mapped_column(default=60)
+    max_tokens: Mapped[int] = mapped_column(default=1024)
+    samples: Mapped[int] = mapped_column(default=1)
+    price_in_minor: Mapped[Decimal] = mapped_column(Numeric(20, 6), default=Decimal(0))
+    price_out_minor: Mapped[Decimal] = mapped_column(Numeric(20, 6), default=Decimal(0))
+    cost_cap_minor: Mapped[int] = mapped_column(default=0)
+    spent_minor: Mapped[Decimal] = mapped_column(Numeric(20, 6), default=Decimal(0))
+    version: Mapped[int] = mapped_column(default=1)
+
+
+class Project(Base):
+    """What a lab wants done, what it pays, and how far it is.
+
+    Units: names ending in `_s` are seconds; the rate is minor units of `currency` an hour, null for
+    the rate of each expert's own pay tier; the fee is in hundredths of a per cent.
+    """
+
+    __tablename__ = "project"
+    __table_args__ = (
+        UniqueConstraint("id", "organisation_id"),
+        ForeignKeyConstraint(
+            ["target_model_id", "organisation_id"],
+            ["market.target_model.id", "market.target_model.organisation_id"],
+        ),
+        Index("ix_project_organisation_id", "organisation_id", "id"),
+        Index("ix_project_state", "state"),
+        CheckConstraint(f"state in {PROJECT.states}", name="state"),
+        CheckConstraint(f"minimum_level in {LEVELS}", name="minimum_level"),
+        CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
+        CheckConstraint("rate_minor_per_hour > 0", name="rate"),
+        CheckConstraint("fee_basis_points between 0 and 10000", name="fee_basis_points"),
+        CheckConstraint("answers_per_task between 1 and 100", name="answers_per_task"),
+        CheckConstraint("reviews_per_submission between 1 and 15", name="reviews_per_submission"),
+        CheckConstraint(
+            "least(cap_s, offer_ttl_s, work_ttl_s, review_ttl_s) > 0", name="durations"
+        ),
+        CheckConstraint("round > 0", name="round"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
+    organisation_id: Mapped[UUID] = mapped_column(ForeignKey("market.organisation.id"))
+    name: Mapped[str]
+    created_at: Mapped[datetime]
+    fee_basis_points: Mapped[int]
+    brief: Mapped[str] = mapped_column(default="")
+    domains: Mapped[list[str]] = mapped_column(ARRAY(Text), default_factory=list)
+    state: Mapped[str] = mapped_column(default="draft")
+    currency: Mapped[str] = mapped_column(default="USD")
+    rate_minor_per_hour: Mapped[int | None] = mapped_column(default=None)
+    cap_s: Mapped[int] = mapped_column(default=4 * 3600)
+    answers_per_task: Mapped[int] = mapped_column(default=1)
+    reviews_per_submission: Mapped[int] = mapped_column(default=3)
+    offer_ttl_s: Mapped[int] = mapped_column(default=24 * 3600)
+    work_ttl_s: Mapped[int] = mapped_column(default=72 * 3600)
+    review_ttl_s: Mapped[int] = mapped_column(default=7 * 24 * 3600)
+    minimum_level: Mapped[str] = mapped_column(default="claimed")
+    target_model_id: Mapped[UUID | None] = mapped_column(default=None)
+    policy_id: Mapped[UUID | None] = mapped_column(default=None)
+    require_interest: Mapped[bool] = mapped_column(default=False)
+    round: Mapped[int] = mapped_column(default=1)
+    closed_at: Mapped[datetime | None] = mapped_column(default=None)
+    version: Mapped[int] = mapped_column(default=1)
