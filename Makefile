@@ -2,7 +2,8 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/installed
+# Named after the place, since a virtual environment does not survive a move.
+STAMP := $(VENV)/installed-$(shell pwd -P | cksum | cut -d ' ' -f 1)
 ARGS :=
 
 .DEFAULT_GOAL := help

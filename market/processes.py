@@ -20,7 +20,7 @@ from market.cluster import StartRefused
 from market.leash import Leashed, spawn
 
 MAX_FAILURES = 5
-"""Deaths in a row after which a service is given up."""
+"""Deaths in a row after which a service is started again; the next one ends it all."""
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 15.0
@@ -89,11 +89,13 @@ class Processes:
         env: Mapping[str, str],
         say: Callable[[str], None],
         also_mind: Callable[[], None] | None = None,
+        first_pause_s: float = FIRST_PAUSE_S,
     ) -> None:
         self._logs = logs
         self._env = dict(env)
         self._say = say
         self._also_mind = also_mind
+        self._first_pause_s = first_pause_s
         self._children: list[_Child] = []
         # Guards the list and the children in it; the watching thread restarts and the caller stops.
         self._lock = threading.Lock()
@@ -228,7 +230,7 @@ class Processes:
             if not child.service.restart or child.failures > MAX_FAILURES:
                 self._give_up(f"{child.name}: {_last_words(child.log, code)} (log: {child.log})")
                 return
-            pause_s = min(FIRST_PAUSE_S * 2 ** (child.failures - 1), LONGEST_PAUSE_S)
+            pause_s = min(self._first_pause_s * 2 ** (child.failures - 1), LONGEST_PAUSE_S)
             child.due = now + pause_s
             words = _last_words(child.log, code)
             self._say(f"{child.name}: {words}; starting it again in {pause_s:g} s")

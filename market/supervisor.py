@@ -32,6 +32,8 @@ from market.upgrade import refuse_unusable, upgrade_database
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 STANDIN_KEY = "sk_test_standin"
+PAYMENTS_STAND_IN = "tests.fakestripe"
+MODEL_STAND_IN = "tests.fakemodel"
 WEBHOOK_PATH = "/v1/webhooks/stripe"
 THIN_WEBHOOK_PATH = "/v1/webhooks/stripe/thin"
 WORKER_GRACE_S = 25.0
@@ -52,11 +54,12 @@ class AddressNotUsable(StartRefused):
 
 
 class StandInMissing(StartRefused):
-    """Without a key of one's own, payments need a stand-in that only a checkout has."""
+    """A stand-in was wanted, and only a checkout has them; an installed package does not."""
 
     def __init__(self, module: str) -> None:
         super().__init__(
-            f"{module} is not here, as it only comes with a checkout; set {PREFIX}STRIPE_KEY"
+            f"{module}, a stand-in, only comes with a checkout; run from one, or set "
+            f"{PREFIX}STRIPE_KEY and start without stand-ins"
         )
         self.module = module
 
@@ -223,12 +226,12 @@ class Market:
     def _start_all(self) -> None:
         assert self._socket is not None
         web = f"http://{_reachable(self._host)}:{self._socket.getsockname()[1]}"
+        keyless = self._given.get(f"{PREFIX}STRIPE_KEY", STANDIN_KEY) == STANDIN_KEY
+        stripe = _stand_in_address(PAYMENTS_STAND_IN) if self._stand_ins and keyless else None
+        model = _stand_in_address(MODEL_STAND_IN) if self._stand_ins else None
         database_url = self._start_database()
         with _timed(self._say, "database migrated"):
             upgrade_database(database_url)
-        keyless = self._given.get(f"{PREFIX}STRIPE_KEY", STANDIN_KEY) == STANDIN_KEY
-        stripe = f"http://{HOST}:{free_port()}" if self._stand_ins and keyless else None
-        model = f"http://{HOST}:{free_port()}" if self._stand_ins else None
         self.environment = self._settings(database_url, web, stripe, model)
         self._addresses = Addresses(web, database_url, stripe, model and f"{model}/v1")
         self._processes = Processes(
@@ -348,7 +351,7 @@ class Market:
             words.append("--instant-onboarding")
         return Service(
             name="payments-stand-in",
-            argv=_stand_in("tests.fakestripe", *words),
+            argv=_python(PAYMENTS_STAND_IN, *words),
             ready=f"{address}/_health",
             cwd=CHECKOUT,
         )
@@ -370,16 +373,16 @@ def _python(module: str, *words: str) -> tuple[str, ...]:
     return (sys.executable, "-m", module, *words)
 
 
-def _stand_in(module: str, *words: str) -> tuple[str, ...]:
+def _stand_in_address(module: str) -> str:
     if not (CHECKOUT / module.replace(".", "/") / "__main__.py").exists():
         raise StandInMissing(module)
-    return _python(module, *words)
+    return f"http://{HOST}:{free_port()}"
 
 
 def _model_stand_in(address: str) -> Service:
     return Service(
         name="model-stand-in",
-        argv=_stand_in("tests.fakemodel", "--port", address.rpartition(":")[2]),
+        argv=_python(MODEL_STAND_IN, "--port", address.rpartition(":")[2]),
         ready=f"{address}/v1/models",
         cwd=CHECKOUT,
     )
