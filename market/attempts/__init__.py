@@ -1,0 +1,1 @@
+"""Target models asked, and their answers kept as evidence."""

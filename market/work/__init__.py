@@ -1,0 +1,1 @@
+"""Work sessions, time entries and submissions."""

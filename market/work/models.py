@@ -1,0 +1,149 @@
+"""Tables of work sessions, heartbeats, time entries and submissions."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import TSTZRANGE, ExcludeConstraint, Range
+from sqlalchemy.orm import Mapped, mapped_column
+
+from market.db import Base, Json, new_id
+from market.work.rules import SESSION, SUBMISSION, TIME_ENTRY
+
+
+class WorkSession(Base):
+    """Time at work on one offer, from its start until it is stopped, handed in or lost.
+
+    Only one heartbeat's worth of columns changes while it runs. The stretch that runs now stands
+    here, from `stretch_at` until the last heartbeat; it becomes time entries when it closes.
+    """
+
+    __tablename__ = "work_session"
+    __table_args__ = (
+        CheckConstraint(f"state in {SESSION.states}", name="state"),
+        CheckConstraint("quiet_s between 600 and 900", name="quiet_s"),
+        CheckConstraint("paid_s >= 0 and capped_s >= 0 and cap_left_s >= 0", name="seconds"),
+        CheckConstraint("(state = 'running') = (stretch_at is not null)", name="stretch"),
+        Index(
+            "uq_work_session_open",
+            "expert_id",
+            unique=True,
+            postgresql_where=text("state in ('running', 'idle', 'paused')"),
+        ),
+        Index("ix_work_session_offer_id", "offer_id"),
+        Index("ix_work_session_project_id", "project_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
+    organisation_id: Mapped[UUID] = mapped_column(ForeignKey("market.organisation.id"))
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("market.project.id"))
+    task_id: Mapped[UUID] = mapped_column(ForeignKey("market.task.id"))
+    offer_id: Mapped[UUID] = mapped_column(ForeignKey("market.offer.id"))
+    expert_id: Mapped[UUID] = mapped_column(ForeignKey("market.person.id"))
+    started_at: Mapped[datetime]
+    last_beat_at: Mapped[datetime]
+    last_active_at: Mapped[datetime]
+    cap_left_s: Mapped[int]
+    """What the offer's cap still allowed when the running stretch began."""
+    day_used_s: Mapped[int]
+    """What the expert had been paid for, on that stretch's first day, when it began."""
+    quiet_s: Mapped[int]
+    stretch_at: Mapped[datetime | None] = mapped_column(default=None)
+    state: Mapped[str] = mapped_column(default="running")
+    last_seq: Mapped[int] = mapped_column(default=0)
+    paid_s: Mapped[int] = mapped_column(default=0)
+    """Paid seconds of the stretches that have closed."""
+    capped_s: Mapped[int] = mapped_column(default=0)
+    """Seconds beyond a cap of the stretches that have closed."""
+    paused_at: Mapped[datetime | None] = mapped_column(default=None)
+    ended_at: Mapped[datetime | None] = mapped_column(default=None)
+    version: Mapped[int] = mapped_column(default=1)
+
+
+class Heartbeat(Base):
+    """A proof that someone was there, as it was accepted; never changed."""
+
+    __tablename__ = "heartbeat"
+
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("market.work_session.id"), primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    is_active: Mapped[bool]
+
+
+class TimeEntry(Base):
+    """A stretch of proven time within one UTC day; its first `seconds - capped_s` are paid."""
+
+    __tablename__ = "time_entry"
+    __table_args__ = (
+        CheckConstraint(f"state in {TIME_ENTRY.states}", name="state"),
+        CheckConstraint("seconds > 0 and capped_s between 0 and seconds", name="seconds"),
+        CheckConstraint(
+            "lower_inc(during) and not upper_inc(during)"
+            " and extract(epoch from upper(during) - lower(during)) = seconds",
+            name="during",
+        ),
+        ExcludeConstraint(
+            ("expert_id", "="),
+            ("during", "&&"),
+            name="ex_time_entry_expert_id",
+            using="gist",
+            where=text("state <> 'voided'"),
+        ),
+        Index("ix_time_entry_offer_id", "offer_id"),
+        Index("ix_time_entry_session_id", "session_id"),
+        Index("ix_time_entry_unconfirmed", "id", postgresql_where=text("state = 'recorded'")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("market.work_session.id"))
+    offer_id: Mapped[UUID] = mapped_column(ForeignKey("market.offer.id"))
+    expert_id: Mapped[UUID] = mapped_column(ForeignKey("market.person.id"))
+    organisation_id: Mapped[UUID] = mapped_column(ForeignKey("market.organisation.id"))
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("market.project.id"))
+    during: Mapped[Range[datetime]] = mapped_column(TSTZRANGE)
+    seconds: Mapped[int]
+    capped_s: Mapped[int]
+    recorded_at: Mapped[datetime]
+    state: Mapped[str] = mapped_column(default="recorded")
+    version: Mapped[int] = mapped_column(default=1)
+
+
+class Submission(Base):
+    """What an expert hands in on an offer: a draft until it is submitted; one for each offer."""
+
+    __tablename__ = "submission"
+    __table_args__ = (
+        CheckConstraint(f"state in {SUBMISSION.states}", name="state"),
+        CheckConstraint(
+            "submitted_at is not null or state in"
+            " ('draft', 'returned', 'timed_out', 'screened_out')",
+            name="submitted_at",
+        ),
+        UniqueConstraint("offer_id"),
+        Index("ix_submission_project_id", "project_id", "id"),
+        Index("ix_submission_expert_id", "expert_id", "id"),
+        Index("ix_submission_task_id", "task_id"),
+        Index("ix_submission_attempt_id", "attempt_id"),
+        Index(
+            "ix_submission_waiting",
+            "submitted_at",
+            postgresql_where=text("state in ('awaiting_review', 'in_review')"),
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
+    organisation_id: Mapped[UUID] = mapped_column(ForeignKey("market.organisation.id"))
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("market.project.id"))
+    task_id: Mapped[UUID] = mapped_column(ForeignKey("market.task.id"))
+    slot_id: Mapped[UUID] = mapped_column(ForeignKey("market.task_slot.id"))
+    offer_id: Mapped[UUID] = mapped_column(ForeignKey("market.offer.id"))
+    expert_id: Mapped[UUID] = mapped_column(ForeignKey("market.person.id"))
+    payload: Mapped[Json]
+    created_at: Mapped[datetime]
+    attempt_id: Mapped[UUID | None] = mapped_column(ForeignKey("market.attempt.id"), default=None)
+    state: Mapped[str] = mapped_column(default="draft")
+    round: Mapped[int] = mapped_column(default=1)
+    submitted_at: Mapped[datetime | None] = mapped_column(default=None)
+    decided_at: Mapped[datetime | None] = mapped_column(default=None)
+    version: Mapped[int] = mapped_column(default=1)
