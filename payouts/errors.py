@@ -163,3 +163,102 @@ class PayoutStateConflict(PayoutsError):
 
 class SignatureRefused(PayoutsError):
     """A webhook whose signature is missing, false or too old."""
+
+
+class UnknownCall(PayoutsError):
+    """No write to Stripe has this id."""
+
+    def __init__(self, call_id: UUID) -> None:
+        super().__init__(f"there is no external call {call_id}")
+        self.call_id = call_id
+
+
+class CallConflict(PayoutsError):
+    """The same write was planned before with other parameters, or cannot be planned again."""
+
+    def __init__(self, natural_key: str) -> None:
+        super().__init__(f"the call {natural_key!r} exists and asks for something else")
+        self.natural_key = natural_key
+
+
+class CallNotOpen(PayoutsError):
+    """The outcome of this call is known, or it has not been looked for often enough."""
+
+    def __init__(self, call_id: UUID, why: str) -> None:
+        super().__init__(f"call {call_id}: {why}")
+        self.call_id = call_id
+        self.why = why
+
+
+class UnknownPayee(PayoutsError):
+    """Nobody was made a payee under this id."""
+
+    def __init__(self, owner_id: UUID) -> None:
+        super().__init__(f"{owner_id} is no payee")
+        self.owner_id = owner_id
+
+
+class UnknownPayout(PayoutsError):
+    """No payout has this id."""
+
+    def __init__(self, payout_id: UUID) -> None:
+        super().__init__(f"there is no payout {payout_id}")
+        self.payout_id = payout_id
+
+
+class UnknownHold(PayoutsError):
+    """No open hold has this id."""
+
+    def __init__(self, hold_id: UUID) -> None:
+        super().__init__(f"there is no open hold {hold_id}")
+        self.hold_id = hold_id
+
+
+class UnknownFunding(PayoutsError):
+    """No funding has this id."""
+
+    def __init__(self, funding_id: UUID) -> None:
+        super().__init__(f"there is no funding {funding_id}")
+        self.funding_id = funding_id
+
+
+class EventRefused(PayoutsError):
+    """A webhook that is signed well and still not for us."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class GatewayRefused(PayoutsError):
+    """Stripe's definite no: the request was not carried out and never will be."""
+
+    def __init__(self, status: int, code: str, text: str, request_id: str = "") -> None:
+        super().__init__(f"Stripe refused ({status} {code}): {text}")
+        self.status = status
+        self.code = code
+        self.text = text
+        self.request_id = request_id
+
+
+class GatewayUnknown(PayoutsError):
+    """It cannot be told whether Stripe carried the request out."""
+
+    def __init__(self, reason: str, status: int | None = None, request_id: str = "") -> None:
+        super().__init__(f"outcome unknown: {reason}")
+        self.reason = reason
+        self.status = status
+        self.request_id = request_id
+
+
+class GatewayKeyMisused(PayoutsError):
+    """Stripe has seen this idempotency key with another body: a bug of ours, never retried."""
+
+    def __init__(self, text: str, request_id: str = "") -> None:
+        super().__init__(text)
+        self.text = text
+        self.request_id = request_id
+
+
+class GatewayKeyRejected(PayoutsError):
+    """Stripe does not accept our API key; every sender has to stop."""

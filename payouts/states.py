@@ -66,6 +66,7 @@ class HoldCode(StrEnum):
     MINIMUM = "minimum"
     RECEIVABLE = "receivable"
     PLATFORM_FUNDS = "platform_funds"
+    AMOUNT_CHANGED = "amount_changed"
     PROVIDER_REFUSED = "provider_refused"
     DISPUTE_AMOUNT = "dispute_amount"
     SANCTIONS = "sanctions"

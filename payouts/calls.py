@@ -1,0 +1,235 @@
+"""Writes to Stripe as rows: planned in the transaction that needs them, made outside of any.
+
+`payouts.sender` makes them; this file says what a plan is, what an answer is, and what the rest of
+the service learns from one.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeAlias
+from uuid import UUID
+
+from sqlalchemy import or_, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
+
+from payouts.errors import CallConflict, UnknownCall
+from payouts.models import ExternalCall
+from payouts.states import CallOperation, CallState
+
+if TYPE_CHECKING:
+    from payouts.errors import GatewayRefused
+    from payouts.gateway import Gateway
+
+ParamValue: TypeAlias = "str | int | bool | Sequence[ParamValue] | Mapping[str, ParamValue]"
+Params: TypeAlias = Mapping[str, ParamValue]
+"""What a write says: no nulls and no floats, since Stripe's library drops the ones and sends the
+others."""
+
+RESEND_FOR = timedelta(hours=20)
+"""How long after the first sending a key may be sent again; Stripe may forget it after 24 hours."""
+
+
+LOOK_BACK = timedelta(minutes=5)
+"""How far before the first sending a look-up begins, for clocks that differ."""
+
+
+class FactKind(StrEnum):
+    """What happened, in terms of money."""
+
+    PAYEE_OPENED = "payee_opened"
+    PAYEE_READY = "payee_ready"
+    PAYEE_NOT_READY = "payee_not_ready"
+    FUNDING_PROCESSING = "funding_processing"
+    FUNDING_RECEIVED = "funding_received"
+    FUNDING_SETTLED = "funding_settled"
+    FUNDING_FAILED = "funding_failed"
+    REFUND_SENT = "refund_sent"
+    REFUND_REFUSED = "refund_refused"
+    PAYOUT_BATCHED = "payout_batched"
+    PAYOUT_HELD = "payout_held"
+    PAYOUT_HOLD_ESCALATED = "payout_hold_escalated"
+    PAYOUT_TRANSFERRED = "payout_transferred"
+    PAYOUT_ON_ITS_WAY = "payout_on_its_way"
+    PAYOUT_PAID = "payout_paid"
+    PAYOUT_FAILED = "payout_failed"
+    PAYOUT_RETURNED = "payout_returned"
+    PAYOUT_CANCELLED = "payout_cancelled"
+    PAYOUT_REVERSED = "payout_reversed"
+    CALL_UNKNOWN = "call_unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing that happened: to which funding, payout, payee or call, and whose it is."""
+
+    kind: FactKind
+    subject_id: UUID
+    owner_id: UUID
+    amount_minor: int = 0
+    currency: str = ""
+    text: str = ""
+
+
+Tell: TypeAlias = Callable[[Session, Fact], None]
+"""Called inside the transaction that made a fact, so that an event about it cannot be lost."""
+
+
+def tell_nobody(session: Session, fact: Fact) -> None:
+    """For callers who read the returned facts instead."""
+    del session, fact
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Stripe's yes: the object it made, a summary to keep, and what follows in our books."""
+
+    object_id: str
+    summary: Params
+    record: Callable[[Session, ExternalCall, datetime], list[Fact]] | None = None
+    link_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A definite no, Stripe's or our own before sending."""
+
+    code: str
+    text: str
+    status: int | None = None
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """How one kind of write is made, recorded, refused, and looked up when nobody can tell.
+
+    `before` runs with the lease, in its transaction; `check` reads Stripe just before sending;
+    both may refuse. `look_up` finds what an earlier sending made, by what it carried.
+    """
+
+    perform: "Callable[[Gateway, ExternalCall], Answer]"
+    refused: Callable[[Session, ExternalCall, Refusal, datetime], list[Fact]] | None = None
+    look_up: "Callable[[Gateway, ExternalCall], Answer | None] | None" = None
+    before: Callable[[Session, ExternalCall, datetime], Refusal | None] | None = None
+    check: "Callable[[Gateway, ExternalCall], Refusal | None] | None" = None
+
+
+def canonical(params: Params) -> str:
+    """The one spelling of a write's parameters.
+
+    Raises:
+        TypeError: a null, a float or an object of ours is among them.
+    """
+
+    def checked(value: object) -> object:
+        if isinstance(value, Mapping):
+            return {str(key): checked(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [checked(inner) for inner in value]
+        if type(value) in (str, int, bool):
+            return value
+        raise TypeError(f"{value!r} cannot be sent")
+
+    return json.dumps(checked(params), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def params_of(call: ExternalCall) -> Params:
+    """What was committed, to be sent as it is."""
+    params: Params = json.loads(call.params)
+    return params
+
+
+def plan_call(
+    session: Session,
+    *,
+    operation: CallOperation,
+    natural_key: str,
+    subject_id: UUID,
+    params: Params,
+    at: datetime,
+    attempt: int = 1,
+) -> ExternalCall:
+    """Write down what will be asked of Stripe, once for a natural key and attempt.
+
+    Planned again with the same parameters it is the call that exists.
+
+    Raises:
+        CallConflict: it exists and asks for something else.
+    """
+    spelled = canonical(params)
+    digest = hashlib.sha256(spelled.encode()).hexdigest()
+    values = {
+        "id": uuid7(),
+        "operation": operation,
+        "natural_key": natural_key,
+        "attempt": attempt,
+        "subject_id": subject_id,
+        "params": spelled,
+        "params_sha256": digest,
+        "planned_at": at,
+        "next_try_at": at,
+        "state": CallState.PLANNED,
+    }
+    session.execute(insert(ExternalCall).values(**values).on_conflict_do_nothing())
+    kept = session.scalars(
+        select(ExternalCall).where(
+            ExternalCall.natural_key == natural_key, ExternalCall.attempt == attempt
+        )
+    ).one()
+    if kept.params_sha256 != digest or kept.operation != operation:
+        raise CallConflict(natural_key)
+    return kept
+
+
+def locked_call(session: Session, call_id: UUID) -> ExternalCall:
+    """The call, held against other senders until the transaction ends.
+
+    Raises:
+        UnknownCall.
+    """
+    call = session.get(ExternalCall, call_id, with_for_update=True, populate_existing=True)
+    if call is None:
+        raise UnknownCall(call_id)
+    return call
+
+
+def due_calls(session: Session, at: datetime, *, limit: int = 100) -> list[UUID]:
+    """Calls that somebody should make or make again, oldest plan first.
+
+    A job was queued for each when it was planned; this finds those whose job was lost.
+    """
+    return list(
+        session.scalars(
+            select(ExternalCall.id)
+            .where(
+                ExternalCall.state.in_((CallState.PLANNED, CallState.SENT)),
+                ExternalCall.next_try_at <= at,
+                or_(ExternalCall.leased_until.is_(None), ExternalCall.leased_until <= at),
+            )
+            .order_by(ExternalCall.planned_at, ExternalCall.id)
+            .limit(limit)
+        )
+    )
+
+
+def unknown_calls(session: Session, *, limit: int = 100) -> list[UUID]:
+    """Calls whose outcome nobody can tell yet; each wants `resolve_unknown`."""
+    return list(
+        session.scalars(
+            select(ExternalCall.id)
+            .where(ExternalCall.state == CallState.UNKNOWN)
+            .order_by(ExternalCall.planned_at, ExternalCall.id)
+            .limit(limit)
+        )
+    )
+
+
+def refusal_of(error: "GatewayRefused") -> Refusal:
+    """Stripe's no as a fact."""
+    return Refusal(error.code, error.text, error.status, error.request_id)

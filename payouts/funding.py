@@ -1,0 +1,392 @@
+"""Labs' money coming in over Stripe, and going back: payment intents, settling, refunds."""
+
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from payouts import chart
+from payouts.calls import (
+    LOOK_BACK,
+    Answer,
+    Fact,
+    FactKind,
+    Operation,
+    Refusal,
+    params_of,
+    plan_call,
+)
+from payouts.errors import BadAmount, CallConflict, UnknownFunding
+from payouts.ledger import Line, post_entry, post_pending, reserve, void_pending
+from payouts.models import ExternalCall, Funding
+from payouts.money import Money, checked_amount
+from payouts.seen import PaymentIntentSeen, RefundSeen, TransactionSeen
+from payouts.states import CallOperation, FundingState
+
+if TYPE_CHECKING:
+    from payouts.gateway import Gateway
+
+AVAILABLE = "available"
+
+
+def plan_funding(
+    session: Session,
+    *,
+    funding_id: UUID,
+    lab_id: UUID,
+    money: Money,
+    payment_method: str,
+    at: datetime,
+) -> ExternalCall:
+    """Plan to take money from a lab; nothing is in the books before Stripe has it.
+
+    Raises:
+        BadAmount.
+        CallConflict: this funding was planned before, for another amount or method.
+    """
+    checked_amount(money.amount_minor)
+    natural_key = f"payment_intent:{funding_id}"
+    call = plan_call(
+        session,
+        operation=CallOperation.PAYMENT_INTENT,
+        natural_key=natural_key,
+        subject_id=funding_id,
+        params={
+            "amount": money.amount_minor,
+            "currency": money.currency.lower(),
+            "confirm": True,
+            "payment_method": payment_method,
+            "automatic_payment_methods": {"enabled": True, "allow_redirects": "never"},
+            "description": "Project budget",
+            "transfer_group": str(funding_id),
+            "metadata": {
+                "funding_id": str(funding_id),
+                "lab_id": str(lab_id),
+                "natural_key": natural_key,
+                "attempt": "1",
+            },
+            "expand": ["latest_charge.balance_transaction"],
+        },
+        at=at,
+    )
+    known = session.get(Funding, funding_id)
+    if known is None:
+        session.add(
+            Funding(
+                id=funding_id,
+                lab_id=lab_id,
+                currency=money.currency,
+                amount_minor=money.amount_minor,
+                planned_at=at,
+                call_id=call.id,
+            )
+        )
+        session.flush()
+    elif known.lab_id != lab_id:
+        raise CallConflict(natural_key)
+    return call
+
+
+def record_intent(
+    session: Session, funding: Funding, seen: PaymentIntentSeen, at: datetime
+) -> list[Fact]:
+    """Take over how a payment stands, only ever forward; the funding is locked by the caller.
+
+    Money that arrived is booked at once (J1). Until Stripe lets us use it, it is unsettled and
+    no project can be given it.
+    """
+    funding.payment_intent_id = funding.payment_intent_id or seen.id
+    if seen.status == "processing" and funding.state == FundingState.PLANNED:
+        funding.state = FundingState.PROCESSING
+        session.flush()
+        return [_fact(FactKind.FUNDING_PROCESSING, funding)]
+    if seen.status == "succeeded" and seen.transaction is not None:
+        return _received(session, funding, seen.charge_id, seen.transaction, at)
+    if seen.status in ("requires_payment_method", "canceled", "requires_action"):
+        text = seen.failure_text or "The payment method was not accepted."
+        return _failed(session, funding, seen.failure_code or seen.status, text)
+    return []
+
+
+def _received(
+    session: Session,
+    funding: Funding,
+    charge_id: str | None,
+    line: TransactionSeen,
+    at: datetime,
+) -> list[Fact]:
+    facts = []
+    if funding.state in (FundingState.PLANNED, FundingState.PROCESSING, FundingState.FAILED):
+        currency, lab_id = funding.currency, funding.lab_id
+        is_available = line.status == AVAILABLE
+        lab = (
+            chart.lab_funding(lab_id, currency)
+            if is_available
+            else chart.lab_funding_unsettled(lab_id, currency)
+        )
+        lines = [Line(chart.stripe_clearing(currency), lab, line.net_minor)]
+        if line.fee_minor:
+            lines.append(Line(chart.stripe_fees(currency), lab, line.fee_minor))
+        post_entry(
+            session,
+            key=f"funding:{funding.id}:received",
+            kind="funding_received",
+            lines=lines,
+            at=at,
+        )
+        funding.state = FundingState.SETTLED if is_available else FundingState.UNSETTLED
+        funding.settled_at = at if is_available else None
+        funding.charge_id = charge_id
+        funding.transaction_id = line.id
+        funding.fee_minor = line.fee_minor
+        funding.failure_code = funding.failure_text = None
+        facts.append(_fact(FactKind.FUNDING_RECEIVED, funding))
+        if is_available:
+            facts.append(_fact(FactKind.FUNDING_SETTLED, funding))
+        session.flush()
+        return facts
+    return record_settling(session, funding, line, at)
+
+
+def record_settling(
+    session: Session, funding: Funding, line: TransactionSeen, at: datetime
+) -> list[Fact]:
+    """Let a lab use money that has become available; the funding is locked by the caller."""
+    if funding.state != FundingState.UNSETTLED or line.status != AVAILABLE:
+        return []
+    currency, lab_id = funding.currency, funding.lab_id
+    post_entry(
+        session,
+        key=f"funding:{funding.id}:settled",
+        kind="funding_settled",
+        lines=[
+            Line(
+                chart.lab_funding_unsettled(lab_id, currency),
+                chart.lab_funding(lab_id, currency),
+                funding.amount_minor,
+            )
+        ],
+        at=at,
+    )
+    funding.state = FundingState.SETTLED
+    funding.settled_at = at
+    session.flush()
+    return [_fact(FactKind.FUNDING_SETTLED, funding)]
+
+
+def _failed(session: Session, funding: Funding, code: str, text: str) -> list[Fact]:
+    if funding.state not in (FundingState.PLANNED, FundingState.PROCESSING):
+        return []
+    funding.state = FundingState.FAILED
+    funding.failure_code, funding.failure_text = code, text
+    session.flush()
+    return [_fact(FactKind.FUNDING_FAILED, funding, text)]
+
+
+def _fact(kind: FactKind, funding: Funding, text: str = "") -> Fact:
+    return Fact(kind, funding.id, funding.lab_id, funding.amount_minor, funding.currency, text)
+
+
+def unsettled_fundings(session: Session) -> list[tuple[UUID, str]]:
+    """Fundings that wait for Stripe, each with the balance line to look at."""
+    rows = session.execute(
+        select(Funding.id, Funding.transaction_id).where(
+            Funding.state == FundingState.UNSETTLED, Funding.transaction_id.is_not(None)
+        )
+    )
+    return [(funding_id, line) for funding_id, line in rows if line is not None]
+
+
+def locked_funding(session: Session, funding_id: UUID) -> Funding:
+    """The funding, held until the transaction ends.
+
+    Raises:
+        UnknownFunding.
+    """
+    found = session.get(Funding, funding_id, with_for_update=True, populate_existing=True)
+    if found is None:
+        raise UnknownFunding(funding_id)
+    return found
+
+
+def plan_refund(
+    session: Session, *, funding_id: UUID, amount_minor: int, at: datetime
+) -> ExternalCall:
+    """Plan to send part of a lab's free money back; it is reserved until Stripe has answered.
+
+    Raises:
+        UnknownFunding.
+        BadAmount: nothing, or more than is left of this funding.
+        FloorBreached: the lab has given the money to a project.
+    """
+    funding = locked_funding(session, funding_id)
+    left = funding.amount_minor - funding.refunded_minor
+    if funding.payment_intent_id is None or checked_amount(amount_minor) > left:
+        raise BadAmount(amount_minor)
+    number = (
+        1
+        + session.scalars(
+            select(func.count())
+            .select_from(ExternalCall)
+            .where(ExternalCall.natural_key == f"refund:{funding_id}")
+        ).one()
+    )
+    call = plan_call(
+        session,
+        operation=CallOperation.REFUND,
+        natural_key=f"refund:{funding_id}",
+        attempt=number,
+        subject_id=funding_id,
+        params={
+            "payment_intent": funding.payment_intent_id,
+            "amount": amount_minor,
+            "reason": "requested_by_customer",
+            "metadata": {
+                "funding_id": str(funding_id),
+                "natural_key": f"refund:{funding_id}",
+                "attempt": str(number),
+            },
+        },
+        at=at,
+    )
+    lab, currency = funding.lab_id, funding.currency
+    reserve(
+        session,
+        key=_refund_key(call),
+        kind="refund_reserved",
+        lines=[
+            Line(chart.lab_funding(lab, currency), chart.refund_to(lab, currency), amount_minor)
+        ],
+        at=at,
+    )
+    # Counted from now on, so that two plans cannot ask for more than there is.
+    funding.refunded_minor += amount_minor
+    session.flush()
+    return call
+
+
+def _refund_key(call: ExternalCall) -> str:
+    return f"refund:{call.subject_id}:{call.attempt}"
+
+
+def _refund_answer(seen: RefundSeen) -> Answer:
+    return Answer(
+        object_id=seen.id,
+        summary={"id": seen.id, "status": seen.status or "", "amount": seen.amount_minor},
+        record=partial(_record_refund, seen=seen),
+    )
+
+
+def _record_refund(
+    session: Session, call: ExternalCall, at: datetime, *, seen: RefundSeen
+) -> list[Fact]:
+    funding = locked_funding(session, call.subject_id)
+    lab, currency = funding.lab_id, funding.currency
+    key = _refund_key(call)
+    post_pending(
+        session,
+        key,
+        key=f"{key}:sent",
+        kind="refund_sent",
+        lines=[
+            Line(
+                chart.lab_funding(lab, currency),
+                chart.refund_to(lab, currency),
+                seen.amount_minor,
+            )
+        ],
+        at=at,
+    )
+    post_entry(
+        session,
+        key=f"{key}:left",
+        kind="refund_left",
+        lines=[
+            Line(chart.refund_to(lab, currency), chart.stripe_clearing(currency), seen.amount_minor)
+        ],
+        at=at,
+    )
+    return [Fact(FactKind.REFUND_SENT, funding.id, lab, seen.amount_minor, currency)]
+
+
+def _refund_refused(
+    session: Session, call: ExternalCall, refusal: Refusal, at: datetime
+) -> list[Fact]:
+    funding = locked_funding(session, call.subject_id)
+    key = _refund_key(call)
+    void_pending(session, key, key=f"{key}:refused", kind="refund_refused", at=at)
+    amount = params_of(call)["amount"]
+    assert isinstance(amount, int)
+    funding.refunded_minor -= amount
+    session.flush()
+    return [
+        Fact(
+            FactKind.REFUND_REFUSED,
+            funding.id,
+            funding.lab_id,
+            amount,
+            funding.currency,
+            refusal.text,
+        )
+    ]
+
+
+def _intent_answer(seen: PaymentIntentSeen) -> Answer:
+    return Answer(
+        object_id=seen.id,
+        summary={"id": seen.id, "status": seen.status, "amount": seen.amount_minor},
+        record=partial(_record_intent_of, seen=seen),
+    )
+
+
+def _record_intent_of(
+    session: Session, call: ExternalCall, at: datetime, *, seen: PaymentIntentSeen
+) -> list[Fact]:
+    return record_intent(session, locked_funding(session, call.subject_id), seen, at)
+
+
+def _pay_in(gateway: "Gateway", call: ExternalCall) -> Answer:
+    return _intent_answer(gateway.create_payment_intent(params_of(call), key=str(call.id)))
+
+
+def _pay_in_refused(
+    session: Session, call: ExternalCall, refusal: Refusal, _at: datetime
+) -> list[Fact]:
+    funding = locked_funding(session, call.subject_id)
+    return _failed(session, funding, refusal.code, refusal.text)
+
+
+def _find_intent(gateway: "Gateway", call: ExternalCall) -> Answer | None:
+    since = (call.first_sent_at or call.planned_at) - LOOK_BACK
+    for seen in gateway.payment_intents(since=since):
+        if seen.metadata.get("natural_key") == call.natural_key:
+            return _intent_answer(seen)
+    return None
+
+
+def _send_back(gateway: "Gateway", call: ExternalCall) -> Answer:
+    return _refund_answer(gateway.create_refund(params_of(call), key=str(call.id)))
+
+
+def _find_refund(gateway: "Gateway", call: ExternalCall) -> Answer | None:
+    for seen in gateway.refunds(str(params_of(call)["payment_intent"])):
+        if seen.metadata.get("attempt") == str(call.attempt):
+            return _refund_answer(seen)
+    return None
+
+
+OPERATIONS = {
+    CallOperation.PAYMENT_INTENT: Operation(
+        perform=_pay_in,
+        refused=_pay_in_refused,
+        look_up=_find_intent,
+    ),
+    CallOperation.REFUND: Operation(
+        perform=_send_back,
+        refused=_refund_refused,
+        look_up=_find_refund,
+    ),
+}

@@ -1,0 +1,123 @@
+"""What Stripe has told us: its objects as facts of ours, with nothing of its library in them.
+
+Currencies are upper case and amounts are in minor units, as everywhere in this package.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionSeen:
+    """One line of a Stripe balance; `source_transfer` names the transfer that it arrived by."""
+
+    id: str
+    type: str
+    category: str
+    amount_minor: int
+    fee_minor: int
+    net_minor: int
+    currency: str
+    status: str
+    source_id: str | None
+    source_transfer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentIntentSeen:
+    """A payment, and the balance line of its charge once there is one."""
+
+    id: str
+    status: str
+    amount_minor: int
+    currency: str
+    metadata: Mapping[str, str]
+    charge_id: str | None
+    transaction: TransactionSeen | None
+    failure_code: str | None
+    failure_text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TransferSeen:
+    """A transfer from the platform to a connected account."""
+
+    id: str
+    amount_minor: int
+    reversed_minor: int
+    currency: str
+    destination: str
+    destination_payment: str | None
+    transfer_group: str | None
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ReversalSeen:
+    """Money taken back from a connected account."""
+
+    id: str
+    transfer_id: str
+    amount_minor: int
+    currency: str
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RefundSeen:
+    """Money on its way back to whoever paid."""
+
+    id: str
+    status: str | None
+    amount_minor: int
+    currency: str
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PayoutSeen:
+    """Stripe's payout of a connected account to its bank."""
+
+    id: str
+    status: str
+    amount_minor: int
+    currency: str
+    is_reconciled: bool
+    failure_code: str | None
+    failure_text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSeen:
+    """A recipient: whether transfers reach it, and what the person still has to give."""
+
+    id: str
+    transfers_status: str
+    requirements: tuple[str, ...]
+    is_closed: bool
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSeen:
+    """A page of Stripe's for one person, for a few minutes; not to be kept."""
+
+    account_id: str
+    url: str
+    expires_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceSeen:
+    """A Stripe balance by currency (upper case), in minor units."""
+
+    available: Mapping[str, int]
+    pending: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class EventSeen:
+    """An event from the list, as the bytes that a webhook would have brought."""
+
+    id: str
+    payload: bytes

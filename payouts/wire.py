@@ -1,0 +1,357 @@
+"""Transfers and their reversals on the wire: what is asked of Stripe, and what its answers mean."""
+
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from payouts import chart
+from payouts.calls import (
+    LOOK_BACK,
+    Answer,
+    Fact,
+    FactKind,
+    Operation,
+    Refusal,
+    params_of,
+    plan_call,
+)
+from payouts.errors import BadAmount, PayoutStateConflict
+from payouts.holds import HoldPolicy, Reason
+from payouts.ledger import Line, post_pending, reserve, void_pending
+from payouts.models import ExternalCall, Payout, Transfer
+from payouts.money import checked_amount
+from payouts.payees import is_ready, payee_of
+from payouts.seen import ReversalSeen, TransferSeen
+from payouts.states import CallOperation, CallState, HoldCode, HoldOwner, PayoutState
+from payouts.transfers import (
+    POLICY,
+    hold_or_batch,
+    hold_payout,
+    locked_payout,
+    move_payout,
+    payout_fact,
+    transfer_lines,
+)
+
+if TYPE_CHECKING:
+    from payouts.gateway import Gateway
+
+SHORT_OF_FUNDS = ("balance_insufficient", "insufficient_funds")
+CANNOT_RECEIVE = ("insufficient_capabilities_for_transfer", "account_closed", "account_invalid")
+DESTINATION_CHANGED = "destination_changed"
+NEGATIVE_BALANCE = "negative_connected_balance"
+
+AT_STRIPE = (PayoutState.TRANSFERRED, PayoutState.FAILED, PayoutState.RETURNED)
+"""Where the money of a payout lies on the expert's balance at Stripe."""
+OPEN = (CallState.PLANNED, CallState.SENT, CallState.UNKNOWN)
+
+
+def _start_sending(session: Session, call: ExternalCall, at: datetime) -> Refusal | None:
+    """The step before the first sending; the destination must still be the one that was pinned."""
+    payout = locked_payout(session, call.subject_id)
+    if payout.state != PayoutState.BATCHED:
+        return None
+    payee = payee_of(session, payout.owner_id)
+    if (
+        payee is None
+        or payee.account_id != payout.destination
+        or payee.destination_version != payout.destination_version
+        or not is_ready(payee)
+    ):
+        return Refusal(DESTINATION_CHANGED, "The destination has changed since this was planned.")
+    move_payout(session, payout, "send", at=at)
+    return None
+
+
+def _connected_balance_ok(gateway: "Gateway", call: ExternalCall) -> Refusal | None:
+    """A connected account below zero would swallow the transfer."""
+    params = params_of(call)
+    held = gateway.balance(str(params["destination"])).available
+    if held.get(str(params["currency"]).upper(), 0) < 0:
+        return Refusal(NEGATIVE_BALANCE, "The balance at Stripe is below zero.")
+    return None
+
+
+def _send(gateway: "Gateway", call: ExternalCall) -> Answer:
+    return transfer_answer(gateway.create_transfer(params_of(call), key=str(call.id)))
+
+
+def transfer_answer(seen: TransferSeen) -> Answer:
+    """A transfer that exists, and what it means for our books."""
+    return Answer(
+        object_id=seen.id,
+        summary={"id": seen.id, "amount": seen.amount_minor, "destination": seen.destination},
+        record=partial(_record_transfer, seen=seen),
+    )
+
+
+def _record_transfer(
+    session: Session, call: ExternalCall, at: datetime, *, seen: TransferSeen
+) -> list[Fact]:
+    """J8: the reservation is posted, and the transfer is in our books with its counterpart."""
+    payout = locked_payout(session, call.subject_id)
+    assert payout.reservation_key is not None
+    move_payout(session, payout, "confirm", at=at, reason_code=seen.id)
+    post_pending(
+        session,
+        payout.reservation_key,
+        key=f"{payout.reservation_key}:transferred",
+        kind="payout_transferred",
+        lines=transfer_lines(payout),
+        at=at,
+    )
+    payout.reservation_key = None
+    session.add(
+        Transfer(
+            payout_id=payout.id,
+            owner_id=payout.owner_id,
+            call_id=call.id,
+            stripe_id=seen.id,
+            destination=seen.destination,
+            destination_payment=seen.destination_payment,
+            currency=payout.currency,
+            amount_minor=payout.amount_minor,
+            at=at,
+        )
+    )
+    session.flush()
+    return [payout_fact(FactKind.PAYOUT_TRANSFERRED, payout)]
+
+
+def _refused(session: Session, call: ExternalCall, refusal: Refusal, at: datetime) -> list[Fact]:
+    """A definite no: the money is free again, and the payout waits with a reason to read."""
+    payout = locked_payout(session, call.subject_id)
+    assert payout.reservation_key is not None
+    move_payout(session, payout, "refuse", at=at, reason_code=refusal.code, note=refusal.text[:500])
+    void_pending(
+        session,
+        payout.reservation_key,
+        key=f"{payout.reservation_key}:refused",
+        kind="payout_refused",
+        at=at,
+    )
+    payout.reservation_key = None
+    payout.call_id = None
+    payee = payee_of(session, payout.owner_id)
+    if payee is not None and refusal.code in CANNOT_RECEIVE:
+        # Stripe knows better than what we last saw of this account.
+        payee.transfers_status = "restricted"
+    session.flush()
+    if refusal.code == DESTINATION_CHANGED:
+        return hold_or_batch(session, payout, at=at, policy=POLICY)
+    return hold_payout(session, payout, [reason_after(refusal, at, POLICY)], at=at)
+
+
+def reason_after(refusal: Refusal, at: datetime, policy: HoldPolicy) -> Reason:
+    """Why a payout waits after Stripe refused its transfer."""
+    if refusal.code in SHORT_OF_FUNDS:
+        return Reason(
+            HoldCode.PLATFORM_FUNDS,
+            HoldOwner.PLATFORM,
+            "Our own balance at Stripe was too low for this moment. Your money is yours; we send "
+            "it again as soon as the balance allows.",
+            at + policy.funds_wait,
+        )
+    if refusal.code in CANNOT_RECEIVE:
+        return Reason(
+            HoldCode.PAYEE_REQUIREMENTS,
+            HoldOwner.EXPERT,
+            "Stripe does not let your account receive money at present. Please look at what it "
+            "asks of you.",
+            at + policy.escalate_after,
+        )
+    if refusal.code == NEGATIVE_BALANCE:
+        return Reason(
+            HoldCode.PROVIDER_REFUSED,
+            HoldOwner.PLATFORM,
+            "Your balance at Stripe is below zero, and Stripe would keep this payment to fill it. "
+            "A person looks at it before anything is sent.",
+            at + policy.escalate_after,
+        )
+    if refusal.code == "not_found":
+        return Reason(
+            HoldCode.PROVIDER_REFUSED,
+            HoldOwner.PLATFORM,
+            "The transfer did not reach Stripe. A person has looked for it and sends it again.",
+            at + policy.escalate_after,
+        )
+    return Reason(
+        HoldCode.PROVIDER_REFUSED,
+        HoldOwner.PLATFORM,
+        f"Stripe refused the transfer: {refusal.text} A person looks at it; your money is yours.",
+        at + policy.escalate_after,
+    )
+
+
+def _find_transfer(gateway: "Gateway", call: ExternalCall) -> Answer | None:
+    since = (call.first_sent_at or call.planned_at) - LOOK_BACK
+    for seen in gateway.transfers(transfer_group=str(call.subject_id), since=since):
+        if seen.metadata.get("attempt") == str(call.attempt):
+            return transfer_answer(seen)
+    return None
+
+
+def live_transfer(session: Session, payout_id: UUID) -> Transfer | None:
+    """The transfer of a payout that has not been taken back whole, locked."""
+    return session.scalars(
+        select(Transfer)
+        .where(Transfer.payout_id == payout_id, Transfer.reversed_minor < Transfer.amount_minor)
+        .with_for_update()
+    ).one_or_none()
+
+
+def plan_reversal(
+    session: Session, *, payout_id: UUID, amount_minor: int, decided_by: UUID, at: datetime
+) -> ExternalCall:
+    """Plan to take money back that is still at Stripe, after a decided case booked it as owed.
+
+    Both sides are reserved: what is on its way to the expert, and what they owe.
+
+    Raises:
+        PayoutStateConflict: the money is not at Stripe, or was taken back already.
+        BadAmount: more than is left of the transfer.
+        FloorBreached: the expert does not owe that much.
+    """
+    payout = locked_payout(session, payout_id)
+    transfer = live_transfer(session, payout_id)
+    if transfer is None or payout.state not in AT_STRIPE:
+        raise PayoutStateConflict(payout.id, payout.state, "reverse")
+    natural_key = f"reversal:{payout.id}"
+    earlier = session.scalars(
+        select(ExternalCall).where(ExternalCall.natural_key == natural_key)
+    ).all()
+    if any(call.state in OPEN for call in earlier):
+        raise PayoutStateConflict(payout.id, payout.state, "reverse")
+    if checked_amount(amount_minor) > transfer.amount_minor - transfer.reversed_minor:
+        raise BadAmount(amount_minor)
+    attempt = len(earlier) + 1
+    reserve(
+        session,
+        key=f"{natural_key}:{attempt}",
+        kind="reversal_reserved",
+        lines=_reversal_lines(payout, amount_minor),
+        at=at,
+    )
+    call = plan_call(
+        session,
+        operation=CallOperation.REVERSAL,
+        natural_key=natural_key,
+        attempt=attempt,
+        subject_id=payout.id,
+        params={
+            "amount": amount_minor,
+            "metadata": {
+                "payout_id": str(payout.id),
+                "transfer": transfer.stripe_id,
+                "natural_key": natural_key,
+                "attempt": str(attempt),
+            },
+        },
+        at=at,
+    )
+    call.approved_by = decided_by
+    session.flush()
+    return call
+
+
+def _reversal_lines(payout: Payout, amount_minor: int) -> list[Line]:
+    owner_id, currency = payout.owner_id, payout.currency
+    return [
+        Line(
+            chart.stripe_clearing(currency),
+            chart.connected_balance(owner_id, currency),
+            amount_minor,
+        ),
+        Line(
+            chart.in_transit_to(owner_id, currency),
+            chart.receivable_from(owner_id, currency),
+            amount_minor,
+        ),
+    ]
+
+
+def _take_back(gateway: "Gateway", call: ExternalCall) -> Answer:
+    params = params_of(call)
+    return _reversal_answer(gateway.create_reversal(_transfer_of(call), params, key=str(call.id)))
+
+
+def _transfer_of(call: ExternalCall) -> str:
+    metadata = params_of(call)["metadata"]
+    assert isinstance(metadata, dict)
+    return str(metadata["transfer"])
+
+
+def _reversal_answer(seen: ReversalSeen) -> Answer:
+    return Answer(
+        object_id=seen.id,
+        summary={"id": seen.id, "amount": seen.amount_minor, "transfer": seen.transfer_id},
+        record=partial(_record_reversal, seen=seen),
+    )
+
+
+def _record_reversal(
+    session: Session, call: ExternalCall, at: datetime, *, seen: ReversalSeen
+) -> list[Fact]:
+    payout = locked_payout(session, call.subject_id)
+    transfer = session.scalars(
+        select(Transfer).where(Transfer.stripe_id == seen.transfer_id).with_for_update()
+    ).one()
+    key = f"{call.natural_key}:{call.attempt}"
+    post_pending(
+        session,
+        key,
+        key=f"{key}:reversed",
+        kind="payout_reversed",
+        lines=_reversal_lines(payout, seen.amount_minor),
+        at=at,
+    )
+    transfer.reversed_minor += seen.amount_minor
+    if transfer.reversed_minor == transfer.amount_minor:
+        move_payout(
+            session, payout, "reverse", at=at, actor_id=call.approved_by, reason_code=seen.id
+        )
+    session.flush()
+    return [
+        Fact(
+            FactKind.PAYOUT_REVERSED,
+            payout.id,
+            payout.owner_id,
+            seen.amount_minor,
+            payout.currency,
+        )
+    ]
+
+
+def _reversal_refused(
+    session: Session, call: ExternalCall, refusal: Refusal, at: datetime
+) -> list[Fact]:
+    key = f"{call.natural_key}:{call.attempt}"
+    void_pending(
+        session, key, key=f"{key}:refused", kind="reversal_refused", at=at, memo=refusal.code
+    )
+    return []
+
+
+def _find_reversal(gateway: "Gateway", call: ExternalCall) -> Answer | None:
+    for seen in gateway.reversals(_transfer_of(call)):
+        if seen.metadata.get("attempt") == str(call.attempt):
+            return _reversal_answer(seen)
+    return None
+
+
+OPERATIONS = {
+    CallOperation.TRANSFER: Operation(
+        perform=_send,
+        refused=_refused,
+        look_up=_find_transfer,
+        before=_start_sending,
+        check=_connected_balance_ok,
+    ),
+    CallOperation.REVERSAL: Operation(
+        perform=_take_back, refused=_reversal_refused, look_up=_find_reversal
+    ),
+}
