@@ -1,0 +1,1 @@
+"""Matching: arrays in, an assignment out; no database, no network, no clock."""

@@ -1,0 +1,202 @@
+"""The best plan for a problem, with prices, a certified bound and a reason for each open seat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from matching.assignment import Assignment, Prices, objective_micro, plan_gap
+from matching.blocking import open_seats
+from matching.bound import price_bound
+from matching.model import Model, chosen_pairs, make_model, model_prices, solve_priced
+from matching.policy import Policy
+from matching.priced import search_prices
+from matching.problem import MICRO, Int64, Problem
+from matching.repair import worth
+
+__all__ = ["Assignment", "Cancelled", "Effort", "Infeasible", "Prices", "Progress", "assign"]
+
+
+class Cancelled(RuntimeError):
+    """The caller asked to stop; carries the rounds that were done."""
+
+    def __init__(self, rounds: int) -> None:
+        self.rounds = rounds
+        super().__init__(f"cancelled after {rounds} rounds")
+
+
+class Infeasible(ValueError):
+    """No plan keeps the hard rules; carries a smallest set of rules that clash, in words."""
+
+    def __init__(self, rules: tuple[str, ...]) -> None:
+        self.rules = rules
+        super().__init__("these rules cannot hold together: " + "; ".join(rules))
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to search under side rules; counted in work, never in seconds.
+
+    Units: rounds in solved flows; target_gap a share of the bound at which search ends;
+        core_pairs the largest problem that branch and bound may finish; search in OR-Tools'
+        deterministic time units, about a second each.
+    """
+
+    rounds: int = 16
+    target_gap: float = 1e-4
+    core_pairs: int = 20_000
+    search: float = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands after a round.
+
+    Units: objective and bound in units of value; objective is -inf while no plan is known.
+    """
+
+    round: int
+    rounds: int
+    objective: float
+    bound: float
+
+
+def assign(
+    problem: Problem,
+    policy: Policy | None = None,
+    *,
+    seed: int = 0,
+    effort: Effort | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Assignment:
+    """The best plan within the hard rules, and the proof of how good it is.
+
+    Seats, capacities, locked pairs and minimum loads are a flow and solved exactly. Budgets,
+    hours, quotas, share caps and conflicts are priced, mended and certified, and small problems
+    are finished by branch and bound. The policy gives prices and caps that the problem leaves
+    open; the problem's own are kept. Equal input and seed give the equal answer.
+
+    Raises:
+        Infeasible, when hard rules cannot hold together; Cancelled.
+    """
+    problem = under_policy(problem, policy)
+    effort = Effort() if effort is None else effort
+    _stop_if(cancelled, 0)
+    model = make_model(problem)
+    if model.rows.count == 0:
+        plan = solve_priced(model, None)
+        chosen = chosen_pairs(model, plan.on)
+        prices = model_prices(model, plan.task_price, plan.expert_price, np.zeros(0))
+        answer = finished(problem, chosen, prices, model=model, proof="flow", rounds=1, seed=seed)
+        _tell(progress, 1, 1, answer.objective, answer.bound)
+        return answer
+    return _assign_priced(model, seed, effort, progress, cancelled)
+
+
+def under_policy(problem: Problem, policy: Policy | None) -> Problem:
+    """The problem with the prices and caps of a policy where it has none of its own."""
+    if policy is None:
+        return problem
+    seat = policy.open_seat_price if problem.open_seat_price is None else None
+    share = policy.share_cap if problem.share_cap is None and policy.share_cap < 1 else None
+    load = policy.min_load_price if problem.min_load_price is None else None
+    if not seat and share is None and (load is None or problem.min_load is None):
+        return problem
+    return problem.with_changes(open_seat_price=seat, share_cap=share, min_load_price=load)
+
+
+def finished(
+    problem: Problem,
+    chosen: Int64,
+    prices: Prices,
+    *,
+    model: Model | None = None,
+    proof: str,
+    rounds: int,
+    seed: int,
+    bound: float | None = None,
+) -> Assignment:
+    """An assignment around chosen pairs: objective, certified bound, gap and open seats."""
+    objective = objective_micro(problem, chosen) / MICRO
+    proved = price_bound(problem, prices, None if model is None else model.left)
+    if bound is not None:
+        proved = min(proved, bound)
+    # Both are sums of the same micro-units; a bound below is the rounding of a price.
+    proved = max(proved, objective)
+    return Assignment(
+        chosen=chosen,
+        probability=np.ones(len(chosen)),
+        objective=objective,
+        bound=proved,
+        gap=plan_gap(objective, proved),
+        proof=proof,
+        prices=prices,
+        open_seats=open_seats(problem, chosen),
+        seed=seed,
+        rounds=rounds,
+        marginal_pair=chosen,
+        marginal=np.ones(len(chosen)),
+        expected=objective,
+    )
+
+
+def _assign_priced(
+    model: Model,
+    seed: int,
+    effort: Effort,
+    progress: Callable[[Progress], None] | None,
+    cancelled: Callable[[], bool] | None,
+) -> Assignment:
+    problem = model.problem
+    # The model knows nothing of what locked pairs earn or have missed already.
+    nothing = np.zeros(len(model.profit), np.bool_)
+    fixed = objective_micro(problem, problem.locked) - worth(model, nothing)
+
+    def report(number: int, value: float, bound: float) -> None:
+        _tell(progress, number, effort.rounds, (value + fixed) / MICRO, (bound + fixed) / MICRO)
+        _stop_if(cancelled, number)
+
+    found = search_prices(model, rounds=effort.rounds, target_gap=effort.target_gap, report=report)
+    prices = model_prices(model, found.task_price, found.expert_price, found.row_price)
+    on, bound, proof = found.on, None, "prices"
+    small = len(model.profit) <= effort.core_pairs
+    if small and (on is None or found.bound - found.worth > effort.target_gap * abs(found.bound)):
+        from matching.core import finish_by_search
+
+        searched = finish_by_search(model, on, limit=effort.search)
+        if searched.on is not None:
+            on = searched.on
+        if searched.proved_micro is not None:
+            bound, proof = (searched.proved_micro + fixed) / MICRO, "search"
+    if on is None:
+        raise Infeasible(("no plan was found that keeps every hard rule",))
+    chosen = chosen_pairs(model, on)
+    return finished(
+        problem,
+        chosen,
+        prices,
+        model=model,
+        proof=proof,
+        rounds=found.rounds,
+        seed=seed,
+        bound=bound,
+    )
+
+
+def _tell(
+    progress: Callable[[Progress], None] | None,
+    number: int,
+    rounds: int,
+    objective: float,
+    bound: float,
+) -> None:
+    if progress is not None:
+        progress(Progress(number, rounds, objective, bound))
+
+
+def _stop_if(cancelled: Callable[[], bool] | None, rounds: int) -> None:
+    if cancelled is not None and cancelled():
+        raise Cancelled(rounds)

@@ -1,0 +1,147 @@
+"""A policy: the weights and limits that a matching run obeys, as data that can be kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import cast
+
+WEIGHT_LIMIT = 1000.0
+"""Largest weight of a part of the value."""
+
+
+class PolicyInvalid(ValueError):
+    """A setting of a policy is unknown or out of its bounds."""
+
+    def __init__(self, setting: str, reason: str) -> None:
+        self.setting = setting
+        self.reason = reason
+        super().__init__(f"{setting}: {reason}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """How much each named part counts in the value of a pair; nought leaves a part out.
+
+    Units: units of value for each unit of the part. The parts are described in `value.PairParts`;
+        cost is weighed by the hundred minor units, and cost and concentration are subtracted.
+    Raises: PolicyInvalid, when a weight is not a number from 0 to 1000.
+    """
+
+    stump: float = 1.0
+    quality: float = 0.25
+    interest: float = 0.1
+    affinity: float = 0.1
+    learning: float = 0.05
+    cost: float = 0.0
+    concentration: float = 0.1
+    urgency: float = 0.1
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            name = f"weights.{each.name}"
+            number = _number(name, getattr(self, each.name), 0.0, WEIGHT_LIMIT)
+            object.__setattr__(self, each.name, number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Everything a matching run may be told; never edited after use, and known by its digest.
+
+    Units: exploration in posterior standard deviations added to a stump's probability, 0 to 3;
+        randomness the ceiling on the probability of any one pair, above 0 and up to 1 (1 is a
+        deterministic plan); perturbation the strength, 0 to 1, with which probability is spread
+        among pairs under that ceiling; newcomer_share a share of each project's seats, 0 to 1;
+        share_cap the largest share of a project's seats for one expert, above 0 and up to 1;
+        open_seat_price, min_load_price and newcomer_price in units of value a seat; floor says
+        that the worst-off task comes first and the total second.
+    Raises: PolicyInvalid.
+    """
+
+    weights: Weights = field(default_factory=Weights)
+    exploration: float = 0.0
+    randomness: float = 1.0
+    perturbation: float = 0.5
+    newcomer_share: float = 0.0
+    newcomer_price: float = 0.5
+    share_cap: float = 1.0
+    open_seat_price: float = 0.0
+    min_load_price: float = 0.5
+    floor: bool = False
+
+    def __post_init__(self) -> None:
+        bounds = {
+            "exploration": (0.0, 3.0),
+            "randomness": (1e-6, 1.0),
+            "perturbation": (0.0, 1.0),
+            "newcomer_share": (0.0, 1.0),
+            "newcomer_price": (0.0, 1e6),
+            "share_cap": (1e-6, 1.0),
+            "open_seat_price": (0.0, 1e6),
+            "min_load_price": (0.0, 1e6),
+        }
+        for name, (low, high) in bounds.items():
+            object.__setattr__(self, name, _number(name, getattr(self, name), low, high))
+        _expect("weights", self.weights, Weights)
+        _expect("floor", self.floor, bool)
+
+    def to_dict(self) -> dict[str, object]:
+        """Every setting under its name, weights in a mapping of their own; JSON can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, object]) -> Policy:
+        """The policy with these settings; a name that is not known is refused, never ignored.
+
+        Raises: PolicyInvalid.
+        """
+        _refuse_unknown("", settings, {each.name for each in fields(cls)})
+        given = dict(settings)
+        weights = given.pop("weights", {})
+        if not isinstance(weights, Mapping):
+            raise PolicyInvalid("weights", f"is {type(weights).__name__}, not a mapping")
+        _refuse_unknown("weights.", weights, {each.name for each in fields(Weights)})
+        parts = {str(name): cast("float", amount) for name, amount in weights.items()}
+        floor = given.pop("floor", False)
+        _expect("floor", floor, bool)
+        numbers = {name: cast("float", amount) for name, amount in given.items()}
+        return cls(weights=Weights(**parts), floor=bool(floor), **numbers)
+
+    def digest(self) -> str:
+        """A SHA-256 of the settings, the same for equal policies on every machine.
+
+        Numbers are written in full (shortest text that reads back to the same number) under
+        sorted names, so that neither order nor spelling of the input matters.
+        """
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _number(name: str, given: object, low: float, high: float) -> float:
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
+        raise PolicyInvalid(name, f"is {type(given).__name__}, not a number")
+    number = float(given)
+    if not math.isfinite(number) or not low <= number <= high:
+        raise PolicyInvalid(name, f"{number} is not between {low:g} and {high:g}")
+    # Minus nought would be equal to nought and yet have another digest.
+    return number + 0.0
+
+
+def _expect(name: str, given: object, kind: type) -> None:
+    if not isinstance(given, kind):
+        raise PolicyInvalid(name, f"is {type(given).__name__}, not {kind.__name__}")
+
+
+def _refuse_unknown(prefix: str, settings: Mapping[str, object], known: set[str]) -> None:
+    for name in settings:
+        if name not in known:
+            raise PolicyInvalid(f"{prefix}{name}", "is not a setting of a policy")
+
+
+ALL_INTEREST = Weights(
+    stump=0, quality=0, interest=1, affinity=0, learning=0, cost=0, concentration=0, urgency=0
+)
+"""Weights under which a pair is worth exactly the interest that was declared in it."""
