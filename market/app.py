@@ -87,9 +87,8 @@ class Edge:
             await self.app(scope, receive, send_named)
         finally:
             seconds = time.perf_counter() - began
-            handler = scope.get("route_handler")
             # The address as declared, so that ids do not make a series each.
-            route = next(iter(sorted(handler.paths)), "") if handler is not None else "unknown"
+            route = str(scope.get("path_template") or "unknown")
             REQUESTS.labels(scope["method"], route, str(status)).inc()
             SECONDS.labels(scope["method"], route).observe(seconds)
             level = log.warning if status >= 500 else log.info

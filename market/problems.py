@@ -127,7 +127,8 @@ def on_validation(request: Request[Any, Any, Any], refused: ValidationException)
     sources = set()
     extra = refused.extra if isinstance(refused.extra, list) else []
     for item in extra:
-        key, source = str(item.get("key", "")), str(item.get("source", "body"))
+        key, source = str(item.get("key", "")), item.get("source", "body")
+        source = str(getattr(source, "value", source))
         sources.add(source)
         if source == "body":
             path = key.removeprefix("data").strip(".").replace(".", "/").replace("[", "/")
@@ -135,7 +136,8 @@ def on_validation(request: Request[Any, Any, Any], refused: ValidationException)
         else:
             errors.append({"parameter": key, "detail": item["message"]})
     if sources and sources <= {"query", "path", "header", "cookie"}:
-        return problem(request, 400, "invalid_parameter", "see errors", errors=errors)
+        named = "; ".join(f"{error['parameter']}: {error['detail']}" for error in errors)
+        return problem(request, 400, "invalid_parameter", named, errors=errors)
     detail = "; ".join(str(error["detail"]) for error in errors) or refused.detail
     return problem(request, 422, "invalid_body", detail, errors=errors)
 
