@@ -50,10 +50,10 @@ class Earning(Base):
     __tablename__ = "earning"
     __table_args__ = (
         CheckConstraint("kind in ('hours')", name="kind"),
-        CheckConstraint("seconds > 0", name="seconds"),
+        CheckConstraint("seconds > 0 and part > 0", name="seconds"),
         CheckConstraint("pay_minor >= 0 and fee_minor >= 0", name="amounts"),
         CheckConstraint("extract(isodow from week) = 1", name="week"),
-        UniqueConstraint("offer_id", "week", "rate_minor_per_hour", "kind"),
+        UniqueConstraint("offer_id", "week", "rate_minor_per_hour", "kind", "part"),
         Index("ix_earning_expert_id", "expert_id", "id"),
         Index("ix_earning_project_id", "project_id", "id"),
         Index("ix_earning_payout_id", "payout_id"),
@@ -61,10 +61,10 @@ class Earning(Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
-    organisation_id: Mapped[UUID]
-    project_id: Mapped[UUID]
-    expert_id: Mapped[UUID]
-    offer_id: Mapped[UUID]
+    organisation_id: Mapped[UUID] = mapped_column(ForeignKey("market.organisation.id"))
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("market.project.id"))
+    expert_id: Mapped[UUID] = mapped_column(ForeignKey("market.person.id"))
+    offer_id: Mapped[UUID] = mapped_column(ForeignKey("market.offer.id"))
     week: Mapped[date]
     seconds: Mapped[int]
     rate_minor_per_hour: Mapped[int]
@@ -74,7 +74,11 @@ class Earning(Base):
     entry_key: Mapped[str]
     at: Mapped[datetime]
     kind: Mapped[str] = mapped_column(default="hours")
-    submission_id: Mapped[UUID | None] = mapped_column(default=None)
+    part: Mapped[int] = mapped_column(default=1)
+    """Which crediting of its offer it came with; a later one pays time that was disputed."""
+    submission_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("market.submission.id"), default=None
+    )
     payout_id: Mapped[UUID | None] = mapped_column(default=None)
 
 

@@ -12,9 +12,10 @@ FUNDING = Machine(
     moves=(
         Move("process", ("requested",), "processing"),
         # Arrived, and the lab's bank can still take it back, so no project may have it yet.
-        Move("receive", ("requested", "processing"), "received"),
-        Move("settle", ("requested", "processing", "received"), "succeeded"),
-        Move("fail", ("requested", "processing", "received"), "failed"),
+        # A payment that failed can still be paid: Stripe tries again, or the lab does there.
+        Move("receive", ("requested", "processing", "failed"), "received"),
+        Move("settle", ("received",), "succeeded"),
+        Move("fail", ("requested", "processing"), "failed"),
     ),
 )
 
@@ -85,6 +86,30 @@ class NotAPayee(MarketError):
     def __init__(self, expert_id: UUID) -> None:
         super().__init__("say first where you are paid: POST /v1/payees/me")
         self.expert_id = expert_id
+
+
+class FundingNotFound(MarketError):
+    """No funding that the caller may see has this id."""
+
+    def __init__(self, funding_id: UUID) -> None:
+        super().__init__("there is no such funding")
+        self.funding_id = funding_id
+
+
+class PayoutRunNotFound(MarketError):
+    """No payout run has this id."""
+
+    def __init__(self, run_id: UUID) -> None:
+        super().__init__("there is no such payout run")
+        self.run_id = run_id
+
+
+class PayoutNotFound(MarketError):
+    """No payout that the caller may see has this id."""
+
+    def __init__(self, payout_id: UUID) -> None:
+        super().__init__("there is no such payout")
+        self.payout_id = payout_id
 
 
 class OfferNotOver(MarketError):

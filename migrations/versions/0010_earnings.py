@@ -25,12 +25,10 @@ FUNDING = {
     ("requested", "processing"),
     ("requested", "received"),
     ("processing", "received"),
-    ("requested", "succeeded"),
-    ("processing", "succeeded"),
+    ("failed", "received"),
     ("received", "succeeded"),
     ("requested", "failed"),
     ("processing", "failed"),
-    ("received", "failed"),
 }
 PAYOUT_RUN = {("", "pending"), ("pending", "running"), ("running", "succeeded")}
 
@@ -66,10 +64,12 @@ def upgrade() -> None:
     op.create_table(
         "earning",
         sa.Column("id", sa.Uuid, primary_key=True),
-        sa.Column("organisation_id", sa.Uuid, nullable=False),
-        sa.Column("project_id", sa.Uuid, nullable=False),
-        sa.Column("expert_id", sa.Uuid, nullable=False),
-        sa.Column("offer_id", sa.Uuid, nullable=False),
+        sa.Column(
+            "organisation_id", sa.Uuid, sa.ForeignKey("market.organisation.id"), nullable=False
+        ),
+        sa.Column("project_id", sa.Uuid, sa.ForeignKey("market.project.id"), nullable=False),
+        sa.Column("expert_id", sa.Uuid, sa.ForeignKey("market.person.id"), nullable=False),
+        sa.Column("offer_id", sa.Uuid, sa.ForeignKey("market.offer.id"), nullable=False),
         sa.Column("week", sa.Date, nullable=False),
         sa.Column("seconds", sa.BigInteger, nullable=False),
         sa.Column("rate_minor_per_hour", sa.BigInteger, nullable=False),
@@ -79,13 +79,14 @@ def upgrade() -> None:
         sa.Column("entry_key", sa.Text, nullable=False),
         sa.Column("at", TIME, nullable=False),
         sa.Column("kind", sa.Text, nullable=False),
-        sa.Column("submission_id", sa.Uuid),
+        sa.Column("part", sa.BigInteger, nullable=False),
+        sa.Column("submission_id", sa.Uuid, sa.ForeignKey("market.submission.id")),
         sa.Column("payout_id", sa.Uuid),
         sa.CheckConstraint("kind in ('hours')", name="kind"),
-        sa.CheckConstraint("seconds > 0", name="seconds"),
+        sa.CheckConstraint("seconds > 0 and part > 0", name="seconds"),
         sa.CheckConstraint("pay_minor >= 0 and fee_minor >= 0", name="amounts"),
         sa.CheckConstraint("extract(isodow from week) = 1", name="week"),
-        sa.UniqueConstraint("offer_id", "week", "rate_minor_per_hour", "kind"),
+        sa.UniqueConstraint("offer_id", "week", "rate_minor_per_hour", "kind", "part"),
         schema="market",
     )
     op.create_index("ix_earning_expert_id", "earning", ["expert_id", "id"], schema="market")
@@ -130,8 +131,8 @@ def upgrade() -> None:
     # Of a line of pay only the payout that takes it along is ever filled in.
     platform_may("market.earning", "select, insert, update (payout_id)")
     platform_may("market.payout_run", "select, insert, update")
-    tenant_may("market.funding", LAB, "select", "organisation_id = market.tenant()")
-    tenant_may("market.earning", EXPERT, "select", "expert_id = market.tenant()")
+    tenant_may("market.funding", LAB, "select", "organisation_id = (select market.tenant())")
+    tenant_may("market.earning", EXPERT, "select", "expert_id = (select market.tenant())")
 
 
 def downgrade() -> None:
