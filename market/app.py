@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from market.auth import keyring
 from market.db import database, new_id
+from market.experts.routes import ROUTES as EXPERTS
 from market.http import MAX_BODY_BYTES, REQUEST_ID, open_request, principal_of_request
 from market.logs import configure_logs
 from market.people.queries import principal_of
@@ -49,7 +50,7 @@ SECONDS = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 
-ROUTES = [*PEOPLE]
+ROUTES = [*PEOPLE, *EXPERTS]
 
 
 class Edge:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DataError, OperationalError
 
 from market import auth, http, operations, states
 from market.errors import MarketError
+from market.experts import rules as experts
 from market.people import rules as people
 from payouts.errors import PayoutsError
 
@@ -46,6 +47,14 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     people.PersonNotFound: (404, "not_found"),
     people.ScopesBeyond: (403, "scopes_beyond"),
     people.KeyLifetime: (422, "key_lifetime"),
+    experts.ExpertNotFound: (404, "not_found"),
+    experts.DomainInvalid: (422, "domain_invalid"),
+    experts.TooManyDomains: (422, "too_many_domains"),
+    experts.ProfileInvalid: (422, "profile_invalid"),
+    experts.ProfileExists: (409, "profile_exists"),
+    experts.ReasonMissing: (422, "reason_missing"),
+    experts.TierInForce: (409, "tier_in_force"),
+    experts.TierInPast: (409, "tier_in_past"),
 }
 
 FRAMEWORK: dict[int, str] = {

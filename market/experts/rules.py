@@ -2,7 +2,11 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
 from uuid import UUID
+from zoneinfo import available_timezones
 
 from market.errors import MarketError
 from market.states import Machine, Move
@@ -78,6 +82,79 @@ def checked_domains(domains: Iterable[str]) -> list[str]:
         if not is_domain(domain):
             raise DomainInvalid(domain)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A domain that an expert says to know, and for how many years it has worked in it."""
+
+    domain: str
+    years: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What an expert says about itself.
+
+    Units: hours a week it wants to work; tasks it will hold at once.
+    """
+
+    headline: str = ""
+    bio: str = ""
+    country: str | None = None
+    timezone: str = "UTC"
+    languages: tuple[str, ...] = ()
+    weekly_hours: int = 20
+    max_concurrent: int = 3
+    claims: tuple[Claim, ...] = ()
+
+
+def check_profile(profile: Profile) -> None:
+    """Refuse a profile that cannot be what somebody means.
+
+    Raises:
+        ProfileInvalid, DomainInvalid, TooManyDomains.
+    """
+    languages = profile.languages
+    demands = (
+        ("headline", len(profile.headline) <= 200, "at most 200 characters"),
+        ("bio", len(profile.bio) <= MAX_TEXT, f"at most {MAX_TEXT} characters"),
+        (
+            "country",
+            profile.country is None or COUNTRY.fullmatch(profile.country),
+            "two capital letters (ISO 3166), such as DE",
+        ),
+        ("timezone", is_timezone(profile.timezone), "a time zone, such as Europe/Berlin"),
+        (
+            "languages",
+            len(languages) <= 30 and all(LANGUAGE.fullmatch(one) for one in languages),
+            "at most 30 language tags, such as en or pt-BR",
+        ),
+        ("weekly_hours", 0 <= profile.weekly_hours <= 168, "0 to 168"),
+        ("max_concurrent", 1 <= profile.max_concurrent <= 100, "1 to 100"),
+        (
+            "domains",
+            all(0 <= claim.years <= MAX_YEARS for claim in profile.claims),
+            f"known for 0 to {MAX_YEARS} years",
+        ),
+    )
+    for field, is_met, wanted in demands:
+        if not is_met:
+            raise ProfileInvalid(field, wanted)
+    names = checked_domains(claim.domain for claim in profile.claims)
+    if len(names) != len(profile.claims):
+        raise ProfileInvalid("domains", "named once each")
+
+
+def is_timezone(name: str) -> bool:
+    """Whether a text names a time zone; where the system keeps no list of them, by its form."""
+    known = _timezones()
+    return TIMEZONE.fullmatch(name) is not None and (not known or name in known)
+
+
+@cache
+def _timezones() -> frozenset[str]:
+    return frozenset(available_timezones())
 
 
 class DomainInvalid(MarketError):

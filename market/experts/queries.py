@@ -1,0 +1,126 @@
+"""Reads about experts: profiles, domains, pay tiers and the rates that follow from them."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Select, exists, func, literal, select, text
+from sqlalchemy.dialects.postgresql import TSTZRANGE, Range
+from sqlalchemy.orm import Session
+
+from market.experts.models import Expert, ExpertDomain, PayTier, TierAssignment
+from market.experts.rules import DOMAINS_MEET, Claim, ExpertNotFound, Profile
+from market.people.models import Person
+from payouts.pay import RateSpan
+
+
+def expert(session: Session, expert_id: UUID, *, lock: bool = False) -> Expert:
+    """The expert with this id; locked, when it is about to be changed.
+
+    Raises:
+        ExpertNotFound.
+    """
+    found = session.get(Expert, expert_id, with_for_update=lock or None)
+    if found is None:
+        raise ExpertNotFound(expert_id)
+    return found
+
+
+def experts_found(*, domain: str | None = None, standing: str | None = None) -> Select[Expert]:
+    """All experts, or those of a domain or a standing, as a statement to page through."""
+    statement = select(Expert)
+    if domain is not None:
+        met = text(DOMAINS_MEET.format(one="market.expert_domain.domain", other=":wanted"))
+        known = exists().where(ExpertDomain.expert_id == Expert.id, met.bindparams(wanted=domain))
+        statement = statement.where(known)
+    if standing is not None:
+        statement = statement.where(Expert.state == standing)
+    return statement
+
+
+def domains_of(session: Session, expert_ids: Sequence[UUID]) -> dict[UUID, list[ExpertDomain]]:
+    """The domains of each of some experts, in alphabetical order."""
+    found: dict[UUID, list[ExpertDomain]] = {expert_id: [] for expert_id in expert_ids}
+    rows = session.scalars(
+        select(ExpertDomain)
+        .where(ExpertDomain.expert_id.in_(expert_ids))
+        .order_by(ExpertDomain.expert_id, ExpertDomain.domain)
+    )
+    for row in rows:
+        found[row.expert_id].append(row)
+    return found
+
+
+def people_behind(session: Session, expert_ids: Sequence[UUID]) -> dict[UUID, Person]:
+    """The people that some experts are, by their shared id."""
+    rows = session.scalars(select(Person).where(Person.id.in_(expert_ids)))
+    return {row.id: row for row in rows}
+
+
+def tiers_of(session: Session, expert_ids: Sequence[UUID], at: datetime) -> dict[UUID, str]:
+    """The pay tier that each of some experts stands on at a time; who stands on none is absent."""
+    rows = session.execute(
+        select(TierAssignment.expert_id, TierAssignment.tier).where(
+            TierAssignment.expert_id.in_(expert_ids), TierAssignment.during.contains(at)
+        )
+    )
+    return {row.expert_id: row.tier for row in rows}
+
+
+def profile_of(session: Session, found: Expert) -> Profile:
+    """What an expert says about itself now; domains that were shown by a test are not said."""
+    return Profile(
+        headline=found.headline,
+        bio=found.bio,
+        country=found.country,
+        timezone=found.timezone,
+        languages=tuple(found.languages),
+        weekly_hours=found.weekly_hours,
+        max_concurrent=found.max_concurrent,
+        claims=tuple(
+            Claim(row.domain, row.years)
+            for row in domains_of(session, [found.id])[found.id]
+            if row.level == "claimed"
+        ),
+    )
+
+
+def rate_spans(
+    session: Session, expert_id: UUID, currency: str, start: datetime, end: datetime | None
+) -> list[RateSpan]:
+    """The rates at which an expert's time is paid by its pay tier, in order, cut to a stretch.
+
+    A new span begins where the expert changes tier and where a tier changes its rate. A stretch
+    without tier or rate has no span. With `end=None` the last one may have no end.
+
+    Units: minor units of the currency an hour.
+    """
+    wanted = literal(Range(start, end), TSTZRANGE)
+    shared = TierAssignment.during * PayTier.during * wanted
+    rows = session.execute(
+        select(PayTier.rate_minor_per_hour, func.lower(shared), func.upper(shared))
+        .join(PayTier, PayTier.name == TierAssignment.tier)
+        .where(
+            TierAssignment.expert_id == expert_id,
+            PayTier.currency == currency,
+            TierAssignment.during.overlaps(wanted),
+            PayTier.during.overlaps(wanted),
+            TierAssignment.during.overlaps(PayTier.during),
+            ~func.isempty(shared),
+        )
+        .order_by(func.lower(shared))
+    )
+    return [RateSpan(rate, starts_at, ends_at) for rate, starts_at, ends_at in rows]
+
+
+def tier_rates(session: Session, currency: str, at: datetime) -> dict[str, int]:
+    """What each pay tier pays at a time; empty when none pays in this currency.
+
+    Units: minor units of the currency an hour.
+    """
+    rows = session.execute(
+        select(PayTier.name, PayTier.rate_minor_per_hour).where(
+            PayTier.currency == currency, PayTier.during.contains(at)
+        )
+    )
+    return {row.name: row.rate_minor_per_hour for row in rows}

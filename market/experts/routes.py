@@ -1,0 +1,309 @@
+"""Profiles, pay tiers and standing, over HTTP."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Literal
+
+import msgspec
+from litestar import Response
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
+from msgspec import UNSET, Meta, UnsetType
+from sqlalchemy.orm import Session
+
+from market.auth import Principal
+from market.db import PLATFORM, database, now
+from market.experts.actions import assign_tier, change_profile, change_standing, create_profile
+from market.experts.models import Expert
+from market.experts.queries import (
+    domains_of,
+    expert,
+    experts_found,
+    people_behind,
+    profile_of,
+    tiers_of,
+)
+from market.experts.rules import Claim, Profile
+from market.http import (
+    Cursor,
+    Limit,
+    Page,
+    Wire,
+    expect_version,
+    get,
+    page,
+    page_of,
+    patch,
+    post,
+    read_id,
+    tagged,
+    wire_id,
+)
+
+Years = Annotated[float, Meta(ge=0, le=99)]
+Hours = Annotated[int, Meta(ge=0, le=168)]
+Count = Annotated[int, Meta(ge=1, le=100)]
+
+
+class DomainIn(Wire):
+    """A domain that an expert knows, and for how many years it has worked in it."""
+
+    domain: str
+    years: Years = 0
+
+
+class ProfileIn(Wire):
+    """What an expert says about itself."""
+
+    headline: str = ""
+    bio: str = ""
+    country: str | None = None
+    timezone: str = "UTC"
+    languages: tuple[str, ...] = ()
+    weekly_hours: Hours = 20
+    max_concurrent: Count = 3
+    domains: tuple[DomainIn, ...] = ()
+
+
+class ProfileChangeIn(Wire):
+    """The fields of a profile that change; `domains` replaces all that were claimed."""
+
+    headline: str | UnsetType = UNSET
+    bio: str | UnsetType = UNSET
+    country: str | UnsetType | None = UNSET
+    timezone: str | UnsetType = UNSET
+    languages: list[str] | UnsetType = UNSET
+    weekly_hours: Hours | UnsetType = UNSET
+    max_concurrent: Count | UnsetType = UNSET
+    domains: list[DomainIn] | UnsetType = UNSET
+
+
+class DomainOut(Wire):
+    """A domain of an expert's; `level` is claimed, or qualified by a test."""
+
+    domain: str
+    years: float
+    level: str
+
+
+class ExpertOut(Wire):
+    """An expert: its own words, its pay tier and its standing."""
+
+    id: str
+    headline: str
+    bio: str
+    country: str | None
+    timezone: str
+    languages: list[str]
+    weekly_hours: int
+    max_concurrent: int
+    domains: list[DomainOut]
+    tier: str | None
+    standing: str
+    source: str
+    created_at: datetime
+    version: int
+
+
+class NamedExpertOut(ExpertOut):
+    """An expert as ops see it, with the person behind it."""
+
+    name: str
+    email: str
+
+
+class TierIn(Wire):
+    """The pay tier that an expert gets from now on, and why."""
+
+    tier: Literal["T1", "T2", "T3", "T4"]
+    reason: Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
+class StandingIn(Wire):
+    """A step of an expert's standing; the note says on what evidence."""
+
+    action: str
+    reason_code: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
+    note: Annotated[str, Meta(min_length=1, max_length=4000)] | None = None
+
+
+@post("/experts/me", scope="profile:write", status_code=HTTP_201_CREATED, tags=["Experts"])
+def post_my_profile(
+    data: JSONBody[ProfileIn], principal: NamedDependency[Principal]
+) -> Response[ExpertOut]:
+    """Make your profile; it puts you on the first pay tier."""
+    profile = Profile(
+        **{name: getattr(data, name) for name in _PLAIN},
+        languages=data.languages,
+        claims=_claims(data.domains),
+    )
+    # As the platform, since standing and pay tier are not the expert's own to write.
+    with database.begin(PLATFORM) as session:
+        made = create_profile(session, principal.person_id, profile, at=now())
+        return tagged(_experts_out(session, [made])[0], made.version, status=HTTP_201_CREATED)
+
+
+@get("/experts/me", scope="profile:read", tags=["Experts"])
+def get_my_profile(principal: NamedDependency[Principal]) -> Response[ExpertOut]:
+    """Your profile, pay tier and standing."""
+    with database.begin() as session:
+        found = expert(session, principal.person_id)
+        return tagged(_experts_out(session, [found])[0], found.version)
+
+
+@patch("/experts/me", scope="profile:write", tags=["Experts"])
+def patch_my_profile(
+    data: JSONBody[ProfileChangeIn], principal: NamedDependency[Principal]
+) -> Response[ExpertOut]:
+    """Change some fields of your profile; send the ETag that you read as If-Match."""
+    with database.begin() as session:
+        found = expert(session, principal.person_id, lock=True)
+        expect_version(found.version)
+        profile = profile_of(session, found)
+        given = {name: getattr(data, name) for name in _PLAIN if getattr(data, name) is not UNSET}
+        profile = replace(profile, **given)
+        if data.languages is not UNSET:
+            profile = replace(profile, languages=tuple(data.languages))
+        if data.domains is not UNSET:
+            profile = replace(profile, claims=_claims(data.domains))
+        changed = change_profile(session, principal.person_id, profile, at=now())
+        return tagged(_experts_out(session, [changed])[0], changed.version)
+
+
+@get("/experts", scope="expert:read", tags=["Experts"])
+def get_experts(
+    domain: FromQuery[str | None] = None,
+    standing: FromQuery[str | None] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[NamedExpertOut]:
+    """All experts, newest first, or those who know a domain or have a standing."""
+    with database.begin() as session:
+        rows, following = page_of(
+            session,
+            experts_found(domain=domain, standing=standing),
+            Expert.id,
+            limit=limit,
+            cursor=cursor,
+            filters=f"experts {domain} {standing}",
+        )
+        return page(_named(session, rows), following)
+
+
+@get("/experts/{expert_id:str}", scope="expert:read", tags=["Experts"])
+def get_expert(expert_id: FromPath[str]) -> Response[NamedExpertOut]:
+    """One expert."""
+    with database.begin() as session:
+        found = expert(session, read_id("per", expert_id))
+        return tagged(_named(session, [found])[0], found.version)
+
+
+@post(
+    "/experts/{expert_id:str}/tier",
+    scope="expert:write",
+    status_code=HTTP_201_CREATED,
+    tags=["Experts"],
+)
+def post_tier(
+    expert_id: FromPath[str], data: JSONBody[TierIn], principal: NamedDependency[Principal]
+) -> Response[NamedExpertOut]:
+    """Put an expert on another pay tier from now on."""
+    with database.begin() as session:
+        found = expert(session, read_id("per", expert_id), lock=True)
+        expect_version(found.version, required=False)
+        assign_tier(
+            session,
+            found.id,
+            data.tier,
+            at=now(),
+            reason=data.reason,
+            actor_id=principal.person_id,
+        )
+        return tagged(_named(session, [found])[0], found.version, status=HTTP_201_CREATED)
+
+
+@post(
+    "/experts/{expert_id:str}/transitions",
+    scope="expert:write",
+    status_code=HTTP_200_OK,
+    tags=["Experts"],
+)
+def post_standing(
+    expert_id: FromPath[str], data: JSONBody[StandingIn], principal: NamedDependency[Principal]
+) -> Response[NamedExpertOut]:
+    """Take a step of an expert's standing: watch, limit, suspend, close or lift."""
+    with database.begin() as session:
+        found = expert(session, read_id("per", expert_id), lock=True)
+        expect_version(found.version)
+        change_standing(
+            session,
+            found.id,
+            data.action,
+            at=now(),
+            reason_code=data.reason_code,
+            note=data.note,
+            actor_id=principal.person_id,
+        )
+        return tagged(_named(session, [found])[0], found.version)
+
+
+_PLAIN = ("headline", "bio", "country", "timezone", "weekly_hours", "max_concurrent")
+
+
+def _claims(domains: Sequence[DomainIn]) -> tuple[Claim, ...]:
+    return tuple(
+        Claim(one.domain, Decimal(str(one.years)).quantize(Decimal("0.1"))) for one in domains
+    )
+
+
+def _experts_out(session: Session, rows: Sequence[Expert]) -> list[ExpertOut]:
+    ids = [row.id for row in rows]
+    domains = domains_of(session, ids)
+    tiers = tiers_of(session, ids, now())
+    return [
+        ExpertOut(
+            id=wire_id("per", row.id),
+            headline=row.headline,
+            bio=row.bio,
+            country=row.country,
+            timezone=row.timezone,
+            languages=row.languages,
+            weekly_hours=row.weekly_hours,
+            max_concurrent=row.max_concurrent,
+            domains=[
+                DomainOut(domain=one.domain, years=float(one.years), level=one.level)
+                for one in domains[row.id]
+            ],
+            tier=tiers.get(row.id),
+            standing=row.state,
+            source=row.source,
+            created_at=row.created_at,
+            version=row.version,
+        )
+        for row in rows
+    ]
+
+
+def _named(session: Session, rows: Sequence[Expert]) -> list[NamedExpertOut]:
+    people = people_behind(session, [row.id for row in rows])
+    return [
+        NamedExpertOut(
+            **msgspec.structs.asdict(plain), name=people[row.id].name, email=people[row.id].email
+        )
+        for row, plain in zip(rows, _experts_out(session, rows), strict=True)
+    ]
+
+
+ROUTES: list[HTTPRouteHandler] = [
+    post_my_profile,
+    get_my_profile,
+    patch_my_profile,
+    get_experts,
+    get_expert,
+    post_tier,
+    post_standing,
+]
