@@ -25,7 +25,8 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print("python -m tests.bench NAME ...", *names(), sep="\n  ")
         return 0
-    name = argv[0]
+    # A name may be written as the shell likes it: match-pairs is the file match_pairs.py.
+    name = argv[0].replace("-", "_")
     if name not in names():
         known = ", ".join(names())
         print(f"there is no bench {name!r}; there are: {known}", file=sys.stderr)
