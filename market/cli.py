@@ -1,0 +1,241 @@
+"""`stumpwork`: the whole service on one machine, and its jobs from the command line.
+
+Everything a command needs is imported inside it, so that `stumpwork --help` answers at once.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from market.errors import MarketError
+
+if TYPE_CHECKING:
+    from market.supervisor import Market
+
+HOME = Path(".stumpwork")
+DEFAULT_PORT = 8000
+
+
+class CommandRefused(MarketError):
+    """A command that cannot be carried out; its text is the one line that the caller reads."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns the exit code: 0 done, 1 refused or found wanting, 2 called wrongly, 130 interrupted.
+    """
+    parser = _parser()
+    options = parser.parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = options.command
+    from market.cluster import StartRefused
+
+    try:
+        return command(options)
+    except (MarketError, StartRefused) as refusal:
+        print(f"stumpwork: {refusal}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone, which is its right.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="stumpwork", description=__doc__.split("\n", 1)[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    up = commands.add_parser("up", help="run everything on this machine and stay up")
+    _house_options(up)
+    up.set_defaults(command=run_up)
+
+    demo = commands.add_parser("demo", help="run everything with a made-up market in it")
+    _house_options(demo)
+    _market_options(demo)
+    demo.set_defaults(command=run_demo)
+
+    replay = commands.add_parser(
+        "replay", help="send a recorded market through the service and report"
+    )
+    replay.add_argument("folder", nargs="?", type=Path, help="see docs/replay.md; none: made up")
+    replay.add_argument("--json", action="store_true", help="print the report as JSON")
+    replay.add_argument("--data", type=Path, default=None, help="keep the data in this folder")
+    _market_options(replay)
+    replay.set_defaults(command=run_replay)
+
+    match = commands.add_parser("match", help="ask a running service for a matching run")
+    _client_options(match)
+    match.add_argument("--project", default=None, help="only this project (prj_...)")
+    match.add_argument("--policy", default=None, help="a policy's id (plc_...)")
+    match.add_argument("--seed", type=int, default=0)
+    match.set_defaults(command=run_match)
+
+    pay = commands.add_parser("pay", help="ask a running service for a payout run")
+    _client_options(pay)
+    pay.add_argument("period_end", help="the last day that is paid, as YYYY-MM-DD")
+    pay.set_defaults(command=run_pay)
+
+    check = commands.add_parser("check", help="check every invariant of money in the database")
+    check.set_defaults(command=run_check)
+
+    key = commands.add_parser("key", help="make a key for a person of the ops team")
+    key.add_argument("email")
+    key.add_argument("--name", default=None, help="the person's name, if new")
+    key.set_defaults(command=run_key)
+    return parser
+
+
+def _house_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, default=HOME, help="the data folder (%(default)s)")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT)
+    parser.add_argument("--webs", type=int, default=1, help="web processes (%(default)s)")
+    parser.add_argument("--workers", type=int, default=1, help="worker processes (%(default)s)")
+
+
+def _market_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=1, help="of a made-up market (%(default)s)")
+    parser.add_argument("--experts", type=int, default=100)
+    parser.add_argument("--tasks", type=int, default=300)
+
+
+def _client_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", default=os.environ.get("STUMPWORK_URL", "http://127.0.0.1:8000"))
+    parser.add_argument("--key", default=os.environ.get("STUMPWORK_KEY"), help="or STUMPWORK_KEY")
+
+
+def say(line: str) -> None:
+    """One line of progress, on standard error, so that output stays clean."""
+    print(f"  {line}", file=sys.stderr, flush=True)
+
+
+def _house(options: argparse.Namespace, *, instant_onboarding: bool = False) -> "Market":
+    from market.supervisor import Market
+
+    return Market(
+        options.data,
+        web_host=options.host,
+        web_port=options.port,
+        webs=options.webs,
+        workers=options.workers,
+        instant_onboarding=instant_onboarding,
+    )
+
+
+def run_up(options: argparse.Namespace) -> int:
+    """Start everything and stay up until told to stop."""
+    from market.replay.drive import open_here, ops_key
+
+    with _house(options).start(say) as house:
+        open_here(house.environment)
+        print(f"API docs  {house.addresses.api_docs}")
+        print(f"console   {house.addresses.console}")
+        print(f"ops key   {ops_key('ops@stumpwork.example')}")
+        print("Ctrl-C stops everything.", flush=True)
+        house.wait()
+    return 0
+
+
+def run_demo(options: argparse.Namespace) -> int:
+    """Start everything, load and run a made-up market once, and stay up."""
+    from market.replay.demo import run
+
+    with _house(options, instant_onboarding=True).start(say) as house:
+        run(house, seed=options.seed, experts=options.experts, tasks=options.tasks, say=say)
+        house.wait()
+    return 0
+
+
+def run_replay(options: argparse.Namespace) -> int:
+    """Send a market through a house of its own, print the report, and stop the house."""
+    import tempfile
+
+    from market.replay.drive import open_here, replay
+    from market.replay.folders import read_folder
+    from market.replay.generate import generate_market
+    from market.replay.report import as_json, as_table
+    from market.supervisor import Market
+
+    script = (
+        read_folder(options.folder)
+        if options.folder is not None
+        else generate_market(options.seed, experts=options.experts, tasks=options.tasks)
+    )
+    with tempfile.TemporaryDirectory(prefix="stumpwork-replay-") as passing:
+        folder = options.data or Path(passing)
+        house = Market(folder, instant_onboarding=True, durable=options.data is not None)
+        with house.start(say):
+            open_here(house.environment)
+            report = replay(script, house.addresses, say=say)
+    print(as_json(report) if options.json else as_table(report))
+    return 0 if report.holds else 1
+
+
+def run_match(options: argparse.Namespace) -> int:
+    """Ask for a matching run, wait for it, and print what it did."""
+    from market.replay.caller import Caller
+
+    with Caller(options.url, _given_key(options)) as ops:
+        body = {"project_id": options.project, "policy_id": options.policy, "seed": options.seed}
+        started = ops.post("/v1/matching-runs", {k: v for k, v in body.items() if v is not None})
+        done = ops.await_operation(started["operation_id"], say)
+        print(json.dumps(done["result"], indent=2))
+    return 0
+
+
+def run_pay(options: argparse.Namespace) -> int:
+    """Ask for a payout run, wait for it, and print what it did."""
+    from market.replay.caller import Caller
+
+    with Caller(options.url, _given_key(options)) as ops:
+        started = ops.post("/v1/payout-runs", {"period_end": options.period_end}, keyed=True)
+        done = ops.await_operation(started["operation_id"], say)
+        print(json.dumps(done["result"], indent=2))
+    return 0
+
+
+def run_check(options: argparse.Namespace) -> int:
+    """Check every invariant of money; each violation is one line."""
+    del options
+    from market.db import database
+    from market.settings import read_settings
+    from payouts.invariants import INVARIANTS, violations
+
+    database.open(read_settings().database_url)
+    with database.begin() as session:
+        found = violations(session)
+    for violation in found:
+        print(violation)
+    print(f"{len(INVARIANTS)} invariants checked, {len(found)} violations")
+    return 1 if found else 0
+
+
+def run_key(options: argparse.Namespace) -> int:
+    """Make a key for someone of the ops team, and print it: it is shown once."""
+    from market.auth import keyring
+    from market.db import database
+    from market.replay.drive import ops_key
+    from market.settings import in_force, read_settings
+
+    settings = in_force.open(read_settings())
+    keyring.open(settings.secret_key)
+    database.open(settings.database_url)
+    print(ops_key(options.email, name=options.name))
+    return 0
+
+
+def _given_key(options: argparse.Namespace) -> str:
+    if not options.key:
+        raise CommandRefused("give a key of ops with --key or STUMPWORK_KEY")
+    key: str = options.key
+    return key
+
+
+if __name__ == "__main__":
+    sys.exit(main())
