@@ -115,9 +115,9 @@ class StateChange(Base):
 class Stateful(Protocol):
     """A row with an id, a state and a version: what a machine moves."""
 
-    id: Mapped[UUID]
-    state: Mapped[str]
-    version: Mapped[int]
+    id: UUID
+    state: str
+    version: int
 
 
 def emit(

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Double, Index, text
+from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from market.db import Base, Json, new_id
@@ -51,10 +51,10 @@ class Offer(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
     organisation_id: Mapped[UUID]
-    project_id: Mapped[UUID] = mapped_column()
-    task_id: Mapped[UUID] = mapped_column()
-    slot_id: Mapped[UUID] = mapped_column()
-    expert_id: Mapped[UUID] = mapped_column()
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("market.project.id"))
+    task_id: Mapped[UUID] = mapped_column(ForeignKey("market.task.id"))
+    slot_id: Mapped[UUID] = mapped_column(ForeignKey("market.task_slot.id"))
+    expert_id: Mapped[UUID] = mapped_column(ForeignKey("market.expert.id"))
     run_id: Mapped[UUID]
     value: Mapped[float] = mapped_column(Double)
     parts: Mapped[Json]

@@ -74,12 +74,22 @@ class ProjectNotLive(MarketError):
         self.project_state = state
 
 
-class ReasonMissing(MarketError):
-    """A refusal or a return without one of the known reasons."""
+class LeaseLost(MarketError):
+    """Work begun after the time in which it had to be begun; the seat went to others."""
 
-    def __init__(self, known: Sequence[str]) -> None:
-        super().__init__(f"say why, as one of: {', '.join(known)}")
-        self.known = list(known)
+    def __init__(self, lease_until: datetime) -> None:
+        super().__init__(
+            f"this work had to begin by {lease_until:%Y-%m-%dT%H:%M:%SZ}; wait for the next offer"
+        )
+        self.lease_ended_at = lease_until.isoformat()
+
+
+class AnswerReasonUnknown(MarketError):
+    """An offer declined, or a task given back, without one of the known reasons."""
+
+    def __init__(self) -> None:
+        super().__init__(f"say why, as one of: {', '.join(REASONS)}")
+        self.known = list(REASONS)
 
 
 REASONS = (
@@ -99,8 +109,13 @@ def checked_reason(reason: str) -> str:
     """The reason itself, once it is certain to be a known one.
 
     Raises:
-        ReasonMissing.
+        AnswerReasonUnknown.
     """
     if reason not in REASONS:
-        raise ReasonMissing(REASONS)
+        raise AnswerReasonUnknown()
     return reason
+
+
+def reservation_key(offer_id: UUID) -> str:
+    """The key of the journal entry that reserves an offer's money."""
+    return f"offer:{offer_id}"

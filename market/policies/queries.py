@@ -21,7 +21,7 @@ def policy(session: Session, policy_id: UUID) -> PolicyVersion:
     return found
 
 
-def policies(name: str | None = None) -> Select[tuple[PolicyVersion]]:
+def policies(name: str | None = None) -> Select[PolicyVersion]:
     """All versions of all policies, or of one, as a statement to page through."""
     statement = select(PolicyVersion)
     return statement if name is None else statement.where(PolicyVersion.name == name)

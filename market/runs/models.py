@@ -30,7 +30,7 @@ class MatchingRun(Base):
     seed: Mapped[int]
     requested_at: Mapped[datetime]
     organisation_id: Mapped[UUID | None] = mapped_column(default=None)
-    project_id: Mapped[UUID | None] = mapped_column(default=None)
+    project_id: Mapped[UUID | None] = mapped_column(ForeignKey("market.project.id"), default=None)
     requested_by: Mapped[UUID | None] = mapped_column(default=None)
     state: Mapped[str] = mapped_column(default="pending")
     started_at: Mapped[datetime | None] = mapped_column(default=None)
@@ -67,7 +67,7 @@ class OpenSeat(Base):
     __table_args__ = (CheckConstraint("seats > 0", name="seats"),)
 
     run_id: Mapped[UUID] = mapped_column(ForeignKey("market.matching_run.id"), primary_key=True)
-    task_id: Mapped[UUID] = mapped_column(primary_key=True)
+    task_id: Mapped[UUID] = mapped_column(ForeignKey("market.task.id"), primary_key=True)
     rule: Mapped[str] = mapped_column(primary_key=True)
     organisation_id: Mapped[UUID]
     project_id: Mapped[UUID]

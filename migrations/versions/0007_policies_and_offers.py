@@ -119,6 +119,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    for table in ("project", "task"):
+        op.execute(f"drop policy expert_select on market.{table}")
+        op.execute(f"revoke select on market.{table} from {EXPERT}")
     for table in ("offer", "open_seat", "run_snapshot", "matching_run"):
         op.drop_table(table, schema="market")
     op.execute("drop function market.refuse_other_terms()")
@@ -195,7 +198,7 @@ def _runs() -> None:
         sa.Column("seed", sa.BigInteger, nullable=False),
         sa.Column("requested_at", TIME, nullable=False),
         sa.Column("organisation_id", sa.Uuid),
-        sa.Column("project_id", sa.Uuid),
+        sa.Column("project_id", sa.Uuid, sa.ForeignKey("market.project.id")),
         sa.Column("requested_by", sa.Uuid),
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("started_at", TIME),
@@ -229,7 +232,7 @@ def _runs() -> None:
     op.create_table(
         "open_seat",
         sa.Column("run_id", sa.Uuid, sa.ForeignKey("market.matching_run.id"), nullable=False),
-        sa.Column("task_id", sa.Uuid, nullable=False),
+        sa.Column("task_id", sa.Uuid, sa.ForeignKey("market.task.id"), nullable=False),
         sa.Column("rule", sa.Text, nullable=False),
         sa.Column("organisation_id", sa.Uuid, nullable=False),
         sa.Column("project_id", sa.Uuid, nullable=False),
@@ -245,7 +248,7 @@ def _runs() -> None:
     platform_may("market.matching_run", "select, insert, update")
     platform_may("market.run_snapshot", "select, insert, delete")
     platform_may("market.open_seat", "select, insert")
-    tenant_may("market.open_seat", LAB, "select", "organisation_id = market.tenant()")
+    tenant_may("market.open_seat", LAB, "select", "organisation_id = (select market.tenant())")
 
 
 def _offers() -> None:
@@ -253,10 +256,10 @@ def _offers() -> None:
         "offer",
         sa.Column("id", sa.Uuid, primary_key=True),
         sa.Column("organisation_id", sa.Uuid, nullable=False),
-        sa.Column("project_id", sa.Uuid, nullable=False),
-        sa.Column("task_id", sa.Uuid, nullable=False),
-        sa.Column("slot_id", sa.Uuid, nullable=False),
-        sa.Column("expert_id", sa.Uuid, nullable=False),
+        sa.Column("project_id", sa.Uuid, sa.ForeignKey("market.project.id"), nullable=False),
+        sa.Column("task_id", sa.Uuid, sa.ForeignKey("market.task.id"), nullable=False),
+        sa.Column("slot_id", sa.Uuid, sa.ForeignKey("market.task_slot.id"), nullable=False),
+        sa.Column("expert_id", sa.Uuid, sa.ForeignKey("market.expert.id"), nullable=False),
         sa.Column("run_id", sa.Uuid, nullable=False),
         sa.Column("value", sa.Double, nullable=False),
         sa.Column("parts", JSONB, nullable=False),
@@ -329,5 +332,13 @@ def _offers() -> None:
     )
     guard_rows("market.offer")
     platform_may("market.offer", "select, insert, update")
-    tenant_may("market.offer", LAB, "select", "organisation_id = market.tenant()")
-    tenant_may("market.offer", EXPERT, "select", "expert_id = market.tenant()")
+    tenant_may("market.offer", LAB, "select", "organisation_id = (select market.tenant())")
+    tenant_may("market.offer", EXPERT, "select", "expert_id = (select market.tenant())")
+    # An expert reads what it was offered; the offers that a role sees are its own already.
+    for table in ("project", "task"):
+        tenant_may(
+            f"market.{table}",
+            EXPERT,
+            "select",
+            f"exists (select from market.offer o where o.{table}_id = {table}.id)",
+        )

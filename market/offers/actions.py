@@ -1,0 +1,324 @@
+"""What can become of an offer: each move with its slot, its task and its money, together.
+
+An expert cannot see slots, other people's tasks or the project's budget, all of which move with an
+offer; these actions run as the platform, and look for an expert's offer by id and expert together.
+Locks are taken in one order: offer, slot and task, ledger.
+"""
+
+from datetime import datetime, timedelta
+from typing import Literal, cast
+from uuid import UUID
+
+from sqlalchemy import exists, select
+from sqlalchemy.orm import Session, load_only
+
+from market.events import Event, change_state
+from market.experts.models import Expert
+from market.experts.rules import WORKING
+from market.offers.models import Offer
+from market.offers.queries import offer as any_offer
+from market.offers.queries import own_offer
+from market.offers.rules import (
+    HELD,
+    OFFER,
+    LeaseLost,
+    NotEligible,
+    OfferExpired,
+    OverlapFull,
+    ProjectNotLive,
+    checked_reason,
+    reservation_key,
+)
+from market.projects.models import Project
+from market.tasks.models import Task, TaskSlot
+from market.tasks.rules import SLOT, TASK
+from payouts.ledger import void_pending
+
+EVENTS = {
+    "decline": Event.OFFER_DECLINED,
+    "expire": Event.OFFER_TIMED_OUT,
+    "rescind": Event.OFFER_RESCINDED,
+    "cancel": Event.OFFER_CANCELED,
+    "release": Event.OFFER_RELEASED,
+    "abandon": Event.OFFER_ABANDONED,
+}
+
+
+def accept_offer(session: Session, offer_id: UUID, *, expert_id: UUID, at: datetime) -> Offer:
+    """Take an offer: the seat is the expert's, and the time to begin work runs.
+
+    Accepting again what one holds answers with it, and changes nothing.
+
+    Raises:
+        OfferNotFound, OfferExpired, OverlapFull, ProjectNotLive, NotEligible, StateConflict.
+    """
+    offer = own_offer(session, offer_id, expert_id, locked=True)
+    if offer.state in HELD:
+        return offer
+    if offer.state == "timed_out" or (offer.state == "pending" and offer.expires_at <= at):
+        raise OfferExpired(offer.expires_at)
+    if offer.state in ("rescinded", "canceled"):
+        raise OverlapFull()
+    OFFER.target(offer.state, "accept")
+    found = session.execute(
+        select(TaskSlot, Task, Project.state, Expert.state)
+        .join(Task, Task.id == TaskSlot.task_id)
+        .join(Project, Project.id == Task.project_id)
+        .join(Expert, Expert.id == offer.expert_id)
+        .where(TaskSlot.id == offer.slot_id)
+        .options(load_only(Task.state, Task.version))
+        .with_for_update(of=[TaskSlot, Task])
+        .execution_options(populate_existing=True)
+    ).one()
+    slot, task, project_state, standing = found
+    if slot.offer_id != offer.id or slot.state != "offered":
+        raise OverlapFull()
+    if task.state not in ("queued", "active"):
+        raise OverlapFull()
+    if project_state != "live":
+        raise ProjectNotLive(project_state)
+    if standing not in WORKING:
+        raise NotEligible([f"your standing is {standing}"])
+    offer.accepted_at = at
+    offer.lease_until = at + timedelta(seconds=cast("int", offer.terms["work_ttl_s"]))
+    change_state(
+        session,
+        OFFER,
+        offer,
+        "accept",
+        at=at,
+        event=Event.OFFER_ACCEPTED,
+        organisation_id=offer.organisation_id,
+        person_id=offer.expert_id,
+        actor_id=expert_id,
+    )
+    change_state(session, SLOT, slot, "claim", at=at, actor_id=expert_id)
+    if task.state == "queued":
+        change_state(session, TASK, task, "start", at=at, actor_id=expert_id)
+    return offer
+
+
+def decline_offer(
+    session: Session,
+    offer_id: UUID,
+    *,
+    expert_id: UUID,
+    reason: str,
+    note: str | None = None,
+    at: datetime,
+) -> Offer:
+    """Say no to an offer; it costs nothing, and declining twice changes nothing.
+
+    Raises:
+        OfferNotFound, OfferExpired, AnswerReasonUnknown, StateConflict.
+    """
+    checked_reason(reason)
+    offer = own_offer(session, offer_id, expert_id, locked=True)
+    if offer.state == "declined":
+        return offer
+    if offer.state == "timed_out" or (offer.state == "pending" and offer.expires_at <= at):
+        raise OfferExpired(offer.expires_at)
+    return _end(session, offer, "decline", at=at, actor_id=expert_id, reason=reason, note=note)
+
+
+def expire_offer(session: Session, offer_id: UUID, *, at: datetime) -> bool:
+    """End an offer that nobody answered by its deadline; whether there was one to end.
+
+    Raises:
+        OfferNotFound.
+    """
+    offer = any_offer(session, offer_id, locked=True)
+    if offer.state != "pending" or offer.expires_at > at:
+        return False
+    _end(session, offer, "expire", at=at)
+    return True
+
+
+def withdraw_offer(
+    session: Session,
+    offer_id: UUID,
+    *,
+    action: Literal["rescind", "cancel"],
+    reason: str,
+    at: datetime,
+) -> Offer:
+    """Take an unanswered offer back: `rescind` when its seat went to another, `cancel` when its
+    task is withdrawn. Nothing is held against the expert; a withdrawn offer stays as it is.
+
+    Raises:
+        OfferNotFound, StateConflict.
+    """
+    offer = any_offer(session, offer_id, locked=True)
+    if offer.state in ("rescinded", "canceled"):
+        return offer
+    return _end(session, offer, action, at=at, reason=reason)
+
+
+def release_offer(
+    session: Session,
+    offer_id: UUID,
+    *,
+    expert_id: UUID,
+    reason: str,
+    note: str | None = None,
+    owes_time: bool,
+    at: datetime,
+) -> Offer:
+    """Give a task back; another expert gets the seat. Doing it twice changes nothing.
+
+    With `owes_time` the reservation stays, for the minutes that were worked: whoever pays them
+    posts or voids it. Without, it is let go here.
+
+    Raises:
+        OfferNotFound, AnswerReasonUnknown, StateConflict.
+    """
+    checked_reason(reason)
+    offer = own_offer(session, offer_id, expert_id, locked=True)
+    if offer.state == "released":
+        return offer
+    return _end(
+        session,
+        offer,
+        "release",
+        at=at,
+        actor_id=expert_id,
+        reason=reason,
+        note=note,
+        keep_money=owes_time,
+    )
+
+
+def lapse_offer(session: Session, offer_id: UUID, *, at: datetime) -> bool:
+    """Take back an accepted offer on which no work was begun in time; whether it was one.
+
+    Raises:
+        OfferNotFound.
+    """
+    offer = any_offer(session, offer_id, locked=True)
+    if offer.state != "accepted" or offer.lease_until is None or offer.lease_until > at:
+        return False
+    _end(session, offer, "release", at=at, reason="lease_over")
+    return True
+
+
+def activate_offer(session: Session, offer_id: UUID, *, expert_id: UUID, at: datetime) -> Offer:
+    """Begin the work of an accepted offer; a second session on it changes nothing.
+
+    Raises:
+        OfferNotFound, LeaseLost, ProjectNotLive, StateConflict.
+    """
+    offer = own_offer(session, offer_id, expert_id, locked=True)
+    if offer.state in ("active", "grace"):
+        return offer
+    OFFER.target(offer.state, "activate")
+    if offer.lease_until is not None and offer.lease_until <= at:
+        raise LeaseLost(offer.lease_until)
+    project_state = session.scalar(select(Project.state).where(Project.id == offer.project_id))
+    if project_state != "live":
+        raise ProjectNotLive(project_state or "gone")
+    change_state(session, OFFER, offer, "activate", at=at, actor_id=expert_id)
+    return offer
+
+
+def grace_offer(
+    session: Session, offer_id: UUID, *, until: datetime, reason: str, at: datetime
+) -> Offer:
+    """Let an expert finish, or hand in what there is, although the work as such has ended.
+
+    Raises:
+        OfferNotFound, StateConflict.
+    """
+    offer = any_offer(session, offer_id, locked=True)
+    if offer.state == "grace":
+        return offer
+    offer.lease_until = until
+    change_state(session, OFFER, offer, "grace", at=at, reason_code=reason)
+    return offer
+
+
+def complete_offer(session: Session, offer_id: UUID, *, expert_id: UUID, at: datetime) -> Offer:
+    """The work was handed in: the offer is done and its slot submitted. The money stays reserved
+    until the verdict. Completing twice changes nothing.
+
+    Raises:
+        OfferNotFound, StateConflict.
+    """
+    offer = own_offer(session, offer_id, expert_id, locked=True)
+    if offer.state == "completed":
+        return offer
+    offer.ended_at = at
+    change_state(session, OFFER, offer, "complete", at=at, actor_id=expert_id)
+    slot = session.get_one(TaskSlot, offer.slot_id, with_for_update=True)
+    change_state(session, SLOT, slot, "submit", at=at, actor_id=expert_id)
+    return offer
+
+
+def abandon_offer(session: Session, offer_id: UUID, *, owes_time: bool, at: datetime) -> Offer:
+    """End work that its expert has left without a word; another gets the seat.
+
+    `owes_time` as in `release_offer`. Abandoning twice changes nothing.
+
+    Raises:
+        OfferNotFound, StateConflict.
+    """
+    offer = any_offer(session, offer_id, locked=True)
+    if offer.state == "abandoned":
+        return offer
+    return _end(session, offer, "abandon", at=at, reason="heartbeat_lost", keep_money=owes_time)
+
+
+def _end(
+    session: Session,
+    offer: Offer,
+    action: str,
+    *,
+    at: datetime,
+    actor_id: UUID | None = None,
+    reason: str | None = None,
+    note: str | None = None,
+    keep_money: bool = False,
+) -> Offer:
+    offer.ended_at = at
+    change_state(
+        session,
+        OFFER,
+        offer,
+        action,
+        at=at,
+        event=EVENTS[action],
+        organisation_id=offer.organisation_id,
+        person_id=offer.expert_id,
+        actor_id=actor_id,
+        reason_code=reason,
+        note=note,
+        data={"owes_time": True} if keep_money else None,
+    )
+    _free_slot(session, offer, at=at, actor_id=actor_id)
+    if not keep_money:
+        key = reservation_key(offer.id)
+        void_pending(session, key, key=f"{key}:void", at=at, memo=f"offer {offer.state}")
+    return offer
+
+
+def _free_slot(session: Session, offer: Offer, *, at: datetime, actor_id: UUID | None) -> None:
+    found = session.execute(
+        select(TaskSlot, Task)
+        .join(Task, Task.id == TaskSlot.task_id)
+        .where(TaskSlot.id == offer.slot_id)
+        .options(load_only(Task.state, Task.version))
+        .with_for_update(of=[TaskSlot, Task])
+        .execution_options(populate_existing=True)
+    ).one()
+    slot, task = found
+    # A seat that was taken back by other means is not this offer's to give.
+    if slot.offer_id != offer.id:
+        return
+    slot.offer_id = None
+    change_state(session, SLOT, slot, "release", at=at, actor_id=actor_id)
+    change_state(session, SLOT, slot, "reopen", at=at, actor_id=actor_id)
+    if task.state == "active":
+        busy = exists().where(
+            TaskSlot.task_id == task.id, TaskSlot.state.in_(("claimed", "submitted", "counted"))
+        )
+        if not session.scalar(select(busy)):
+            change_state(session, TASK, task, "requeue", at=at, actor_id=actor_id)

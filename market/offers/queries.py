@@ -1,0 +1,106 @@
+"""Reads about offers."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from market.offers.models import Offer
+from market.offers.rules import OfferNotFound
+
+
+def offer(session: Session, offer_id: UUID, *, locked: bool = False) -> Offer:
+    """One offer, of whoever it is; locked against others until the transaction ends, if wished.
+
+    Raises:
+        OfferNotFound.
+    """
+    found = session.get(Offer, offer_id, with_for_update=locked, populate_existing=locked)
+    if found is None:
+        raise OfferNotFound(offer_id)
+    return found
+
+
+def own_offer(session: Session, offer_id: UUID, expert_id: UUID, *, locked: bool = False) -> Offer:
+    """One offer of an expert's; another's is as if it were not there.
+
+    Raises:
+        OfferNotFound.
+    """
+    statement = select(Offer).where(Offer.id == offer_id, Offer.expert_id == expert_id)
+    if locked:
+        statement = statement.with_for_update().execution_options(populate_existing=True)
+    found = session.scalar(statement)
+    if found is None:
+        raise OfferNotFound(offer_id)
+    return found
+
+
+def offers(
+    *,
+    expert_id: UUID | None = None,
+    project_id: UUID | None = None,
+    run_id: UUID | None = None,
+    task_id: UUID | None = None,
+    state: str | None = None,
+) -> Select[Offer]:
+    """Offers with these properties, as a statement to page through."""
+    statement = select(Offer)
+    for column, wanted in (
+        (Offer.expert_id, expert_id),
+        (Offer.project_id, project_id),
+        (Offer.run_id, run_id),
+        (Offer.task_id, task_id),
+        (Offer.state, state),
+    ):
+        if wanted is not None:
+            statement = statement.where(column == wanted)
+    return statement
+
+
+def open_offers(session: Session, expert_id: UUID, *, at: datetime) -> list[Offer]:
+    """The offers that an expert can accept now, the one that ends first at the head."""
+    return list(
+        session.scalars(
+            select(Offer)
+            .where(Offer.expert_id == expert_id, Offer.state == "pending", Offer.expires_at > at)
+            .order_by(Offer.expires_at, Offer.id)
+        )
+    )
+
+
+def overdue_offers(session: Session, *, at: datetime, limit: int) -> list[UUID]:
+    """Pending offers whose deadline has passed, the longest overdue at the head."""
+    return list(
+        session.scalars(
+            select(Offer.id)
+            .where(Offer.state == "pending", Offer.expires_at <= at)
+            .order_by(Offer.expires_at)
+            .limit(limit)
+        )
+    )
+
+
+def lapsed_offers(session: Session, *, at: datetime, limit: int) -> list[UUID]:
+    """Accepted offers on which no work was begun while there was time for it."""
+    return list(
+        session.scalars(
+            select(Offer.id)
+            .where(Offer.state == "accepted", Offer.lease_until <= at)
+            .order_by(Offer.lease_until)
+            .limit(limit)
+        )
+    )
+
+
+def withdrawable_offers(session: Session, project_id: UUID, *, limit: int) -> list[UUID]:
+    """Offers of a project that its end touches: unanswered ones, and ones under work."""
+    return list(
+        session.scalars(
+            select(Offer.id)
+            .where(Offer.project_id == project_id, Offer.state.in_(("pending", "active")))
+            .order_by(Offer.id)
+            .limit(limit)
+        )
+    )
