@@ -243,6 +243,16 @@ def one_of(column: str, values: type[StrEnum], name: str | None = None) -> Check
     return CheckConstraint(f"{column} in ({listed})", name=name or column)
 
 
+class StateRule(Base, kw_only=True):
+    """One step that a payout or a call may take, for the triggers that refuse every other."""
+
+    __tablename__ = "state_rule"
+
+    machine: Mapped[str] = mapped_column(primary_key=True)
+    from_state: Mapped[str] = mapped_column(primary_key=True)
+    to_state: Mapped[str] = mapped_column(primary_key=True)
+
+
 class ExternalCall(Base, kw_only=True):
     """A write to Stripe, committed before it is made; its id is the idempotency key.
 

@@ -90,6 +90,20 @@ class InboxState(StrEnum):
     BROKEN = "broken"
 
 
+CALL_MOVES = {
+    (CallState.PLANNED, CallState.SENT),
+    # Refused by ourselves, before it was sent.
+    (CallState.PLANNED, CallState.REFUSED),
+    (CallState.SENT, CallState.CONFIRMED),
+    (CallState.SENT, CallState.REFUSED),
+    (CallState.SENT, CallState.UNKNOWN),
+    # Found by looking; or looked for twice, not found, and given up by a person.
+    (CallState.UNKNOWN, CallState.CONFIRMED),
+    (CallState.UNKNOWN, CallState.REFUSED),
+}
+"""Every step of a call; the database refuses any other (`payouts.guard_state`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Move:
     """One step that a payout may take."""
@@ -128,7 +142,7 @@ MOVES = (
     Move(_S.FAILED, "reverse", _S.REVERSED),
     Move(_S.RETURNED, "reverse", _S.REVERSED),
 )
-"""Every step of a payout; the database refuses any other (`payouts.guard_payout`)."""
+"""Every step of a payout; the database refuses any other (`payouts.guard_state`)."""
 
 TARGET = {(move.source, move.action): move.target for move in MOVES}
 """Where an action leads from a state."""

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Text, cast, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
@@ -242,7 +242,7 @@ def _park(session: Session, event: StripeEvent, at: datetime) -> Applied:
 def _fetch(
     begin: Begin, gateway: "Gateway", hint: _Hint, now: Now, policy: HoldPolicy
 ) -> Apply | None:
-    """Read from Stripe what an event is about, and say how to apply it; None when nothing follows."""
+    """Read what an event is about, and say how to apply it; None when nothing follows."""
     kind, object_id, account = hint.type, hint.object_id, hint.account
     if kind == "balance.available" and account is None:
         return _settling(begin, gateway)
@@ -271,12 +271,13 @@ def _intent(gateway: "Gateway", intent_id: str) -> Apply:
     seen = gateway.payment_intent(intent_id)
 
     def apply(session: Session, at: datetime, tell: Tell) -> list[Fact] | None:
-        named = seen.metadata.get("funding_id")
+        # Its own call may not have returned yet; then what it carries names the funding.
+        named = seen.metadata.get("funding_id", "")
         found = session.scalars(
-            select(Funding.id).where(Funding.payment_intent_id == intent_id)
+            select(Funding.id).where(
+                or_(Funding.payment_intent_id == intent_id, cast(Funding.id, Text) == named)
+            )
         ).one_or_none()
-        if found is None and named is not None and session.get(Funding, UUID(named)) is not None:
-            found = UUID(named)
         if found is None:
             return None
         return _told(
@@ -315,7 +316,7 @@ def _transfer(gateway: "Gateway", transfer_id: str) -> Apply:
             select(ExternalCall.id).where(
                 ExternalCall.operation == CallOperation.TRANSFER,
                 ExternalCall.natural_key == seen.metadata.get("natural_key", ""),
-                ExternalCall.attempt == int(seen.metadata.get("attempt", "0")),
+                cast(ExternalCall.attempt, Text) == seen.metadata.get("attempt", ""),
             )
         ).one_or_none()
         if call_id is None:
