@@ -1,0 +1,148 @@
+"""Dead letters: a job that failed for good is kept, queued again by hand, or dropped."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import dramatiq
+import pytest
+from dramatiq.broker import Broker
+from sqlalchemy import select
+
+from market.broker import DeadLetter, Job, bind_jobs, job, message_for, open_broker
+from market.db import database
+from market.dead_letters import (
+    DeadLetterUnknown,
+    JobUnknown,
+    drop_letters,
+    open_letters,
+    queue_again,
+)
+from market.settings import Settings
+from tests.conftest import SECRET
+from tests.market.test_embedded import environment
+
+AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def broker(committed: str) -> Iterator[Broker]:
+    """The embedded broker, over a database whose commits are real."""
+    opened = open_broker(Settings(database_url=committed, secret_key=SECRET))
+    yield opened
+    opened.close()
+
+
+def fail_until(mended: list[bool], ran: list[str]) -> Job:
+    """A job that fails for good until its cause is mended."""
+
+    @job(queue="money", max_retries=0)
+    def move_money(subject: str) -> None:
+        if not mended:
+            raise ValueError("the bank is closed")
+        ran.append(subject)
+
+    return move_money
+
+
+def work_until(broker: Broker, done: Callable[[], bool]) -> None:
+    """Work on every queue until something holds."""
+    worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=50)
+    worker.start()
+    try:
+        until = time.monotonic() + 15
+        while not done():
+            assert time.monotonic() < until, "the worker did not get there in time"
+            time.sleep(0.02)
+    finally:
+        worker.stop()
+
+
+def letters() -> list[DeadLetter]:
+    """Every dead letter, settled or not."""
+    with database.begin() as session:
+        return list(session.scalars(select(DeadLetter)))
+
+
+def make_letter(job: str = "move_money") -> DeadLetter:
+    """A job that died yesterday."""
+    letter = DeadLetter(queue="money", job=job, subject="x", error="ValueError: no", died_at=AT)
+    with database.begin() as session:
+        session.add(letter)
+    return letter
+
+
+def test_a_job_that_failed_for_good_is_kept_and_runs_when_queued_again(broker: Broker) -> None:
+    mended: list[bool] = []
+    ran: list[str] = []
+    move_money = fail_until(mended, ran)
+    bind_jobs(broker, [move_money])
+    broker.enqueue(message_for(move_money, "an event", "a payout"))
+    work_until(broker, lambda: bool(letters()))
+    assert [(one.job, one.subject, one.error) for one in letters()] == [
+        ("move_money", "a payout", "ValueError: the bank is closed")
+    ]
+    mended.append(True)
+    with database.begin() as session:
+        queue_again(session, broker, [move_money], at=AT)
+    work_until(broker, lambda: bool(ran))
+    assert ran == ["a payout"]
+    assert [(one.settled_at, one.settlement) for one in letters()] == [(AT, "queued again")]
+
+
+def test_a_letter_is_settled_once(broker: Broker) -> None:
+    letter = make_letter()
+    move_money = fail_until([True], [])
+    bind_jobs(broker, [move_money])
+    with database.begin() as session:
+        assert len(queue_again(session, broker, [move_money], [letter.id], at=AT)) == 1
+    with pytest.raises(DeadLetterUnknown), database.begin() as session:
+        queue_again(session, broker, [move_money], [letter.id], at=AT)
+    with pytest.raises(DeadLetterUnknown), database.begin() as session:
+        drop_letters(session, [letter.id], reason="too late", at=AT)
+
+
+def test_nothing_is_queued_when_one_of_several_is_of_an_unknown_job(broker: Broker) -> None:
+    make_letter()
+    make_letter("a_job_of_long_ago")
+    move_money = fail_until([True], [])
+    bind_jobs(broker, [move_money])
+    with pytest.raises(JobUnknown), database.begin() as session:
+        queue_again(session, broker, [move_money], at=AT)
+    assert [one.settled_at for one in letters()] == [None, None]
+
+
+def test_a_dropped_letter_keeps_its_reason(committed: str) -> None:
+    first, second = make_letter(), make_letter()
+    with database.begin() as session:
+        drop_letters(session, [first.id], reason="paid by hand", at=AT)
+    with database.begin() as session:
+        assert [one.id for one in open_letters(session)] == [second.id]
+    assert {one.settlement for one in letters()} == {"dropped: paid by hand", None}
+
+
+def test_an_operator_lists_and_drops_by_command(committed: str) -> None:
+    letter = make_letter()
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "market.dead_letters", *words],
+            env=environment(STUMPWORK_DATABASE_URL=committed, STUMPWORK_SECRET_KEY=SECRET),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    listed = run("list")
+    assert listed.returncode == 0, listed.stderr
+    assert str(letter.id) in listed.stdout
+    assert "ValueError: no" in listed.stdout
+    unknown = run("drop", str(uuid4()), "--reason", "gone")
+    assert unknown.returncode == 1
+    assert unknown.stderr.count("\n") == 1
+    assert run("drop", str(letter.id), "--reason", "paid by hand").returncode == 0
+    assert "0 dead letters" in run("list").stdout
