@@ -1,0 +1,67 @@
+"""Coming in with a key, and leaving."""
+
+from typing import Annotated, Any
+
+from litestar import Request, Response, get, post
+from litestar.enums import RequestEncodingType
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import Body
+from litestar.response import Redirect, Template
+
+from market.auth import KeyRefused, Part
+from market.console.frame import HEADERS, HOME, Notice, page
+from market.console.visitors import COOKIE, for_parts
+from market.db import PLATFORM, database, now
+from market.people.actions import end_visit, open_visit
+from market.people.queries import principal_of, principal_of_visit
+from market.people.rules import VISIT_LASTS
+from market.settings import in_force
+
+Form = Annotated[dict[str, str], Body(media_type=RequestEncodingType.URL_ENCODED)]
+
+
+@get("/", sync_to_thread=True, opt={"any_query": True})
+def get_home(request: Request[Any, Any, Any]) -> Template | Redirect:
+    """The page of whoever came in; the door for everybody else."""
+    cookie = request.cookies.get(COOKIE)
+    principal = principal_of_visit(cookie) if cookie else None
+    if principal is None:
+        return page(request, "door.html")
+    return Redirect(HOME.get(principal.part, "/console/reviewer"), headers=HEADERS)
+
+
+@post("/enter", sync_to_thread=True, status_code=303)
+def post_enter(request: Request[Any, Any, Any], data: Form) -> Response[Any]:
+    """Come in with a key."""
+    try:
+        principal = principal_of(data.get("key", "").strip())
+    except KeyRefused as refused:
+        return page(request, "door.html", status=401, notice=Notice(f"{refused}.", "bad"))  # type: ignore[return-value]
+    with database.begin(PLATFORM) as session:
+        token = open_visit(session, principal.key_id, at=now())
+    answer = Redirect(
+        HOME.get(principal.part, "/console/reviewer"), status_code=303, headers=HEADERS
+    )
+    answer.set_cookie(
+        key=COOKIE,
+        value=token,
+        max_age=int(VISIT_LASTS.total_seconds()),
+        path="/console",
+        httponly=True,
+        samesite="lax",
+        secure=in_force.settings.secure_cookies,
+    )
+    return answer
+
+
+@post("/leave", guards=[for_parts(*Part)], sync_to_thread=True, status_code=303)
+def post_leave(request: Request[Any, Any, Any]) -> Redirect:
+    """Leave, and forget this browser."""
+    with database.begin(PLATFORM) as session:
+        end_visit(session, request.cookies.get(COOKIE, ""))
+    answer = Redirect("/console", status_code=303, headers=HEADERS)
+    answer.delete_cookie(COOKIE, path="/console")
+    return answer
+
+
+ROUTES: list[HTTPRouteHandler] = [get_home, post_enter, post_leave]
