@@ -48,6 +48,7 @@ class Event(StrEnum):
     SESSION_STARTED = "session.started"
     SESSION_PAUSED = "session.paused"
     SESSION_ENDED = "session.ended"
+    TIME_ENTRY_CHANGED = "time_entry.changed"
     ATTEMPT_SENT = "attempt.sent"
     ATTEMPT_RESPONDED = "attempt.responded"
     ATTEMPT_FAILED = "attempt.failed"

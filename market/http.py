@@ -153,6 +153,7 @@ KINDS = {
     "ses": "work_session",
     "slt": "slot",
     "sub": "submission",
+    "tim": "time_entry",
     "tsk": "task",
 }
 """The prefix of each kind of id on the wire."""
