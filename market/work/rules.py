@@ -33,11 +33,17 @@ LOST_S = 300
 MAX_PAUSE_S = 4 * 3600
 """A pause, or a session left idle, ends the session after so long."""
 
+LEASE_GRACE = timedelta(minutes=15)
+"""How long after its deadline an offer on which nobody works is left to its expert."""
+
 SKEW_S = 5
 """How far a caller's clock may run ahead of ours before what it says is refused."""
 
 CONFIRM_AFTER = timedelta(hours=48)
 """Recorded time that its expert has not objected to for so long is confirmed."""
+
+MIN_REASON = 20
+"""Characters that a dispute about time needs."""
 
 MAX_PAYLOAD_BYTES = 1024 * 1024
 
@@ -97,14 +103,6 @@ SUBMISSION = Machine(
 OPEN_SESSIONS = ("running", "idle", "paused")
 
 
-class OfferNotFound(MarketError):
-    """No offer of the expert's has this id."""
-
-    def __init__(self, offer_id: UUID) -> None:
-        super().__init__("you have no such offer")
-        self.offer_id = offer_id
-
-
 class SessionNotFound(MarketError):
     """No work session that the caller may see has this id."""
 
@@ -142,22 +140,6 @@ class SessionNotOpen(MarketError):
     def __init__(self, state: str) -> None:
         super().__init__(f"this work session has {state}; start another one")
         self.state = state
-
-
-class OfferNotWorkable(MarketError):
-    """Work on an offer that is not held, or no longer."""
-
-    def __init__(self, state: str) -> None:
-        super().__init__(f"this offer is {state.replace('_', ' ')}; accept one to work on it")
-        self.state = state
-
-
-class LeaseOver(MarketError):
-    """Work on an offer whose time for the work is over."""
-
-    def __init__(self, lease_until: datetime) -> None:
-        super().__init__(f"the time for this work ended at {lease_until:%Y-%m-%dT%H:%M:%SZ}")
-        self.ended_at = lease_until.isoformat()
 
 
 class FromTheFuture(MarketError):
@@ -211,7 +193,7 @@ class DisputeReasonMissing(MarketError):
     """A dispute about time without a word on what is wrong."""
 
     def __init__(self) -> None:
-        super().__init__("say in 20 characters or more what is wrong with this time")
+        super().__init__(f"say in {MIN_REASON} characters or more what is wrong with this time")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,653 @@
+"""What can be done about work: sessions, heartbeats, drafts and handing in.
+
+Starting and handing in move offers, slots and tasks that an expert cannot see; they run as the
+platform and look for everything by its id and its expert together. Locks are taken in one order:
+offer, session, submission, slot, task.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import cast
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Row, exists, insert, select, text, update
+from sqlalchemy.dialects.postgresql import Range
+from sqlalchemy.dialects.postgresql import insert as insert_or
+from sqlalchemy.orm import Session
+
+from market.db import Json, new_id
+from market.events import Event, StateChange, change_state, emit
+from market.offers.actions import abandon_offer, activate_offer, complete_offer, release_offer
+from market.offers.queries import offer as any_offer
+from market.offers.queries import own_offer
+from market.offers.rules import LeaseLost
+from market.tasks.models import Task, TaskSlot
+from market.tasks.rules import TASK
+from market.work.models import Heartbeat, Submission, TimeEntry, WorkSession
+from market.work.queries import Figures, before, figures, is_stale, recorded_s, time_entry
+from market.work.rules import (
+    GAP_S,
+    LEASE_GRACE,
+    MAX_PAYLOAD_BYTES,
+    MAX_QUIET_S,
+    MIN_REASON,
+    OPEN_SESSIONS,
+    QUIET_S,
+    SESSION,
+    SKEW_S,
+    SUBMISSION,
+    TIME_ENTRY,
+    AlreadySubmitted,
+    DisputeReasonMissing,
+    FromTheFuture,
+    NoSessionTime,
+    PayloadEmpty,
+    PayloadTooLarge,
+    Piece,
+    SessionAlreadyOpen,
+    SessionNotFound,
+    SessionNotOpen,
+    TimeTaken,
+    pieces,
+    quiet_end,
+    seconds_between,
+    stretch_end,
+    whole,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """What a heartbeat found and did."""
+
+    state: str
+    is_counted: bool
+    """Whether it was news: a repeated or late heartbeat changes nothing."""
+    figures: Figures
+
+
+BEAT = text(
+    """
+    with beat as (
+        update market.work_session set
+            last_seq = :seq,
+            last_beat_at = :at,
+            last_active_at = case when :is_active then :at else last_active_at end
+        where id = :id and expert_id = :expert_id and state = 'running' and last_seq < :seq
+            and last_beat_at <= :at
+            and last_beat_at >= cast(:at as timestamptz) - make_interval(secs => :gap_s)
+            and last_active_at >= cast(:at as timestamptz) - make_interval(secs => quiet_s)
+        returning id, state, paid_s, capped_s, cap_left_s, day_used_s, quiet_s, stretch_at,
+            last_beat_at, last_active_at
+    ), proof as (
+        insert into market.heartbeat (session_id, seq, at, is_active)
+        select id, :seq, :at, :is_active from beat
+    )
+    select * from beat
+    """
+)
+"""The heartbeat of someone who works on, which nearly every heartbeat is, in one round trip."""
+
+
+def start_session(
+    session: Session, offer_id: UUID, *, expert_id: UUID, at: datetime
+) -> WorkSession:
+    """Begin to work on an accepted offer; the start is the session's first proof of time.
+
+    Raises:
+        OfferNotFound, LeaseLost, ProjectNotLive, StateConflict, SessionAlreadyOpen, TimeTaken.
+    """
+    at = whole(at)
+    offer = activate_offer(session, offer_id, expert_id=expert_id, at=at)
+    if offer.lease_until is not None and offer.lease_until <= at:
+        raise LeaseLost(offer.lease_until)
+    found = before(session, offer_id=offer_id, expert_id=expert_id, at=at)
+    if found.is_taken:
+        raise TimeTaken()
+    row = WorkSession(
+        organisation_id=offer.organisation_id,
+        project_id=offer.project_id,
+        task_id=offer.task_id,
+        offer_id=offer_id,
+        expert_id=expert_id,
+        started_at=at,
+        last_beat_at=at,
+        last_active_at=at,
+        stretch_at=at,
+        cap_left_s=max(0, cast("int", offer.terms["cap_s"]) - found.offer_paid_s),
+        day_used_s=found.day_paid_s,
+        quiet_s=_quiet_time(session, offer.task_id),
+    )
+    values = {column.key: getattr(row, column.key) for column in WorkSession.__table__.columns}
+    # One statement, so that of two starts at once exactly one finds the place free.
+    statement = (
+        insert_or(WorkSession)
+        .values(values)
+        .on_conflict_do_nothing(
+            index_elements=["expert_id"], index_where=WorkSession.state.in_(OPEN_SESSIONS)
+        )
+        .returning(WorkSession)
+    )
+    started = session.scalar(statement)
+    if started is None:
+        raise SessionAlreadyOpen()
+    emit(
+        session,
+        Event.SESSION_STARTED,
+        started.id,
+        at=at,
+        organisation_id=started.organisation_id,
+        person_id=expert_id,
+        actor_id=expert_id,
+    )
+    return started
+
+
+def beat(
+    session: Session,
+    session_id: UUID,
+    *,
+    expert_id: UUID,
+    seq: int,
+    is_active: bool,
+    at: datetime,
+    sent_at: datetime | None = None,
+) -> Pulse:
+    """Prove that someone is there.
+
+    The time is the server's; `sent_at` is what the caller's clock says, and only refuses a
+    heartbeat that claims to come from the future. A heartbeat whose number is not above the last
+    one, or that is older than it, changes nothing.
+
+    Raises:
+        FromTheFuture, SessionNotFound, SessionNotOpen.
+    """
+    if sent_at is not None and sent_at > at + timedelta(seconds=SKEW_S):
+        raise FromTheFuture(seconds_between(at, sent_at))
+    at = whole(at)
+    row = session.execute(
+        BEAT,
+        {
+            "id": session_id,
+            "expert_id": expert_id,
+            "seq": seq,
+            "at": at,
+            "is_active": is_active,
+            "gap_s": GAP_S,
+        },
+    ).one_or_none()
+    if row is not None:
+        return Pulse("running", True, figures(cast("Row[tuple[object, ...]]", row)))
+    return _turning_beat(session, session_id, expert_id, seq=seq, is_active=is_active, at=at)
+
+
+def _turning_beat(
+    session: Session, session_id: UUID, expert_id: UUID, *, seq: int, is_active: bool, at: datetime
+) -> Pulse:
+    # After a gap, after a quiet time, in a pause, out of order: whatever is not plain going on.
+    row = _own_session(session, session_id, expert_id)
+    if row.state not in OPEN_SESSIONS:
+        raise SessionNotOpen(row.state)
+    if row.state == "paused" or seq <= row.last_seq or at < row.last_beat_at:
+        return Pulse(row.state, False, figures(row))
+    is_quiet = at > quiet_end(row.last_active_at, row.quiet_s) and not is_active
+    if row.state == "running":
+        _close_stretch(session, row, at)
+        if is_quiet:
+            change_state(session, SESSION, row, "go_idle", at=at, actor_id=expert_id)
+        else:
+            _open_stretch(session, row, at)
+    elif is_active:
+        _open_stretch(session, row, at)
+        change_state(session, SESSION, row, "wake", at=at, actor_id=expert_id)
+    row.last_seq = seq
+    row.last_beat_at = at
+    if is_active:
+        row.last_active_at = at
+    session.flush()
+    session.execute(
+        insert(Heartbeat),
+        {"session_id": session_id, "seq": seq, "at": at, "is_active": is_active},
+    )
+    return Pulse(row.state, True, figures(row))
+
+
+def pause_session(
+    session: Session, session_id: UUID, *, expert_id: UUID, at: datetime
+) -> WorkSession:
+    """Stop the clock; pausing twice changes nothing.
+
+    Raises:
+        SessionNotFound, SessionNotOpen.
+    """
+    at = whole(at)
+    row = _open_row(session, session_id, expert_id)
+    if row.state == "paused":
+        return row
+    if row.state == "running":
+        _close_stretch(session, row, at)
+    row.paused_at = max(at, row.last_beat_at)
+    change_state(
+        session,
+        SESSION,
+        row,
+        "pause",
+        at=at,
+        event=Event.SESSION_PAUSED,
+        organisation_id=row.organisation_id,
+        person_id=expert_id,
+        actor_id=expert_id,
+    )
+    return row
+
+
+def resume_session(
+    session: Session, session_id: UUID, *, expert_id: UUID, at: datetime
+) -> WorkSession:
+    """Let the clock run again; the offer's deadline moves by the pause. Doing it twice is harmless.
+
+    Raises:
+        SessionNotFound, SessionNotOpen, LeaseLost, StateConflict.
+    """
+    at = whole(at)
+    # The offer is locked before its session, as everywhere.
+    offer_id = session.scalar(
+        select(WorkSession.offer_id).where(
+            WorkSession.id == session_id, WorkSession.expert_id == expert_id
+        )
+    )
+    if offer_id is None:
+        raise SessionNotFound(session_id)
+    offer = own_offer(session, offer_id, expert_id, locked=True)
+    row = _open_row(session, session_id, expert_id)
+    if row.state == "running":
+        return row
+    SESSION.target(row.state, "resume")
+    at = max(at, row.paused_at or at)
+    if offer.lease_until is not None and row.paused_at is not None:
+        lease_until = offer.lease_until + (at - row.paused_at)
+        if lease_until <= at:
+            raise LeaseLost(offer.lease_until)
+        offer.lease_until = lease_until
+    row.paused_at = None
+    _open_stretch(session, row, at)
+    row.last_beat_at = at
+    row.last_active_at = at
+    change_state(session, SESSION, row, "resume", at=at, actor_id=expert_id)
+    return row
+
+
+def end_session(
+    session: Session, session_id: UUID, *, expert_id: UUID, at: datetime
+) -> WorkSession:
+    """Stop working; the offer stays, and another session may follow. Stopping twice is harmless.
+
+    Raises:
+        SessionNotFound.
+    """
+    row = _own_session(session, session_id, expert_id)
+    if row.state in OPEN_SESSIONS:
+        _end(session, row, at=whole(at), actor_id=expert_id)
+    return row
+
+
+def lose_session(session: Session, session_id: UUID, *, at: datetime) -> bool:
+    """End a session that nobody proves any more; whether it was one.
+
+    What was proven before stays recorded, to the second of the last proof.
+    """
+    at = whole(at)
+    row = session.scalar(
+        select(WorkSession)
+        .where(WorkSession.id == session_id, WorkSession.state.in_(OPEN_SESSIONS))
+        .with_for_update(skip_locked=True)
+        .execution_options(populate_existing=True)
+    )
+    # A heartbeat may have come since the sweep looked.
+    if row is None or not is_stale(row, at):
+        return False
+    if row.state == "running":
+        _end(session, row, at=at, proven_at=row.last_beat_at, action="lose", reason="lost")
+    else:
+        _end(session, row, at=at, reason="left")
+    return True
+
+
+def leave_offer(session: Session, offer_id: UUID, *, at: datetime) -> bool:
+    """Give the seat of an offer that its expert left to another; whether it was one.
+
+    Minutes up to the last proof stay owed.
+    """
+    offer = any_offer(session, offer_id, locked=True)
+    if offer.state != "active" or offer.lease_until is None or offer.lease_until > at - LEASE_GRACE:
+        return False
+    abandon_offer(session, offer_id, owes_time=recorded_s(session, offer_id) > 0, at=at)
+    close_draft(session, offer_id, "time_out", at=at)
+    return True
+
+
+def save_draft(
+    session: Session, offer_id: UUID, *, expert_id: UUID, payload: Json, at: datetime
+) -> Submission:
+    """Keep unfinished work; each time replaces the last.
+
+    Raises:
+        OfferNotFound, StateConflict, PayloadTooLarge, AlreadySubmitted.
+    """
+    size = len(msgspec.json.encode(payload))
+    if size > MAX_PAYLOAD_BYTES:
+        raise PayloadTooLarge(size)
+    offer = own_offer(session, offer_id, expert_id)
+    values = {
+        "id": new_id(),
+        "organisation_id": offer.organisation_id,
+        "project_id": offer.project_id,
+        "task_id": offer.task_id,
+        "slot_id": offer.slot_id,
+        "offer_id": offer_id,
+        "expert_id": expert_id,
+        "payload": payload,
+        "created_at": at,
+        "attempt_id": None,
+        "state": "draft",
+        "round": 1,
+        "version": 1,
+    }
+    statement = insert_or(Submission).values(values)
+    statement = statement.on_conflict_do_update(
+        index_elements=["offer_id"],
+        set_={"payload": statement.excluded.payload, "version": Submission.version + 1},
+        where=Submission.state == "draft",
+    )
+    found: Submission | None = session.scalar(
+        statement.returning(Submission), execution_options={"populate_existing": True}
+    )
+    if found is None:
+        raise AlreadySubmitted()
+    return found
+
+
+def submit_work(
+    session: Session,
+    offer_id: UUID,
+    *,
+    expert_id: UUID,
+    payload: Json,
+    at: datetime,
+    attempt_id: UUID | None = None,
+) -> Submission:
+    """Hand in: the session ends, the offer is done, its slot submitted, and reviews follow.
+
+    Whoever gives an `attempt_id` has checked that it is this offer's (see `attempts`).
+
+    Raises:
+        OfferNotFound, StateConflict, NoSessionTime, PayloadEmpty, PayloadTooLarge,
+        AlreadySubmitted.
+    """
+    if not payload:
+        raise PayloadEmpty()
+    at = whole(at)
+    offer = own_offer(session, offer_id, expert_id, locked=True)
+    if offer.state == "completed":
+        raise AlreadySubmitted()
+    running = session.scalar(
+        select(WorkSession)
+        .where(WorkSession.offer_id == offer_id, WorkSession.state.in_(OPEN_SESSIONS))
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    if running is not None:
+        _end(session, running, at=at, actor_id=expert_id)
+    if recorded_s(session, offer_id) == 0:
+        raise NoSessionTime()
+    row = save_draft(session, offer_id, expert_id=expert_id, payload=payload, at=at)
+    row.attempt_id = attempt_id
+    row.submitted_at = at
+    change_state(
+        session,
+        SUBMISSION,
+        row,
+        "submit",
+        at=at,
+        event=Event.SUBMISSION_SUBMITTED,
+        organisation_id=row.organisation_id,
+        person_id=expert_id,
+        actor_id=expert_id,
+    )
+    complete_offer(session, offer_id, expert_id=expert_id, at=at)
+    _task_to_review(session, row.task_id, at=at)
+    return row
+
+
+def give_back(
+    session: Session,
+    offer_id: UUID,
+    *,
+    expert_id: UUID,
+    reason: str,
+    at: datetime,
+    note: str | None = None,
+) -> bool:
+    """Give a task back; the draft is kept, and recorded minutes stay owed: whether there are any.
+
+    Raises:
+        OfferNotFound, AnswerReasonUnknown, StateConflict.
+    """
+    at = whole(at)
+    own_offer(session, offer_id, expert_id, locked=True)
+    running = session.scalar(
+        select(WorkSession)
+        .where(WorkSession.offer_id == offer_id, WorkSession.state.in_(OPEN_SESSIONS))
+        .with_for_update()
+    )
+    if running is not None:
+        _end(session, running, at=at, actor_id=expert_id)
+    owes_time = recorded_s(session, offer_id) > 0
+    release_offer(
+        session, offer_id, expert_id=expert_id, reason=reason, note=note, owes_time=owes_time, at=at
+    )
+    close_draft(session, offer_id, "give_back", at=at, actor_id=expert_id)
+    return owes_time
+
+
+def close_draft(
+    session: Session, offer_id: UUID, action: str, *, at: datetime, actor_id: UUID | None = None
+) -> None:
+    """Take a draft out of the way when its offer has ended without a submission."""
+    draft = session.scalar(
+        select(Submission)
+        .where(Submission.offer_id == offer_id, Submission.state == "draft")
+        .with_for_update()
+    )
+    if draft is not None:
+        change_state(session, SUBMISSION, draft, action, at=at, actor_id=actor_id)
+
+
+def confirm_time(session: Session, *, recorded_before: datetime, at: datetime, limit: int) -> int:
+    """Confirm recorded time that its expert has not objected to for long enough; how many lines."""
+    due = (
+        select(TimeEntry.id)
+        .where(TimeEntry.state == "recorded", TimeEntry.recorded_at < recorded_before)
+        .order_by(TimeEntry.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    confirmed = session.scalars(
+        update(TimeEntry)
+        .where(TimeEntry.id.in_(due))
+        .values(state="confirmed", version=TimeEntry.version + 1)
+        .returning(TimeEntry.id)
+    ).all()
+    if confirmed:
+        session.execute(
+            insert(StateChange),
+            [
+                {
+                    "id": new_id(),
+                    "machine": "time_entry",
+                    "subject_id": entry_id,
+                    "from_state": "recorded",
+                    "to_state": "confirmed",
+                    "action": "confirm",
+                    "at": at,
+                    "reason_code": "time_passed",
+                }
+                for entry_id in confirmed
+            ],
+        )
+    return len(confirmed)
+
+
+def change_time(
+    session: Session,
+    entry_id: UUID,
+    action: str,
+    *,
+    actor_id: UUID,
+    at: datetime,
+    note: str | None = None,
+) -> TimeEntry:
+    """Confirm, dispute, void or decide one line of recorded time.
+
+    The caller has checked who may do what; a line is voided only while nothing was handed in on it.
+
+    Raises:
+        TimeEntryNotFound, DisputeReasonMissing, AlreadySubmitted, StateConflict.
+    """
+    entry = time_entry(session, entry_id)
+    if action in ("dispute", "adjust", "uphold") and len((note or "").strip()) < MIN_REASON:
+        raise DisputeReasonMissing()
+    if action == "void" and session.scalar(
+        select(Submission.submitted_at).where(Submission.offer_id == entry.offer_id)
+    ):
+        raise AlreadySubmitted()
+    change_state(
+        session,
+        TIME_ENTRY,
+        entry,
+        action,
+        at=at,
+        event=Event.TIME_ENTRY_CHANGED,
+        organisation_id=entry.organisation_id,
+        person_id=entry.expert_id,
+        actor_id=actor_id,
+        note=note,
+    )
+    return entry
+
+
+def _quiet_time(session: Session, task_id: UUID) -> int:
+    # A task of reading or listening declares more; nothing declares less.
+    declared = session.scalar(select(Task.payload["quiet_s"]).where(Task.id == task_id))
+    if not isinstance(declared, int):
+        return QUIET_S
+    return min(MAX_QUIET_S, max(QUIET_S, declared))
+
+
+def _own_session(session: Session, session_id: UUID, expert_id: UUID) -> WorkSession:
+    row = session.scalar(
+        select(WorkSession)
+        .where(WorkSession.id == session_id, WorkSession.expert_id == expert_id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    if row is None:
+        raise SessionNotFound(session_id)
+    return row
+
+
+def _open_row(session: Session, session_id: UUID, expert_id: UUID) -> WorkSession:
+    row = _own_session(session, session_id, expert_id)
+    if row.state not in OPEN_SESSIONS:
+        raise SessionNotOpen(row.state)
+    return row
+
+
+def _close_stretch(session: Session, row: WorkSession, at: datetime) -> None:
+    # Turns the running stretch into time entries, up to the last second that is proven.
+    if row.stretch_at is None:
+        return
+    until = stretch_end(
+        row.last_beat_at, at, last_active_at=row.last_active_at, quiet_s=row.quiet_s
+    )
+    found = pieces(row.stretch_at, until, cap_left_s=row.cap_left_s, day_used_s=row.day_used_s)
+    row.stretch_at = None
+    if not found:
+        return
+    _record(session, row, found, at)
+    paid = sum(piece.paid_s for piece in found)
+    row.paid_s += paid
+    row.capped_s += sum(piece.capped_s for piece in found)
+    row.cap_left_s -= paid
+
+
+def _record(session: Session, row: WorkSession, found: list[Piece], at: datetime) -> None:
+    # The row is between two states here, and is written when the move is complete.
+    with session.no_autoflush:
+        session.execute(
+            insert(TimeEntry),
+            [
+                {
+                    "id": new_id(),
+                    "session_id": row.id,
+                    "offer_id": row.offer_id,
+                    "expert_id": row.expert_id,
+                    "organisation_id": row.organisation_id,
+                    "project_id": row.project_id,
+                    "during": Range(piece.starts_at, piece.ends_at),
+                    "seconds": piece.seconds,
+                    "capped_s": piece.capped_s,
+                    "recorded_at": at,
+                    "state": "recorded",
+                    "version": 1,
+                }
+                for piece in found
+            ],
+        )
+
+
+def _open_stretch(session: Session, row: WorkSession, at: datetime) -> None:
+    with session.no_autoflush:
+        found = before(session, offer_id=row.offer_id, expert_id=row.expert_id, at=at)
+    row.stretch_at = at
+    row.day_used_s = found.day_paid_s
+
+
+def _end(
+    session: Session,
+    row: WorkSession,
+    *,
+    at: datetime,
+    proven_at: datetime | None = None,
+    action: str = "end",
+    actor_id: UUID | None = None,
+    reason: str | None = None,
+) -> None:
+    if row.state == "running":
+        _close_stretch(session, row, at if proven_at is None else proven_at)
+    row.ended_at = max(at, row.last_beat_at)
+    change_state(
+        session,
+        SESSION,
+        row,
+        action,
+        at=at,
+        event=Event.SESSION_ENDED,
+        organisation_id=row.organisation_id,
+        person_id=row.expert_id,
+        actor_id=actor_id,
+        reason_code=reason,
+    )
+
+
+def _task_to_review(session: Session, task_id: UUID, *, at: datetime) -> None:
+    # Locked first, so that of two last submissions one sees the other's slot.
+    task = session.get_one(Task, task_id, with_for_update=True)
+    if task.state != "active":
+        return
+    waiting = exists().where(
+        TaskSlot.task_id == task_id, TaskSlot.state.not_in(("submitted", "counted"))
+    )
+    if not session.scalar(select(waiting)):
+        change_state(session, TASK, task, "review", at=at)

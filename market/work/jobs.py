@@ -1,0 +1,41 @@
+"""What becomes of work by itself: sessions that nobody proves, and time that nobody objects to."""
+
+from market.broker import job
+from market.db import database, now
+from market.work.actions import confirm_time, leave_offer, lose_session
+from market.work.queries import left_offers, stale_sessions
+from market.work.rules import CONFIRM_AFTER
+
+SWEEP = 1_000
+"""The most rows that one sweep takes up; the next one comes soon."""
+
+
+@job(queue="default", max_retries=2)
+def end_lost_sessions(slot: str) -> None:
+    """End sessions without a heartbeat, and offers whose expert has left."""
+    del slot
+    with database.begin() as session:
+        stale = stale_sessions(session, at=now(), limit=SWEEP)
+    # A transaction each, so that no row stays locked while others are swept.
+    for session_id in stale:
+        with database.begin() as session:
+            lose_session(session, session_id, at=now())
+    with database.begin() as session:
+        left = left_offers(session, at=now(), limit=SWEEP)
+    for offer_id in left:
+        with database.begin() as session:
+            leave_offer(session, offer_id, at=now())
+
+
+@job(queue="default", max_retries=2)
+def confirm_recorded_time(slot: str) -> None:
+    """Confirm recorded time that is old enough."""
+    del slot
+    while True:
+        with database.begin() as session:
+            moment = now()
+            done = confirm_time(
+                session, recorded_before=moment - CONFIRM_AFTER, at=moment, limit=SWEEP
+            )
+        if done < SWEEP:
+            return

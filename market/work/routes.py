@@ -1,0 +1,374 @@
+"""Working on an offer, over HTTP: sessions, heartbeats, drafts and recorded time."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, JSONBody
+from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
+
+from market.auth import Part, Principal, ScopeMissing
+from market.db import PLATFORM, database, now
+from market.http import Cursor, Limit, Page, Wire, get, page, page_of, post, put, read_id, wire_id
+from market.work.actions import (
+    beat,
+    change_time,
+    end_session,
+    give_back,
+    pause_session,
+    resume_session,
+    save_draft,
+    start_session,
+)
+from market.work.models import Submission, TimeEntry, WorkSession
+from market.work.queries import figures, sessions, start_of, time_entries, time_entry, work_session
+
+
+class HeartbeatIn(Wire):
+    """A proof that someone is there: the next number, and whether anything was done since."""
+
+    seq: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+    is_active: bool
+    sent_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+
+
+class FiguresOut(Wire):
+    """What a session shows live: paid seconds, seconds beyond the cap, and the cap that is left."""
+
+    paid_s: int
+    capped_s: int
+    cap_left_s: int
+    is_prompted: bool
+    quiet_from: datetime | None
+
+
+class PulseOut(FiguresOut):
+    """What a heartbeat found; one that changed nothing was not counted."""
+
+    state: str
+    is_counted: bool
+
+
+class SessionOut(FiguresOut):
+    """A work session."""
+
+    id: str
+    offer_id: str
+    task_id: str
+    project_id: str
+    state: str
+    started_at: datetime
+    last_seq: int
+    last_beat_at: datetime
+    paused_at: datetime | None
+    ended_at: datetime | None
+
+
+class TimeEntryOut(Wire):
+    """A stretch of recorded time within one UTC day."""
+
+    id: str
+    session_id: str
+    starts_at: datetime
+    ends_at: datetime
+    seconds: int
+    paid_s: int
+    capped_s: int
+    state: str
+
+
+class TimeOut(Wire):
+    """All recorded time of an offer."""
+
+    paid_s: int
+    capped_s: int
+    items: list[TimeEntryOut]
+
+
+class TimeChangeIn(Wire):
+    """What is to become of a line of recorded time, and why."""
+
+    action: Literal["confirm", "dispute", "void", "adjust", "uphold"]
+    note: str | None = None
+
+
+class DraftIn(Wire):
+    """Unfinished work."""
+
+    payload: dict[str, Any]
+
+
+class DraftOut(Wire):
+    """A draft as it is kept."""
+
+    id: str
+    offer_id: str
+    state: str
+    payload: dict[str, Any]
+    version: int
+
+
+class ReleaseIn(Wire):
+    """Why a task is given back; no reason counts against anyone."""
+
+    reason: str
+    note: str | None = None
+
+
+class ReleaseOut(Wire):
+    """An offer given back; with owed time its recorded minutes are paid."""
+
+    offer_id: str
+    state: str
+    owes_time: bool
+
+
+@post(
+    "/offers/{offer_id:str}/sessions",
+    scope="work:write",
+    status_code=HTTP_201_CREATED,
+    tags=["Work"],
+)
+def post_session(offer_id: FromPath[str], principal: NamedDependency[Principal]) -> SessionOut:
+    """Start to work on an accepted offer."""
+    # As the platform, because the offer moves with the session and is not the expert's to write.
+    with database.begin(PLATFORM) as session:
+        row = start_session(
+            session, read_id("ofr", offer_id), expert_id=principal.person_id, at=now()
+        )
+        return _session_out(row)
+
+
+@post(
+    "/sessions/{session_id:str}/heartbeats",
+    scope="work:write",
+    status_code=HTTP_200_OK,
+    tags=["Work"],
+)
+def post_heartbeat(
+    session_id: FromPath[str], data: JSONBody[HeartbeatIn], principal: NamedDependency[Principal]
+) -> PulseOut:
+    """Prove that you are there, every 30 seconds."""
+    with database.begin() as session:
+        pulse = beat(
+            session,
+            read_id("ses", session_id),
+            expert_id=principal.person_id,
+            seq=data.seq,
+            is_active=data.is_active,
+            sent_at=data.sent_at,
+            at=now(),
+        )
+    shown = pulse.figures
+    return PulseOut(
+        state=pulse.state,
+        is_counted=pulse.is_counted,
+        paid_s=shown.paid_s,
+        capped_s=shown.capped_s,
+        cap_left_s=shown.cap_left_s,
+        is_prompted=shown.is_prompted,
+        quiet_from=shown.quiet_from,
+    )
+
+
+@post(
+    "/sessions/{session_id:str}/pause", scope="work:write", status_code=HTTP_200_OK, tags=["Work"]
+)
+def post_pause(session_id: FromPath[str], principal: NamedDependency[Principal]) -> SessionOut:
+    """Stop the clock for a while."""
+    with database.begin() as session:
+        row = pause_session(
+            session, read_id("ses", session_id), expert_id=principal.person_id, at=now()
+        )
+        return _session_out(row)
+
+
+@post(
+    "/sessions/{session_id:str}/resume", scope="work:write", status_code=HTTP_200_OK, tags=["Work"]
+)
+def post_resume(session_id: FromPath[str], principal: NamedDependency[Principal]) -> SessionOut:
+    """Let the clock run again; the deadline moves by the pause."""
+    # As the platform, because the offer's deadline moves.
+    with database.begin(PLATFORM) as session:
+        row = resume_session(
+            session, read_id("ses", session_id), expert_id=principal.person_id, at=now()
+        )
+        return _session_out(row)
+
+
+@post("/sessions/{session_id:str}/stop", scope="work:write", status_code=HTTP_200_OK, tags=["Work"])
+def post_stop(session_id: FromPath[str], principal: NamedDependency[Principal]) -> SessionOut:
+    """Stop working; the offer stays yours until its deadline."""
+    with database.begin() as session:
+        row = end_session(
+            session, read_id("ses", session_id), expert_id=principal.person_id, at=now()
+        )
+        return _session_out(row)
+
+
+@get("/sessions", scope="work:read", tags=["Work"])
+def get_sessions(
+    principal: NamedDependency[Principal],
+    offer_id: str | None = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[SessionOut]:
+    """Work sessions, newest first: your own, or those on your projects."""
+    offer = None if offer_id is None else read_id("ofr", offer_id)
+    with database.begin() as session:
+        rows, following = page_of(
+            session,
+            sessions(offer),
+            WorkSession.id,
+            limit=limit,
+            cursor=cursor,
+            filters=f"{principal.tenant}|sessions|{offer}",
+        )
+        return page([_session_out(row) for row in rows], following)
+
+
+@get("/sessions/{session_id:str}", scope="work:read", tags=["Work"])
+def get_session(session_id: FromPath[str]) -> SessionOut:
+    """One work session, with what it has recorded so far."""
+    with database.begin() as session:
+        return _session_out(work_session(session, read_id("ses", session_id)))
+
+
+@get("/offers/{offer_id:str}/time", scope="work:read", tags=["Work"])
+def get_time(offer_id: FromPath[str]) -> TimeOut:
+    """The recorded time of an offer whose sessions you may see; running stretches come later."""
+    with database.begin() as session:
+        rows = time_entries(session, read_id("ofr", offer_id))
+        return TimeOut(
+            paid_s=sum(row.seconds - row.capped_s for row in rows),
+            capped_s=sum(row.capped_s for row in rows),
+            items=[_entry_out(row) for row in rows],
+        )
+
+
+@post(
+    "/time-entries/{entry_id:str}/transitions",
+    scope="work:read",
+    status_code=HTTP_200_OK,
+    tags=["Work"],
+)
+def post_time_change(
+    entry_id: FromPath[str], data: JSONBody[TimeChangeIn], principal: NamedDependency[Principal]
+) -> TimeEntryOut:
+    """Confirm or void time of your own; dispute it, as its expert or its lab; decide, as ops."""
+    allowed = {
+        Part.EXPERT: ("confirm", "dispute", "void"),
+        Part.LAB: ("dispute",),
+        Part.OPS: ("adjust", "uphold"),
+    }
+    if data.action not in allowed.get(principal.part, ()):
+        raise ScopeMissing(f"time:{data.action}", principal.part)
+    with database.begin() as session:
+        # Whether the caller may see it at all; the change is the platform's, which keeps history.
+        time_entry(session, read_id("tim", entry_id))
+    with database.begin(PLATFORM) as session:
+        entry = change_time(
+            session,
+            read_id("tim", entry_id),
+            data.action,
+            actor_id=principal.person_id,
+            note=data.note,
+            at=now(),
+        )
+        return _entry_out(entry)
+
+
+@put("/offers/{offer_id:str}/draft", scope="work:write", tags=["Work"])
+def put_draft(
+    offer_id: FromPath[str], data: JSONBody[DraftIn], principal: NamedDependency[Principal]
+) -> DraftOut:
+    """Keep unfinished work; it is seen by nobody else."""
+    with database.begin() as session:
+        row = save_draft(
+            session,
+            read_id("ofr", offer_id),
+            expert_id=principal.person_id,
+            payload=data.payload,
+            at=now(),
+        )
+        return _draft_out(row)
+
+
+@post("/offers/{offer_id:str}/release", scope="work:write", status_code=HTTP_200_OK, tags=["Work"])
+def post_release(
+    offer_id: FromPath[str], data: JSONBody[ReleaseIn], principal: NamedDependency[Principal]
+) -> ReleaseOut:
+    """Give a task back; minutes that were worked are paid."""
+    # As the platform, because the slot, the task and the reservation move with the offer.
+    with database.begin(PLATFORM) as session:
+        owes_time = give_back(
+            session,
+            read_id("ofr", offer_id),
+            expert_id=principal.person_id,
+            reason=data.reason,
+            note=data.note,
+            at=now(),
+        )
+    return ReleaseOut(offer_id=offer_id, state="released", owes_time=owes_time)
+
+
+def _session_out(row: WorkSession) -> SessionOut:
+    shown = figures(row)
+    return SessionOut(
+        id=wire_id("ses", row.id),
+        offer_id=wire_id("ofr", row.offer_id),
+        task_id=wire_id("tsk", row.task_id),
+        project_id=wire_id("prj", row.project_id),
+        state=row.state,
+        started_at=row.started_at,
+        last_seq=row.last_seq,
+        last_beat_at=row.last_beat_at,
+        paused_at=row.paused_at,
+        ended_at=row.ended_at,
+        paid_s=shown.paid_s,
+        capped_s=shown.capped_s,
+        cap_left_s=shown.cap_left_s,
+        is_prompted=shown.is_prompted,
+        quiet_from=shown.quiet_from,
+    )
+
+
+def _entry_out(row: TimeEntry) -> TimeEntryOut:
+    starts_at = start_of(row.during)
+    return TimeEntryOut(
+        id=wire_id("tim", row.id),
+        session_id=wire_id("ses", row.session_id),
+        starts_at=starts_at,
+        ends_at=row.during.upper or starts_at,
+        seconds=row.seconds,
+        paid_s=row.seconds - row.capped_s,
+        capped_s=row.capped_s,
+        state=row.state,
+    )
+
+
+def _draft_out(row: Submission) -> DraftOut:
+    return DraftOut(
+        id=wire_id("sub", row.id),
+        offer_id=wire_id("ofr", row.offer_id),
+        state=row.state,
+        payload=row.payload,
+        version=row.version,
+    )
+
+
+ROUTES: list[HTTPRouteHandler] = [
+    post_session,
+    post_heartbeat,
+    post_pause,
+    post_resume,
+    post_stop,
+    get_sessions,
+    get_session,
+    get_time,
+    post_time_change,
+    put_draft,
+    post_release,
+]
