@@ -31,6 +31,7 @@ from market.logs import configure_logs
 from market.people.queries import principal_of
 from market.people.routes import ROUTES as PEOPLE
 from market.problems import HANDLERS, PROBLEMS, problem
+from market.projects.routes import ROUTES as PROJECTS
 from market.settings import Settings, in_force, read_settings
 
 log = structlog.get_logger(__name__)
@@ -50,7 +51,7 @@ SECONDS = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 
-ROUTES = [*PEOPLE, *EXPERTS]
+ROUTES = [*PEOPLE, *EXPERTS, *PROJECTS]
 
 
 class Edge:

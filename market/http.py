@@ -55,6 +55,7 @@ class Page(msgspec.Struct, Generic[T], kw_only=True):
 
 Limit = Annotated[int, QueryParameter(ge=1, le=200, description="Items a page.")]
 Cursor = Annotated[str | None, QueryParameter(description="From `next_cursor`.")]
+StateFilter = Annotated[str | None, QueryParameter(name="state", description="Only this state.")]
 
 
 # Refusals -----------------------------------------------------------------------------------------
@@ -208,9 +209,9 @@ async def open_request(request: Request[Any, Any, Any]) -> None:
     principal: Principal | None = request.scope["state"].get("principal")
     options = request.route_handler.opt
     known = sorted(
-        name
-        for name in request.route_handler.parsed_fn_signature.parameters
-        if name not in ("principal", "data", "request", "body")
+        getattr(field.kwarg_definition, "name", None) or name
+        for name, field in request.route_handler.parsed_fn_signature.parameters.items()
+        if name not in ("principal", "data", "request", "body", "upload")
     )
     for name in request.query_params:
         if name not in known and not options.get("any_query"):

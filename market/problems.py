@@ -19,6 +19,7 @@ from market import auth, http, operations, states
 from market.errors import MarketError
 from market.experts import rules as experts
 from market.people import rules as people
+from market.projects import rules as projects
 from payouts.errors import PayoutsError
 
 log = structlog.get_logger(__name__)
@@ -55,6 +56,16 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     experts.ReasonMissing: (422, "reason_missing"),
     experts.TierInForce: (409, "tier_in_force"),
     experts.TierInPast: (409, "tier_in_past"),
+    projects.ProjectNotFound: (404, "not_found"),
+    projects.ProjectIncomplete: (409, "project_incomplete"),
+    projects.PauseReasonUnknown: (422, "pause_reason_unknown"),
+    projects.MoveAutomatic: (409, "move_automatic"),
+    projects.ReopenTooLate: (409, "reopen_too_late"),
+    projects.ProjectFieldInvalid: (422, "project_field_invalid"),
+    projects.BudgetCurrencyWrong: (422, "budget_currency_wrong"),
+    projects.FundsShort: (409, "funds_short"),
+    projects.TargetModelNotFound: (404, "not_found"),
+    projects.BaseUrlInvalid: (422, "base_url_invalid"),
 }
 
 FRAMEWORK: dict[int, str] = {

@@ -1,0 +1,482 @@
+"""Projects, their moves and budgets, and target models, over HTTP."""
+
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from litestar import Request, Response
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, JSONBody
+from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
+from msgspec import UNSET, Meta, UnsetType
+from sqlalchemy import select
+
+from market.auth import Principal
+from market.db import PLATFORM, database, now
+from market.http import (
+    Cursor,
+    Limit,
+    Page,
+    StateFilter,
+    Wire,
+    expect_version,
+    get,
+    page,
+    page_of,
+    patch,
+    post,
+    read_id,
+    request_context,
+    tagged,
+    wire_id,
+    wire_ids,
+)
+from market.projects.actions import (
+    ModelTerms,
+    Terms,
+    allocate_budget,
+    change_project,
+    change_target_model,
+    create_project,
+    create_target_model,
+    move_project,
+)
+from market.projects.models import Project, TargetModel
+from market.projects.queries import Budget, budget, project, projects_found, target_model
+from payouts.money import Money
+
+DAY_S = 24 * 3600
+LARGEST = 2**53 - 1
+"""The largest integer that every reader of JSON gets right."""
+
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Brief = Annotated[str, Meta(max_length=50_000)]
+Rate = Annotated[int, Meta(ge=1, le=10_000_000)]
+WorkSeconds = Annotated[int, Meta(ge=60, le=30 * DAY_S)]
+WaitSeconds = Annotated[int, Meta(ge=1, le=90 * DAY_S)]
+Price = Annotated[Decimal, Meta(ge=0, le=10**9)]
+Level = Literal["claimed", "qualified"]
+
+
+class ProjectIn(Wire):
+    """What a lab wants done and what it pays; `rate_minor_per_hour` null pays by expert's tier."""
+
+    name: Name
+    brief: Brief = ""
+    domains: tuple[str, ...] = ()
+    currency: str = "USD"
+    rate_minor_per_hour: Rate | None = None
+    cap_s: WorkSeconds = 4 * 3600
+    answers_per_task: Annotated[int, Meta(ge=1, le=100)] = 1
+    reviews_per_submission: Annotated[int, Meta(ge=1, le=15)] = 3
+    offer_ttl_s: WaitSeconds = DAY_S
+    work_ttl_s: WaitSeconds = 3 * DAY_S
+    review_ttl_s: WaitSeconds = 7 * DAY_S
+    minimum_level: Level = "claimed"
+    target_model_id: str | None = None
+    require_interest: bool = False
+
+
+class ProjectChangeIn(Wire):
+    """The terms of a project that change; offers made before keep theirs."""
+
+    name: Name | UnsetType = UNSET
+    brief: Brief | UnsetType = UNSET
+    domains: tuple[str, ...] | UnsetType = UNSET
+    rate_minor_per_hour: Rate | UnsetType | None = UNSET
+    cap_s: WorkSeconds | UnsetType = UNSET
+    answers_per_task: Annotated[int, Meta(ge=1, le=100)] | UnsetType = UNSET
+    reviews_per_submission: Annotated[int, Meta(ge=1, le=15)] | UnsetType = UNSET
+    offer_ttl_s: WaitSeconds | UnsetType = UNSET
+    work_ttl_s: WaitSeconds | UnsetType = UNSET
+    review_ttl_s: WaitSeconds | UnsetType = UNSET
+    minimum_level: Level | UnsetType = UNSET
+    target_model_id: str | UnsetType | None = UNSET
+    require_interest: bool | UnsetType = UNSET
+
+
+class ProjectOut(Wire):
+    """A project as it is now."""
+
+    id: str
+    organisation_id: str
+    name: str
+    brief: str
+    domains: list[str]
+    state: str
+    currency: str
+    rate_minor_per_hour: int | None
+    cap_s: int
+    answers_per_task: int
+    reviews_per_submission: int
+    offer_ttl_s: int
+    work_ttl_s: int
+    review_ttl_s: int
+    fee_basis_points: int
+    minimum_level: str
+    target_model_id: str | None
+    policy_id: str | None
+    require_interest: bool
+    round: int
+    created_at: datetime
+    version: int
+
+
+class TransitionIn(Wire):
+    """A move, and why."""
+
+    action: str
+    reason_code: Annotated[str, Meta(max_length=100)] | None = None
+    note: Annotated[str, Meta(max_length=4000)] | None = None
+
+
+class MoneyIn(Wire):
+    """An amount in minor units of its currency."""
+
+    amount_minor: Annotated[int, Meta(ge=1, le=LARGEST)]
+    currency: str
+
+
+class MoneyOut(Wire):
+    """An amount in minor units of its currency."""
+
+    amount_minor: int
+    currency: str
+
+
+class BudgetOut(Wire):
+    """What a project was given, and how much of it is promised, spent and free."""
+
+    project_id: str
+    funded: MoneyOut
+    reserved: MoneyOut
+    spent: MoneyOut
+    free: MoneyOut
+
+
+class TargetModelIn(Wire):
+    """A model to be tested, behind an OpenAI-compatible address; the key is never shown again."""
+
+    name: Name
+    base_url: str
+    model: Name
+    key: Annotated[str, Meta(max_length=4000)] | None = None
+    timeout_s: Annotated[int, Meta(ge=1, le=600)] = 60
+    max_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] = 1024
+    samples: Annotated[int, Meta(ge=1, le=32)] = 1
+    price_in_minor: Price = Decimal(0)
+    price_out_minor: Price = Decimal(0)
+    cost_cap_minor: Annotated[int, Meta(ge=0, le=LARGEST)] = 0
+
+
+class TargetModelChangeIn(Wire):
+    """What changes of how a target model is asked; `key` empty removes the key."""
+
+    name: Name | UnsetType = UNSET
+    base_url: str | UnsetType = UNSET
+    model: Name | UnsetType = UNSET
+    key: Annotated[str, Meta(max_length=4000)] | UnsetType = UNSET
+    timeout_s: Annotated[int, Meta(ge=1, le=600)] | UnsetType = UNSET
+    max_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] | UnsetType = UNSET
+    samples: Annotated[int, Meta(ge=1, le=32)] | UnsetType = UNSET
+    price_in_minor: Price | UnsetType = UNSET
+    price_out_minor: Price | UnsetType = UNSET
+    cost_cap_minor: Annotated[int, Meta(ge=0, le=LARGEST)] | UnsetType = UNSET
+
+
+class TargetModelOut(Wire):
+    """A target model; `has_key` says whether a key is kept, sealed.
+
+    Units: prices and costs in minor units of USD, as decimal texts where parts of one can occur.
+    """
+
+    id: str
+    name: str
+    base_url: str
+    model: str
+    has_key: bool
+    timeout_s: int
+    max_tokens: int
+    samples: int
+    price_in_minor: Decimal
+    price_out_minor: Decimal
+    cost_cap_minor: int
+    spent_minor: Decimal
+    created_at: datetime
+    version: int
+
+
+@post("/projects", scope="project:write", status_code=HTTP_201_CREATED, tags=["Projects"])
+def post_project(
+    data: JSONBody[ProjectIn],
+    principal: NamedDependency[Principal],
+    request: Request[Any, Any, Any],
+) -> Response[ProjectOut]:
+    """Draft a project."""
+    with database.begin() as session:
+        made = create_project(
+            session,
+            principal.tenant,
+            Terms(
+                **{name: getattr(data, name) for name in _PLAIN},
+                target_model_id=_model_id(data.target_model_id),
+            ),
+            currency=data.currency,
+            fee_basis_points=request.app.state["settings"].fee_basis_points,
+            at=now(),
+            actor_id=principal.person_id,
+        )
+        return tagged(_project_out(made), made.version, status=HTTP_201_CREATED)
+
+
+@get("/projects", scope="project:read", tags=["Projects"])
+def get_projects(
+    in_state: StateFilter = None, limit: Limit = 50, cursor: Cursor = None
+) -> Page[ProjectOut]:
+    """Your projects, newest first, or those in a state."""
+    with database.begin() as session:
+        rows, following = page_of(
+            session,
+            projects_found(in_state),
+            Project.id,
+            limit=limit,
+            cursor=cursor,
+            filters=f"projects {in_state}",
+        )
+        return page([_project_out(row) for row in rows], following)
+
+
+@get("/projects/{project_id:str}", scope="project:read", tags=["Projects"])
+def get_project(project_id: FromPath[str]) -> Response[ProjectOut]:
+    """One project."""
+    with database.begin() as session:
+        found = project(session, read_id("prj", project_id))
+        return tagged(_project_out(found), found.version)
+
+
+@patch("/projects/{project_id:str}", scope="project:write", tags=["Projects"])
+def patch_project(
+    project_id: FromPath[str],
+    data: JSONBody[ProjectChangeIn],
+    principal: NamedDependency[Principal],
+) -> Response[ProjectOut]:
+    """Change some terms of a project; send the ETag that you read as If-Match."""
+    with database.begin() as session:
+        found = project(session, read_id("prj", project_id), lock=True)
+        expect_version(found.version)
+        terms = Terms(
+            **{name: getattr(found, name) for name in _PLAIN if name != "domains"},
+            domains=tuple(found.domains),
+            target_model_id=found.target_model_id,
+        )
+        given = {n: getattr(data, n) for n in _PLAIN if getattr(data, n) is not UNSET}
+        terms = replace(terms, **given)
+        if data.target_model_id is not UNSET:
+            terms = replace(terms, target_model_id=_model_id(data.target_model_id))
+        changed = change_project(session, found.id, terms, at=now(), actor_id=principal.person_id)
+        return tagged(_project_out(changed), changed.version)
+
+
+@post(
+    "/projects/{project_id:str}/transitions",
+    scope="project:write",
+    status_code=HTTP_200_OK,
+    tags=["Projects"],
+)
+def post_project_transition(
+    project_id: FromPath[str],
+    data: JSONBody[TransitionIn],
+    principal: NamedDependency[Principal],
+) -> Response[ProjectOut]:
+    """Move a project: submit, pass, fail, calibrate, launch, pause, resume, drain, and so on."""
+    with database.begin() as session:
+        found = project(session, read_id("prj", project_id), lock=True)
+        expect_version(found.version)
+        moved = move_project(
+            session,
+            found.id,
+            data.action,
+            at=now(),
+            reason_code=data.reason_code,
+            note=data.note,
+            actor_id=principal.person_id,
+        )
+        return tagged(_project_out(moved), moved.version)
+
+
+@post(
+    "/projects/{project_id:str}/budget",
+    scope="fund:write",
+    keyed="required",
+    status_code=HTTP_201_CREATED,
+    tags=["Projects"],
+)
+def post_budget(project_id: FromPath[str], data: JSONBody[MoneyIn]) -> BudgetOut:
+    """Give a project some of your lab's free money."""
+    context = request_context.get()
+    with database.begin() as session:
+        # Read as the lab first: another lab's project is not there.
+        found = project(session, read_id("prj", project_id))
+    # As the platform, which alone writes the ledger.
+    with database.begin(PLATFORM) as session:
+        key_id = context.principal.key_id if context.principal else UUID(int=0)
+        allocate_budget(
+            session,
+            found.id,
+            Money(data.amount_minor, data.currency),
+            key=f"budget:{found.id}:{key_id}:{context.idempotency_key}",
+            at=now(),
+        )
+        return _budget_out(budget(session, found), found)
+
+
+@get("/projects/{project_id:str}/budget", scope="fund:read", tags=["Projects"])
+def get_budget(project_id: FromPath[str]) -> BudgetOut:
+    """What a project was given, and how much of it is promised, spent and free."""
+    with database.begin() as session:
+        found = project(session, read_id("prj", project_id))
+        return _budget_out(budget(session, found), found)
+
+
+@post("/target-models", scope="project:write", status_code=HTTP_201_CREATED, tags=["Projects"])
+def post_target_model(
+    data: JSONBody[TargetModelIn], principal: NamedDependency[Principal]
+) -> Response[TargetModelOut]:
+    """Name a model that your projects can test."""
+    with database.begin() as session:
+        made = create_target_model(
+            session,
+            principal.tenant,
+            ModelTerms(**{name: getattr(data, name) for name in _ASKED}, key=data.key),
+            at=now(),
+        )
+        return tagged(_model_out(made), made.version, status=HTTP_201_CREATED)
+
+
+@get("/target-models", scope="project:read", tags=["Projects"])
+def get_target_models(limit: Limit = 50, cursor: Cursor = None) -> Page[TargetModelOut]:
+    """Your target models, newest first, without their keys."""
+    with database.begin() as session:
+        rows, following = page_of(
+            session,
+            select(TargetModel),
+            TargetModel.id,
+            limit=limit,
+            cursor=cursor,
+            filters="target models",
+        )
+        return page([_model_out(row) for row in rows], following)
+
+
+@get("/target-models/{model_id:str}", scope="project:read", tags=["Projects"])
+def get_target_model(model_id: FromPath[str]) -> Response[TargetModelOut]:
+    """One target model, without its key."""
+    with database.begin() as session:
+        found = target_model(session, read_id("mdl", model_id))
+        return tagged(_model_out(found), found.version)
+
+
+@patch("/target-models/{model_id:str}", scope="project:write", tags=["Projects"])
+def patch_target_model(
+    model_id: FromPath[str], data: JSONBody[TargetModelChangeIn]
+) -> Response[TargetModelOut]:
+    """Change how a target model is asked; send the ETag that you read as If-Match."""
+    with database.begin() as session:
+        found = target_model(session, read_id("mdl", model_id), lock=True)
+        expect_version(found.version)
+        terms = ModelTerms(**{name: getattr(found, name) for name in _ASKED})
+        given = {n: getattr(data, n) for n in (*_ASKED, "key") if getattr(data, n) is not UNSET}
+        changed = change_target_model(session, found.id, replace(terms, **given))
+        return tagged(_model_out(changed), changed.version)
+
+
+_PLAIN = (
+    "name",
+    "brief",
+    "domains",
+    "rate_minor_per_hour",
+    "cap_s",
+    "answers_per_task",
+    "reviews_per_submission",
+    "offer_ttl_s",
+    "work_ttl_s",
+    "review_ttl_s",
+    "minimum_level",
+    "require_interest",
+)
+"""The fields of a project that travel as they are kept."""
+
+_ASKED = (
+    "name",
+    "base_url",
+    "model",
+    "timeout_s",
+    "max_tokens",
+    "samples",
+    "price_in_minor",
+    "price_out_minor",
+    "cost_cap_minor",
+)
+"""The fields of a target model that travel as they are kept."""
+
+
+def _model_id(text_id: str | None) -> UUID | None:
+    return None if text_id is None else read_id("mdl", text_id)
+
+
+def _project_out(row: Project) -> ProjectOut:
+    return ProjectOut(
+        **{name: getattr(row, name) for name in _PLAIN},
+        id=wire_id("prj", row.id),
+        organisation_id=wire_id("org", row.organisation_id),
+        state=row.state,
+        currency=row.currency,
+        fee_basis_points=row.fee_basis_points,
+        target_model_id=wire_ids("mdl", row.target_model_id),
+        policy_id=wire_ids("plc", row.policy_id),
+        round=row.round,
+        created_at=row.created_at,
+        version=row.version,
+    )
+
+
+def _budget_out(found: Budget, owner: Project) -> BudgetOut:
+    def money(amount_minor: int) -> MoneyOut:
+        return MoneyOut(amount_minor=amount_minor, currency=found.currency)
+
+    return BudgetOut(
+        project_id=wire_id("prj", owner.id),
+        funded=money(found.funded_minor),
+        reserved=money(found.reserved_minor),
+        spent=money(found.spent_minor),
+        free=money(found.free_minor),
+    )
+
+
+def _model_out(row: TargetModel) -> TargetModelOut:
+    return TargetModelOut(
+        **{name: getattr(row, name) for name in _ASKED},
+        id=wire_id("mdl", row.id),
+        has_key=row.sealed_key is not None,
+        spent_minor=row.spent_minor,
+        created_at=row.created_at,
+        version=row.version,
+    )
+
+
+ROUTES: list[HTTPRouteHandler] = [
+    post_project,
+    get_projects,
+    get_project,
+    patch_project,
+    post_project_transition,
+    post_budget,
+    get_budget,
+    post_target_model,
+    get_target_models,
+    get_target_model,
+    patch_target_model,
+]
