@@ -19,7 +19,7 @@ from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from market.db import Base, database, new_id, now
-from market.settings import Settings
+from market.settings import SettingInvalid, Settings, in_force
 
 QUEUES = ("money", "solver", "default")
 """Three queues, so that money never waits behind the solver."""
@@ -145,8 +145,6 @@ def open_broker(settings: Settings) -> Broker:
         # Without confirmation a killed broker forgets what it was just sent.
         broker = RabbitmqBroker(url=settings.broker_url, confirm_delivery=True)
     else:
-        from market.settings import SettingInvalid
-
         raise SettingInvalid("BROKER_URL", settings.broker_url, "postgres, redis:// or amqp://")
     broker.add_middleware(JobContext())
     broker.add_middleware(DeadLetters())
@@ -182,19 +180,15 @@ def message_for(one: Job, cause: str, subject: str) -> dramatiq.Message[None]:
     )
 
 
-def queue_depths(session: Session, broker: Broker) -> dict[str, int]:
-    """How many jobs wait in each queue."""
-    if type(broker).__name__ == "PostgresBroker":
-        rows = session.execute(
-            text(
-                "select split_part(queue_name, '.', 1), count(*) from dramatiq.queue"
-                " where state in ('queued', 'consumed') group by 1"
-            )
-        ).all()
-        found = {str(name): int(depth) for name, depth in rows}
-    elif hasattr(broker, "do_qsize"):
-        found = {queue: int(broker.do_qsize(queue)) for queue in QUEUES}
-    else:
-        counts: Callable[[str], tuple[int, int, int]] = broker.get_queue_message_counts
-        found = {queue: int(sum(counts(queue)[:2])) for queue in QUEUES}
+def queue_depth_rows(session: Session) -> dict[str, int] | None:
+    """How many jobs wait or run in each queue of the embedded broker; None with another broker."""
+    if in_force.settings.broker_url != "postgres":
+        return None
+    rows = session.execute(
+        text(
+            "select split_part(queue_name, '.', 1), count(*) from dramatiq.queue"
+            " where state in ('queued', 'consumed') group by 1"
+        )
+    ).all()
+    found = {str(name): int(depth) for name, depth in rows}
     return {queue: found.get(queue, 0) for queue in QUEUES}
