@@ -19,6 +19,7 @@ from market.projects.rules import (
     CHANGEABLE,
     EVENTS,
     GUARDED,
+    MAX_PRICE_MINOR,
     PAUSE_REASONS,
     PROJECT,
     REASONED,
@@ -291,6 +292,10 @@ def change_target_model(session: Session, target_model_id: UUID, terms: ModelTer
 
 def _ask_by(model: TargetModel, terms: ModelTerms) -> None:
     check_base_url(terms.base_url)
+    for field in ("price_in_minor", "price_out_minor"):
+        price: Decimal = getattr(terms, field)
+        if not price.is_finite() or not 0 <= price <= MAX_PRICE_MINOR:
+            raise ProjectFieldInvalid(field, f"0 to {MAX_PRICE_MINOR} minor units of USD")
     model.name = terms.name.strip()
     model.base_url = terms.base_url.rstrip("/")
     model.model = terms.model

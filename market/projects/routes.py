@@ -57,7 +57,6 @@ Brief = Annotated[str, Meta(max_length=50_000)]
 Rate = Annotated[int, Meta(ge=1, le=10_000_000)]
 WorkSeconds = Annotated[int, Meta(ge=60, le=30 * DAY_S)]
 WaitSeconds = Annotated[int, Meta(ge=1, le=90 * DAY_S)]
-Price = Annotated[Decimal, Meta(ge=0, le=10**9)]
 Level = Literal["claimed", "qualified"]
 
 
@@ -167,8 +166,8 @@ class TargetModelIn(Wire):
     timeout_s: Annotated[int, Meta(ge=1, le=600)] = 60
     max_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] = 1024
     samples: Annotated[int, Meta(ge=1, le=32)] = 1
-    price_in_minor: Price = Decimal(0)
-    price_out_minor: Price = Decimal(0)
+    price_in_minor: Decimal = Decimal(0)
+    price_out_minor: Decimal = Decimal(0)
     cost_cap_minor: Annotated[int, Meta(ge=0, le=LARGEST)] = 0
 
 
@@ -182,8 +181,8 @@ class TargetModelChangeIn(Wire):
     timeout_s: Annotated[int, Meta(ge=1, le=600)] | UnsetType = UNSET
     max_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] | UnsetType = UNSET
     samples: Annotated[int, Meta(ge=1, le=32)] | UnsetType = UNSET
-    price_in_minor: Price | UnsetType = UNSET
-    price_out_minor: Price | UnsetType = UNSET
+    price_in_minor: Decimal | UnsetType = UNSET
+    price_out_minor: Decimal | UnsetType = UNSET
     cost_cap_minor: Annotated[int, Meta(ge=0, le=LARGEST)] | UnsetType = UNSET
 
 

@@ -53,6 +53,9 @@ FILLABLE = ("draft", "checking", "ready", "calibrating", "live", "paused")
 BUDGETED = (*FILLABLE, "draining")
 """The states in which a project may be given money."""
 
+MAX_PRICE_MINOR = 10**9
+"""The most that a million tokens can cost, in minor units of USD."""
+
 REOPEN_WITHIN = timedelta(days=30)
 
 EVENTS = {
@@ -130,7 +133,7 @@ class ReopenTooLate(MarketError):
 
 
 class ProjectFieldInvalid(MarketError):
-    """A field of a project that does not fit."""
+    """A field of a project or of a target model that does not fit."""
 
     def __init__(self, field: str, wanted: str) -> None:
         super().__init__(f"{field} must be {wanted}")

@@ -1,0 +1,220 @@
+"""Valid rows and callers, by plain functions: `make_expert(db, ...)`."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+import httpx
+from litestar.testing import TestClient
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from market.auth import Part
+from market.db import new_id
+from market.experts.actions import create_profile
+from market.experts.models import Expert
+from market.experts.rules import Claim, Profile
+from market.people.actions import grant_part, sign_up
+from market.people.models import Person
+from market.projects.actions import ModelTerms, Terms, create_project, create_target_model
+from market.projects.models import Project
+from market.states import Machine
+from market.tasks.models import Task, TaskSlot
+from payouts.chart import lab_funding, project_budget, stripe_clearing
+from payouts.ledger import Line, post_entry
+
+AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+"""A Monday morning: the time of whatever a test does not date itself."""
+
+_numbers = count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Someone with a key, who speaks to the API of a test."""
+
+    web: TestClient[Any]
+    key: str
+    person_id: UUID
+    organisation_id: UUID | None = None
+
+    def request(self, method: str, path: str, **given: Any) -> httpx.Response:
+        """Send a request with this caller's key and whatever headers are given."""
+        headers = {"Authorization": f"Bearer {self.key}", **given.pop("headers", {})}
+        return self.web.request(method, path, headers=headers, **given)
+
+    def get(self, path: str, **given: Any) -> httpx.Response:
+        """Read."""
+        return self.request("GET", path, **given)
+
+    def post(self, path: str, **given: Any) -> httpx.Response:
+        """Write."""
+        return self.request("POST", path, **given)
+
+    def put(self, path: str, **given: Any) -> httpx.Response:
+        """Replace."""
+        return self.request("PUT", path, **given)
+
+    def patch(self, path: str, **given: Any) -> httpx.Response:
+        """Change."""
+        return self.request("PATCH", path, **given)
+
+
+def make_caller(db: Session, web: TestClient[Any], part: Part, name: str = "") -> Caller:
+    """Someone who signed up in a part, with a first key."""
+    number = next(_numbers)
+    name = name or f"{part.value} {number}"
+    joined = sign_up(
+        db,
+        part=part,
+        name=name,
+        email=f"{part.value}.{number}@people.example",
+        organisation_name=f"organisation of {name}" if part is Part.LAB else None,
+        at=datetime.now(UTC),
+    )
+    db.commit()
+    return Caller(
+        web,
+        joined.secret,
+        joined.person.id,
+        joined.organisation.id if joined.organisation else None,
+    )
+
+
+def make_organisation(db: Session, name: str = "Lab", *, at: datetime = AT) -> UUID:
+    """A lab's organisation, with one person in it."""
+    joined = sign_up(
+        db,
+        part=Part.LAB,
+        name=f"head of {name}",
+        email=f"lab.{next(_numbers)}@people.example",
+        organisation_name=name,
+        at=at,
+    )
+    assert joined.organisation is not None
+    return joined.organisation.id
+
+
+def make_expert(
+    db: Session,
+    *,
+    domains: tuple[str, ...] = ("chemistry",),
+    tier: str = "T1",
+    at: datetime = AT,
+    **profile: Any,
+) -> Expert:
+    """An expert who claims some domains and stands on a pay tier."""
+    person = Person(name="Expert", email=f"expert.{next(_numbers)}@people.example", created_at=at)
+    db.add(person)
+    db.flush()
+    grant_part(db, person.id, Part.EXPERT, organisation_id=None, at=at)
+    claims = tuple(Claim(domain) for domain in domains)
+    return create_profile(db, person.id, Profile(**profile, claims=claims), at=at, tier=tier)
+
+
+def make_project(
+    db: Session,
+    organisation_id: UUID | None = None,
+    *,
+    state: str = "live",
+    budget_minor: int = 1_000_000,
+    currency: str = "USD",
+    domains: tuple[str, ...] = ("chemistry",),
+    at: datetime = AT,
+    **terms: Any,
+) -> Project:
+    """A complete project in a state, with a target model and, unless it is 0, a budget."""
+    organisation_id = organisation_id or make_organisation(db, at=at)
+    if "target_model_id" not in terms:
+        model = create_target_model(
+            db,
+            organisation_id,
+            ModelTerms(name="target", base_url="http://127.0.0.1:9/v1", model="target-1"),
+            at=at,
+        )
+        terms["target_model_id"] = model.id
+    made = create_project(
+        db,
+        organisation_id,
+        Terms(name="project", brief="Find what it cannot do.", domains=domains, **terms),
+        currency=currency,
+        fee_basis_points=2000,
+        at=at,
+    )
+    if budget_minor:
+        give_money(db, organisation_id, budget_minor, currency=currency, at=at)
+        post_entry(
+            db,
+            key=f"test:{made.id}",
+            kind="J2",
+            lines=[
+                Line(
+                    lab_funding(organisation_id, currency),
+                    project_budget(made.id, organisation_id, currency),
+                    budget_minor,
+                )
+            ],
+            at=at,
+        )
+    walk = ("draft", "checking", "ready", "live")
+    route = {"paused": (*walk, "paused"), "draining": (*walk, "draining")}.get(
+        state, walk[: walk.index(state) + 1] if state in walk else ()
+    )
+    assert route, f"make_project does not know how to reach {state}"
+    for step in route[1:]:
+        made.state = step
+        db.flush()
+    return made
+
+
+def give_money(
+    db: Session,
+    organisation_id: UUID,
+    amount_minor: int,
+    *,
+    currency: str = "USD",
+    at: datetime = AT,
+) -> None:
+    """Free money of a lab's, as if its bank had sent it."""
+    line = Line(stripe_clearing(currency), lab_funding(organisation_id, currency), amount_minor)
+    post_entry(db, key=f"test:{new_id()}", kind="J1", lines=[line], at=at)
+
+
+def make_task(
+    db: Session,
+    project: Project,
+    *,
+    external_id: str = "",
+    domain: str = "chemistry",
+    slots: int | None = None,
+    at: datetime = AT,
+    **fields: Any,
+) -> Task:
+    """A queued task of a project with open slots, as many as the project asks answers for."""
+    task = Task(
+        organisation_id=project.organisation_id,
+        project_id=project.id,
+        external_id=external_id or f"task-{next(_numbers)}",
+        domain=domain,
+        payload=fields.pop("payload", {"instructions": "Ask it something it gets wrong."}),
+        expected_s=fields.pop("expected_s", 1800),
+        created_at=at,
+        **fields,
+    )
+    db.add(task)
+    db.flush()
+    for number in range(1, (slots or project.answers_per_task) + 1):
+        db.add(TaskSlot(organisation_id=task.organisation_id, task_id=task.id, number=number))
+    db.flush()
+    return task
+
+
+def pairs_in_database(db: Session, machine: Machine) -> set[tuple[str, str]]:
+    """The moves of a machine that the database lets through."""
+    rows = db.execute(
+        text("select from_state, to_state from market.state_rule where machine = :name"),
+        {"name": machine.name},
+    )
+    return {(row.from_state, row.to_state) for row in rows}
