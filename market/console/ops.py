@@ -16,7 +16,6 @@ from market.console.doors import Form
 from market.console.frame import back_to, page
 from market.console.visitors import for_parts
 from market.db import database, now
-from market.earnings.models import PayoutRun
 from market.events import EventRow
 from market.experts.models import Expert, ExpertDomain
 from market.experts.queries import tiers_of
@@ -30,6 +29,7 @@ from market.reviews.models import Review
 from market.runs.actions import request_run
 from market.runs.models import MatchingRun, OpenSeat
 from market.tasks.models import Task, TaskSlot
+from market.treasury.models import PayoutRun
 from market.work.models import WorkSession
 from payouts.invariants import INVARIANTS, violations
 from payouts.ledger import trial_balance

@@ -1,1 +1,1 @@
-"""What each expert is owed and how it is paid; what labs pay in; Stripe's answers."""
+"""What each expert is owed, line by line: from time to pay."""

@@ -1,4 +1,4 @@
-"""Tables of what experts earned, what labs paid in, and the runs that pay out."""
+"""The table of what experts earned."""
 
 from datetime import date, datetime
 from uuid import UUID
@@ -9,36 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from market.db import Base, new_id
 
 
-class Funding(Base):
-    """Money that a lab pays in; its id is also that of the payment in `payouts`.
-
-    Units: minor units of `currency`.
-    """
-
-    __tablename__ = "funding"
-    __table_args__ = (
-        CheckConstraint(
-            "state in ('requested', 'processing', 'received', 'succeeded', 'failed')",
-            name="state",
-        ),
-        CheckConstraint("amount_minor > 0", name="amount_minor"),
-        Index("ix_funding_organisation_id", "organisation_id", "id"),
-    )
-
-    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
-    organisation_id: Mapped[UUID] = mapped_column(ForeignKey("market.organisation.id"))
-    amount_minor: Mapped[int]
-    currency: Mapped[str]
-    payment_method: Mapped[str]
-    external_call_id: Mapped[UUID]
-    created_at: Mapped[datetime]
-    state: Mapped[str] = mapped_column(default="requested")
-    failure: Mapped[str | None] = mapped_column(default=None)
-    settled_at: Mapped[datetime | None] = mapped_column(default=None)
-    version: Mapped[int] = mapped_column(default=1)
-
-
-class Earning(Base):
+class Earning(Base, kw_only=True):
     """What one offer owes its expert for one week at one rate: a line of a statement.
 
     A row is never changed, but for the payout that takes it along; its state is that payout's.
@@ -80,30 +51,3 @@ class Earning(Base):
         ForeignKey("market.submission.id"), default=None
     )
     payout_id: Mapped[UUID | None] = mapped_column(default=None)
-
-
-class PayoutRun(Base):
-    """One round of paying everybody who is owed something; by the clock when nobody asked."""
-
-    __tablename__ = "payout_run"
-    __table_args__ = (
-        CheckConstraint("state in ('pending', 'running', 'succeeded')", name="state"),
-        CheckConstraint("extract(isodow from period_end) = 1", name="period_end"),
-        # The clock asks once for a period, however often its job is run.
-        Index(
-            "uq_payout_run_by_clock",
-            "period_end",
-            unique=True,
-            postgresql_where="requested_by is null",
-        ),
-    )
-
-    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
-    period_end: Mapped[date]
-    requested_at: Mapped[datetime]
-    requested_by: Mapped[UUID | None] = mapped_column(default=None)
-    state: Mapped[str] = mapped_column(default="pending")
-    payouts: Mapped[int] = mapped_column(default=0)
-    held: Mapped[int] = mapped_column(default=0)
-    ended_at: Mapped[datetime | None] = mapped_column(default=None)
-    version: Mapped[int] = mapped_column(default=1)

@@ -1,115 +1,18 @@
-"""States, limits and refusals of money on its way: from labs, to experts."""
+"""From seconds to lines of pay: weeks, rates, and what is refused; pure."""
 
-from datetime import date, datetime, timedelta
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 from market.errors import MarketError
-from market.states import Machine, Move
-
-FUNDING = Machine(
-    "funding",
-    initial=("requested",),
-    moves=(
-        Move("process", ("requested",), "processing"),
-        # Arrived, and the lab's bank can still take it back, so no project may have it yet.
-        # A payment that failed can still be paid: Stripe tries again, or the lab does there.
-        Move("receive", ("requested", "processing", "failed"), "received"),
-        Move("settle", ("received",), "succeeded"),
-        Move("fail", ("requested", "processing"), "failed"),
-    ),
-)
-
-PAYOUT_RUN = Machine(
-    "payout_run",
-    initial=("pending",),
-    moves=(
-        Move("start", ("pending",), "running"),
-        Move("finish", ("running",), "succeeded"),
-    ),
-)
+from payouts.pay import RateSpan, fee_minor, pay_minor, split_by_rate
 
 UNPAID_TIME = ("disputed", "voided")
 """States of a time entry whose seconds are not paid: a person decides, or has decided."""
 
-SMALLEST_FUNDING_MINOR = 100
-LARGEST_FUNDING_MINOR = 99_999_999
-"""Stripe takes at most 999,999.99 in one payment."""
-
-WEEK = timedelta(days=7)
-
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-
-
-class FundingAmount(MarketError):
-    """An amount that cannot be paid in at once."""
-
-    def __init__(self, amount_minor: int) -> None:
-        super().__init__(
-            f"one payment is {SMALLEST_FUNDING_MINOR} to {LARGEST_FUNDING_MINOR} minor units,"
-            f" not {amount_minor}"
-        )
-        self.amount_minor = amount_minor
-        self.smallest_minor = SMALLEST_FUNDING_MINOR
-        self.largest_minor = LARGEST_FUNDING_MINOR
-
-
-class PaymentMethodInvalid(MarketError):
-    """A text that names no payment method."""
-
-    def __init__(self, payment_method: str) -> None:
-        super().__init__("payment_method is Stripe's id of one: pm_ and letters, digits or _")
-        self.payment_method = payment_method[:80]
-
-
-class CountryInvalid(MarketError):
-    """A text that is no country."""
-
-    def __init__(self, country: str) -> None:
-        super().__init__("country is two capital letters, such as US (ISO 3166-1)")
-        self.country = country[:8]
-
-
-class PeriodEndInvalid(MarketError):
-    """A day on which no pay period has ended."""
-
-    def __init__(self, period_end: date, latest: date) -> None:
-        super().__init__(
-            f"a pay period ends with Sunday: send the Monday after it, {latest} or earlier,"
-            f" not {period_end}"
-        )
-        self.latest = latest.isoformat()
-
-
-class NotAPayee(MarketError):
-    """This expert has not said yet where to be paid."""
-
-    def __init__(self, expert_id: UUID) -> None:
-        super().__init__("say first where you are paid: POST /v1/payees/me")
-        self.expert_id = expert_id
-
-
-class FundingNotFound(MarketError):
-    """No funding that the caller may see has this id."""
-
-    def __init__(self, funding_id: UUID) -> None:
-        super().__init__("there is no such funding")
-        self.funding_id = funding_id
-
-
-class PayoutRunNotFound(MarketError):
-    """No payout run has this id."""
-
-    def __init__(self, run_id: UUID) -> None:
-        super().__init__("there is no such payout run")
-        self.run_id = run_id
-
-
-class PayoutNotFound(MarketError):
-    """No payout that the caller may see has this id."""
-
-    def __init__(self, payout_id: UUID) -> None:
-        super().__init__("there is no such payout")
-        self.payout_id = payout_id
 
 
 class OfferNotOver(MarketError):
@@ -121,22 +24,85 @@ class OfferNotOver(MarketError):
         self.state = state
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Paid time without a break, within one UTC day.
+
+    Units: seconds.
+    """
+
+    starts_at: datetime
+    seconds: int
+
+    @property
+    def ends_at(self) -> datetime:
+        """When the last of its seconds is over."""
+        return self.starts_at + timedelta(seconds=self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What the seconds of one week at one rate are worth.
+
+    Units: seconds; minor units, an hour for the rate.
+    """
+
+    week: date
+    rate_minor_per_hour: int
+    seconds: int
+    pay_minor: int
+    fee_minor: int
+
+
 def week_of(at: datetime) -> date:
     """The Monday, by UTC, that the week of a moment begins with."""
-    day = at.date()
+    day = at.astimezone(UTC).date()
     return day - timedelta(days=day.weekday())
 
 
-def checked_period_end(period_end: date, *, at: datetime) -> date:
-    """The Monday that ended a pay period, once it is certain to be one.
+def spans_in_force(terms: Mapping[str, object], tier_spans: Sequence[RateSpan]) -> list[RateSpan]:
+    """The rates that an offer's time is paid at: those of its terms, or of the expert's pay tier.
+
+    A promotion raises the rate from its moment on; a rate is never lower than the one that the
+    offer was accepted at, whatever happened to the tier since.
+    """
+    bound = terms["rate_minor_per_hour"]
+    assert isinstance(bound, int)
+    if terms["rate_from"] == "project":
+        return [RateSpan(bound, datetime.min.replace(tzinfo=UTC), None)]
+    return [
+        RateSpan(max(bound, span.rate_minor_per_hour), span.starts_at, span.ends_at)
+        for span in tier_spans
+    ]
+
+
+def priced(
+    stretches: Sequence[Stretch],
+    spans: Sequence[RateSpan],
+    *,
+    fee_basis_points: int,
+    credited: Sequence[Line],
+) -> list[Line]:
+    """What some time earns beyond the lines that were credited before: a line a week and a rate.
+
+    All seconds of a week at a rate are summed before the one rounding, so that it makes no
+    difference how the time was cut into sessions, or how often it was credited.
 
     Raises:
-        PeriodEndInvalid.
+        RateMissing, RatesOverlap.
     """
-    latest = week_of(at)
-    if period_end.weekday() != 0 or period_end > latest:
-        raise PeriodEndInvalid(period_end, latest)
-    return period_end
+    seconds: Counter[tuple[date, int]] = Counter()
+    for stretch in stretches:
+        for part_s, rate in split_by_rate(stretch.starts_at, stretch.ends_at, spans):
+            seconds[week_of(stretch.starts_at), rate] += part_s
+    found = []
+    for (week, rate), total_s in sorted(seconds.items()):
+        before = [one for one in credited if (one.week, one.rate_minor_per_hour) == (week, rate)]
+        more_s = total_s - sum(one.seconds for one in before)
+        if more_s > 0:
+            pay = pay_minor(total_s, rate) - sum(one.pay_minor for one in before)
+            found.append(Line(week, rate, more_s, pay, fee_minor(pay, fee_basis_points)))
+    return found
 
 
 def plain_cell(text: str) -> str:

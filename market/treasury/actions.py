@@ -1,0 +1,311 @@
+"""How labs pay in, how what is owed leaves for the bank, and what happened to either."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from market.db import new_id
+from market.earnings.actions import lock_pay
+from market.earnings.models import Earning
+from market.events import Event, change_state, emit
+from market.operations import Operation, end_operation, open_operation
+from market.treasury.models import Funding, PayoutRun
+from market.treasury.queries import payout_run
+from market.treasury.rules import (
+    FUNDING,
+    PAYOUT_RUN,
+    CountryInvalid,
+    PaymentMethodInvalid,
+    checked_funding,
+    checked_period_end,
+    is_country,
+    is_payment_method,
+)
+from payouts.calls import Fact, FactKind
+from payouts.funding import plan_funding
+from payouts.holds import HoldPolicy
+from payouts.models import Payee, Payout
+from payouts.money import Money
+from payouts.payees import ensure_payee
+from payouts.states import PayoutState
+from payouts.transfers import open_payout
+
+FACTS: dict[FactKind, Event] = {
+    FactKind.PAYEE_OPENED: Event.PAYEE_OPENED,
+    FactKind.PAYEE_READY: Event.PAYEE_READY,
+    FactKind.PAYEE_NOT_READY: Event.PAYEE_NOT_READY,
+    FactKind.REFUND_SENT: Event.REFUND_SENT,
+    FactKind.REFUND_REFUSED: Event.REFUND_REFUSED,
+    FactKind.PAYOUT_BATCHED: Event.PAYOUT_BATCHED,
+    FactKind.PAYOUT_HELD: Event.PAYOUT_HELD,
+    FactKind.PAYOUT_HOLD_ESCALATED: Event.PAYOUT_ESCALATED,
+    FactKind.PAYOUT_TRANSFERRED: Event.PAYOUT_TRANSFERRED,
+    FactKind.PAYOUT_ON_ITS_WAY: Event.PAYOUT_ON_ITS_WAY,
+    FactKind.PAYOUT_PAID: Event.PAYOUT_PAID,
+    FactKind.PAYOUT_FAILED: Event.PAYOUT_FAILED,
+    FactKind.PAYOUT_RETURNED: Event.PAYOUT_RETURNED,
+    FactKind.PAYOUT_CANCELLED: Event.PAYOUT_CANCELLED,
+    FactKind.PAYOUT_REVERSED: Event.PAYOUT_REVERSED,
+    FactKind.CALL_UNKNOWN: Event.CALL_UNKNOWN,
+}
+"""What money's own facts are called here; those of fundings move a row of ours instead."""
+
+FUNDING_MOVES: dict[FactKind, tuple[str, Event | None]] = {
+    FactKind.FUNDING_PROCESSING: ("process", None),
+    FactKind.FUNDING_RECEIVED: ("receive", None),
+    FactKind.FUNDING_SETTLED: ("settle", Event.FUNDING_SUCCEEDED),
+    FactKind.FUNDING_FAILED: ("fail", Event.FUNDING_FAILED),
+}
+
+_OF_LAB = (FactKind.REFUND_SENT, FactKind.REFUND_REFUSED)
+
+
+def request_funding(
+    session: Session,
+    *,
+    organisation_id: UUID,
+    money: Money,
+    payment_method: str,
+    actor_id: UUID,
+    at: datetime,
+) -> Funding:
+    """Ask a lab's bank or card for money; it can be used when it has arrived and settled.
+
+    Raises:
+        FundingAmount, PaymentMethodInvalid.
+    """
+    checked_funding(money.amount_minor)
+    if not is_payment_method(payment_method):
+        raise PaymentMethodInvalid(payment_method)
+    funding_id = new_id()
+    call = plan_funding(
+        session,
+        funding_id=funding_id,
+        lab_id=organisation_id,
+        money=money,
+        payment_method=payment_method,
+        at=at,
+    )
+    funding = Funding(
+        id=funding_id,
+        organisation_id=organisation_id,
+        amount_minor=money.amount_minor,
+        currency=money.currency,
+        payment_method=payment_method,
+        external_call_id=call.id,
+        created_at=at,
+    )
+    session.add(funding)
+    session.flush()
+    emit(
+        session,
+        Event.FUNDING_REQUESTED,
+        funding.id,
+        at=at,
+        organisation_id=organisation_id,
+        actor_id=actor_id,
+        data={"amount_minor": money.amount_minor, "currency": money.currency},
+    )
+    return funding
+
+
+def become_payee(
+    session: Session, *, expert_id: UUID, country: str, email: str, at: datetime
+) -> Payee:
+    """Open an account for an expert to be paid on; asked again, the first one is returned.
+
+    Raises:
+        CountryInvalid.
+    """
+    if not is_country(country):
+        raise CountryInvalid(country)
+    payee = ensure_payee(session, owner_id=expert_id, country=country, email=email, at=at)
+    if payee.account_id is None:
+        emit(session, Event.PAYEE_REQUESTED, payee.id, at=at, person_id=expert_id)
+    return payee
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedRun:
+    """A payout run, and the operation under which its caller follows it."""
+
+    run: PayoutRun
+    operation: Operation
+
+
+def request_payout_run(
+    session: Session, *, period_end: date, requested_by: UUID | None, at: datetime
+) -> OpenedRun | None:
+    """Ask for everybody to be paid who is owed something.
+
+    Nobody asks (`requested_by` is null) when it is the clock; it does so once for a period, and
+    gets None the second time.
+
+    Raises:
+        PeriodEndInvalid.
+    """
+    made = session.scalar(
+        insert(PayoutRun)
+        .values(
+            id=new_id(),
+            period_end=checked_period_end(period_end, at=at),
+            requested_at=at,
+            requested_by=requested_by,
+            state="pending",
+            payouts=0,
+            held=0,
+            version=1,
+        )
+        .on_conflict_do_nothing()
+        .returning(PayoutRun.id)
+    )
+    if made is None:
+        return None
+    operation = open_operation(session, "payout_run", made, at=at, organisation_id=None)
+    emit(session, Event.PAYOUT_RUN_REQUESTED, made, at=at, actor_id=requested_by)
+    return OpenedRun(payout_run(session, made), operation)
+
+
+def start_run(session: Session, run_id: UUID, *, at: datetime) -> PayoutRun | None:
+    """Begin a run, or go on with one that a crash ended; None when it is done.
+
+    Raises:
+        PayoutRunNotFound.
+    """
+    run = payout_run(session, run_id, locked=True)
+    if run.state == "succeeded":
+        return None
+    if run.state == "pending":
+        change_state(session, PAYOUT_RUN, run, "start", at=at, actor_id=run.requested_by)
+    return run
+
+
+def pay_owner(
+    session: Session,
+    expert_id: UUID,
+    currency: str,
+    *,
+    period_end: date,
+    at: datetime,
+    policy: HoldPolicy,
+) -> Payout | None:
+    """Open an expert's payout of a period with all that is owed, and say what became of it.
+
+    Its lines are those that no payout has taken yet; the lock keeps new ones out between the
+    amount and the lines. A payout that this period has already comes back as it is.
+    """
+    lock_pay(session, expert_id)
+    payout = open_payout(
+        session,
+        owner_id=expert_id,
+        currency=currency,
+        period_end=period_end,
+        at=at,
+        policy=policy,
+    )
+    if payout is None or payout.opened_at != at:
+        return payout
+    session.execute(
+        update(Earning)
+        .where(
+            Earning.expert_id == expert_id,
+            Earning.currency == currency,
+            Earning.payout_id.is_(None),
+        )
+        .values(payout_id=payout.id)
+    )
+    is_held = payout.state == PayoutState.HELD
+    emit(
+        session,
+        Event.PAYOUT_HELD if is_held else Event.PAYOUT_BATCHED,
+        payout.id,
+        at=at,
+        person_id=expert_id,
+        data={"amount_minor": payout.amount_minor, "currency": currency},
+    )
+    return payout
+
+
+def end_run(session: Session, run_id: UUID, *, at: datetime) -> PayoutRun:
+    """Close a run with what it came to, counted from the payouts themselves.
+
+    Raises:
+        PayoutRunNotFound, StateConflict.
+    """
+    run = payout_run(session, run_id, locked=True)
+    rows = session.execute(
+        select(
+            Payout.currency,
+            func.count(),
+            func.count().filter(Payout.state == PayoutState.HELD),
+            func.sum(Payout.amount_minor),
+        )
+        .where(Payout.period_end == run.period_end, Payout.opened_at >= run.requested_at)
+        .group_by(Payout.currency)
+        .order_by(Payout.currency)
+    ).all()
+    run.payouts = sum(count for _, count, _, _ in rows)
+    run.held = sum(held for _, _, held, _ in rows)
+    run.ended_at = at
+    change_state(session, PAYOUT_RUN, run, "finish", at=at)
+    end_operation(
+        session,
+        run.id,
+        at=at,
+        result={
+            "payouts": run.payouts,
+            "held": run.held,
+            "total_minor": {currency: int(total) for currency, _, _, total in rows},
+        },
+    )
+    return run
+
+
+def record_fact(session: Session, fact: Fact, *, at: datetime) -> None:
+    """Say here what happened to money, in the transaction that made it so.
+
+    Raises:
+        StateConflict: a funding of ours stands where this cannot happen.
+    """
+    if fact.kind in FUNDING_MOVES:
+        _move_funding(session, fact, at=at)
+        return
+    is_lab = fact.kind in _OF_LAB
+    data: dict[str, object] = {"text": fact.text} if fact.text else {}
+    if fact.amount_minor:
+        data |= {"amount_minor": fact.amount_minor, "currency": fact.currency}
+    emit(
+        session,
+        FACTS[fact.kind],
+        fact.subject_id,
+        at=at,
+        organisation_id=fact.owner_id if is_lab else None,
+        # The subject of an unknown call may be anybody's; that is for the platform's people only.
+        person_id=None if is_lab or fact.kind is FactKind.CALL_UNKNOWN else fact.owner_id,
+        data=data,
+    )
+
+
+def _move_funding(session: Session, fact: Fact, *, at: datetime) -> None:
+    action, event = FUNDING_MOVES[fact.kind]
+    funding = session.get_one(
+        Funding, fact.subject_id, with_for_update=True, populate_existing=True
+    )
+    funding.failure = fact.text if action == "fail" else None
+    if action == "settle":
+        funding.settled_at = at
+    change_state(
+        session,
+        FUNDING,
+        funding,
+        action,
+        at=at,
+        event=event,
+        organisation_id=funding.organisation_id,
+        note=fact.text or None,
+        data={"amount_minor": funding.amount_minor, "currency": funding.currency},
+    )
