@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from uuid import UUID
 
 from market.errors import MarketError
@@ -32,6 +32,15 @@ MAX_PROMPT = 200_000
 MAX_REFERENCE = 20_000
 MAX_ATTEMPTS = 200
 """Attempts that one offer may make, failed ones included."""
+
+TRIES = 3
+"""Times that a sample is asked for when the model is busy, broken or slow."""
+
+WAITS_S = (0.5, 2.0)
+"""How long to wait before the second and the third try."""
+
+MAX_WAIT_S = 10.0
+"""The longest wait that a model may ask for with `Retry-After`."""
 
 MILLION = 1_000_000
 
@@ -85,6 +94,23 @@ class AttemptNotReady(MarketError):
         self.state = state
 
 
+class AnswerFailed(MarketError):
+    """A target model that gave no usable answer."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class LeaseHeld(MarketError):
+    """An attempt that another worker is asking for at this moment; the job comes back."""
+
+    def __init__(self, attempt_id: UUID) -> None:
+        super().__init__("another worker is asking the model for this attempt")
+        self.attempt_id = attempt_id
+
+
 class NoOpenSession(MarketError):
     """A question to a target model with no work session running."""
 
@@ -93,11 +119,12 @@ class NoOpenSession(MarketError):
 
 
 def cost_minor(tokens_in: int, tokens_out: int, price_in: Decimal, price_out: Decimal) -> Decimal:
-    """What one answer cost, exactly.
+    """What one answer cost.
 
-    Units: tokens; minor units for a million tokens; minor units, not rounded.
+    Units: tokens; minor units for a million tokens; minor units, rounded up to a millionth.
     """
-    return (tokens_in * price_in + tokens_out * price_out) / MILLION
+    exact = (tokens_in * price_in + tokens_out * price_out) / MILLION
+    return exact.quantize(Decimal("0.000001"), rounding=ROUND_CEILING)
 
 
 def most_tokens_in(prompt: str) -> int:
