@@ -1,0 +1,228 @@
+"""Pages of an expert: offers with binding terms, work and verdicts, and every minute's pay."""
+
+from typing import Any
+from uuid import UUID
+
+from litestar import Request, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, FromQuery
+from litestar.response import Redirect, Template
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from market.auth import Part
+from market.console.doors import Form
+from market.console.frame import back_to, page
+from market.console.visitors import for_parts
+from market.db import database, now
+from market.earnings.models import Earning
+from market.earnings.queries import earnings_with_payouts, holds_of, what_is_owed
+from market.experts.models import Expert
+from market.http import page_of, read_id
+from market.offers.actions import accept_offer, decline_offer
+from market.offers.models import Offer
+from market.offers.queries import open_offers
+from market.projects.models import Project
+from market.reviews.models import Review, Verdict
+from market.tasks.models import Task
+from market.work.actions import beat, end_session, pause_session, resume_session, start_session
+from market.work.models import Submission
+from market.work.queries import figures, open_session
+from payouts.models import Payout
+
+EXPERT = [for_parts(Part.EXPERT)]
+PAGE = 50
+HELD = ("accepted", "active", "grace")
+
+
+def _zone(session: Session, expert_id: UUID) -> str:
+    found = session.scalar(select(Expert.timezone).where(Expert.id == expert_id))
+    return found or "UTC"
+
+
+def _with_task(session: Session, offers: list[Offer]) -> list[dict[str, object]]:
+    tasks = {
+        task.id: task
+        for task in session.scalars(select(Task).where(Task.id.in_([o.task_id for o in offers])))
+    }
+    projects = {
+        one.id: one
+        for one in session.scalars(
+            select(Project).where(Project.id.in_([o.project_id for o in offers]))
+        )
+    }
+    return [
+        {"offer": o, "task": tasks.get(o.task_id), "project": projects.get(o.project_id)}
+        for o in offers
+    ]
+
+
+@get("/", guards=EXPERT, sync_to_thread=True)
+def get_offers(request: Request[Any, Any, Any], said: FromQuery[str | None] = None) -> Template:
+    """What the expert may accept now, on terms that then stay as they are."""
+    del said
+    me = request.scope["state"]["principal"].person_id
+    with database.begin() as session:
+        waiting = open_offers(session, me, at=now())
+        held = list(
+            session.scalars(
+                select(Offer)
+                .where(Offer.expert_id == me, Offer.state.in_(HELD))
+                .order_by(Offer.lease_until)
+            )
+        )
+        return page(
+            request,
+            "expert/offers.html",
+            waiting=_with_task(session, waiting),
+            held=_with_task(session, held),
+            zone=_zone(session, me),
+        )
+
+
+@post("/offers/{offer_id:str}/accept", guards=EXPERT, sync_to_thread=True, status_code=303)
+def post_accept(request: Request[Any, Any, Any], offer_id: FromPath[str], data: Form) -> Redirect:
+    """Accept an offer on the terms shown."""
+    del data
+    me = request.scope["state"]["principal"].person_id
+    with database.begin() as session:
+        accept_offer(session, read_id("ofr", offer_id), expert_id=me, at=now())
+    return back_to("/console/expert", "accepted")
+
+
+@post("/offers/{offer_id:str}/decline", guards=EXPERT, sync_to_thread=True, status_code=303)
+def post_decline(request: Request[Any, Any, Any], offer_id: FromPath[str], data: Form) -> Redirect:
+    """Decline an offer; it costs nothing."""
+    me = request.scope["state"]["principal"].person_id
+    with database.begin() as session:
+        decline_offer(
+            session,
+            read_id("ofr", offer_id),
+            expert_id=me,
+            reason=data.get("reason", "not_now"),
+            at=now(),
+        )
+    return back_to("/console/expert", "declined")
+
+
+@get("/work", guards=EXPERT, sync_to_thread=True)
+def get_work(request: Request[Any, Any, Any], said: FromQuery[str | None] = None) -> Template:
+    """The running clock, and what became of what was sent in."""
+    del said
+    me = request.scope["state"]["principal"].person_id
+    with database.begin() as session:
+        running = open_session(session, me)
+        shown = figures(running) if running is not None else None
+        running_task = session.get(Task, running.task_id) if running is not None else None
+        sent = session.execute(
+            select(Submission, Task.external_id, Verdict)
+            .join(Task, Task.id == Submission.task_id)
+            .outerjoin(Verdict, Verdict.submission_id == Submission.id)
+            .where(Submission.expert_id == me, Submission.submitted_at.is_not(None))
+            .order_by(Submission.id.desc())
+            .limit(PAGE)
+        ).all()
+        notes: dict[UUID, list[Review]] = {}
+        for review in session.scalars(
+            select(Review).where(
+                Review.submission_id.in_([row[0].id for row in sent]),
+                Review.voted_at.is_not(None),
+            )
+        ):
+            notes.setdefault(review.submission_id, []).append(review)
+        return page(
+            request,
+            "expert/work.html",
+            running=running,
+            shown=shown,
+            running_task=running_task,
+            sent=sent,
+            notes=notes,
+            zone=_zone(session, me),
+        )
+
+
+@post("/offers/{offer_id:str}/start", guards=EXPERT, sync_to_thread=True, status_code=303)
+def post_start(request: Request[Any, Any, Any], offer_id: FromPath[str], data: Form) -> Redirect:
+    """Start the clock on an accepted offer."""
+    del data
+    me = request.scope["state"]["principal"].person_id
+    with database.begin() as session:
+        start_session(session, read_id("ofr", offer_id), expert_id=me, at=now())
+    return Redirect("/console/expert/work", status_code=303)
+
+
+@post("/sessions/{session_id:str}/{move:str}", guards=EXPERT, sync_to_thread=True, status_code=303)
+def post_session(
+    request: Request[Any, Any, Any],
+    session_id: FromPath[str],
+    move: FromPath[str],
+    data: Form,
+) -> Redirect:
+    """Pause, resume or stop the clock, or prove that somebody is at work."""
+    me = request.scope["state"]["principal"].person_id
+    found_id = read_id("ses", session_id)
+    with database.begin() as session:
+        if move == "pause":
+            pause_session(session, found_id, expert_id=me, at=now())
+        elif move == "resume":
+            resume_session(session, found_id, expert_id=me, at=now())
+        elif move == "stop":
+            end_session(session, found_id, expert_id=me, at=now())
+        elif move == "beat":
+            running = open_session(session, me)
+            seq = running.last_seq + 1 if running is not None else 1
+            is_active = data.get("is_active") == "true"
+            beat(session, found_id, expert_id=me, seq=seq, is_active=is_active, at=now())
+    if move == "stop":
+        return back_to("/console/expert/work", "ended")
+    return Redirect("/console/expert/work", status_code=303)
+
+
+@get("/earnings", guards=EXPERT, sync_to_thread=True)
+def get_earnings(request: Request[Any, Any, Any], cursor: FromQuery[str | None] = None) -> Template:
+    """Every line of pay: its minutes, its rate, and where the money is now."""
+    me = request.scope["state"]["principal"].person_id
+    with database.begin() as session:
+        rows, following = page_of(
+            session,
+            earnings_with_payouts().where(Earning.expert_id == me),
+            Earning.id,
+            limit=PAGE,
+            cursor=cursor,
+            filters=f"earnings {me}",
+        )
+        payouts = session.scalars(
+            select(Payout).where(Payout.owner_id == me).order_by(Payout.id.desc()).limit(12)
+        ).all()
+        tasks = dict(
+            session.execute(
+                select(Offer.id, Task.external_id)
+                .join(Task, Task.id == Offer.task_id)
+                .where(Offer.id.in_([line.offer_id for line, _ in rows]))
+            )
+            .tuples()
+            .all()
+        )
+        return page(
+            request,
+            "expert/earnings.html",
+            rows=rows,
+            following=following,
+            payouts=payouts,
+            holds=holds_of(session, [one.id for one in payouts]),
+            owed=what_is_owed(session, me),
+            tasks=tasks,
+            zone=_zone(session, me),
+        )
+
+
+ROUTES: list[HTTPRouteHandler] = [
+    get_offers,
+    post_accept,
+    post_decline,
+    get_work,
+    post_start,
+    post_session,
+    get_earnings,
+]

@@ -1,0 +1,163 @@
+"""Pages of a lab: its projects, how far each is, what it found, and what it cost."""
+
+from typing import Any
+from uuid import UUID
+
+from litestar import Request, get
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, FromQuery
+from litestar.response import Template
+from sqlalchemy import Integer, cast, func, select
+from sqlalchemy.orm import Session
+
+from market.auth import Part
+from market.console.frame import page
+from market.console.visitors import for_parts
+from market.db import database
+from market.earnings.models import Funding
+from market.earnings.queries import LabMoney, ProjectMoney, lab_money
+from market.http import page_of, read_id
+from market.projects.models import Project, TargetModel
+from market.projects.queries import project
+from market.reviews.models import Verdict
+from market.reviews.rules import Share, wilson
+from market.tasks.models import Task
+from market.work.models import Submission
+
+LAB = [for_parts(Part.LAB)]
+PAGE = 50
+DONE = ("accepted", "delivered")
+MOVING = ("active", "in_review", "disputed")
+
+
+def _task_counts(session: Session, project_ids: list[UUID]) -> dict[UUID, dict[str, int]]:
+    rows = session.execute(
+        select(Task.project_id, Task.state, func.count())
+        .where(Task.project_id.in_(project_ids))
+        .group_by(Task.project_id, Task.state)
+    )
+    found: dict[UUID, dict[str, int]] = {one: {} for one in project_ids}
+    for project_id, state, number in rows:
+        found[project_id][state] = number
+    return found
+
+
+def _shares(session: Session, project_ids: list[UUID]) -> dict[UUID, tuple[Share, Share]]:
+    """The validated share and the stump rate of projects, from verdicts and never from counters."""
+    rows = session.execute(
+        select(
+            Verdict.project_id,
+            func.count(),
+            func.sum(cast(Verdict.is_validated, Integer)),
+            func.sum(cast(Verdict.is_stump, Integer)),
+        )
+        .where(Verdict.project_id.in_(project_ids), Verdict.is_tested)
+        .group_by(Verdict.project_id)
+    )
+    found = {
+        one: (wilson(int(valid), int(whole)), wilson(int(stumps), int(whole)))
+        for one, whole, valid, stumps in rows
+    }
+    nothing = (wilson(0, 0), wilson(0, 0))
+    return {one: found.get(one, nothing) for one in project_ids}
+
+
+def _progress(counts: dict[str, int]) -> dict[str, object]:
+    total = sum(counts.values())
+    done = sum(counts.get(state, 0) for state in DONE)
+    moving = sum(counts.get(state, 0) for state in MOVING)
+    waiting = counts.get("queued", 0) + counts.get("draft", 0)
+    return {
+        "total": total,
+        "done": done,
+        "moving": moving,
+        "waiting": waiting,
+        "other": total - done - moving - waiting,
+    }
+
+
+def _money_by_project(money: list[LabMoney]) -> dict[UUID, ProjectMoney]:
+    return {line.project_id: line for one in money for line in one.projects}
+
+
+@get("/", guards=LAB, sync_to_thread=True)
+def get_projects(request: Request[Any, Any, Any]) -> Template:
+    """Every project of the lab, at a glance."""
+    principal = request.scope["state"]["principal"]
+    with database.begin() as session:
+        found = session.scalars(select(Project).order_by(Project.id.desc()).limit(PAGE)).all()
+        ids = [one.id for one in found]
+        counts, shares = _task_counts(session, ids), _shares(session, ids)
+        money = _money_by_project(lab_money(session, principal.organisation_id))
+        cards = [
+            {
+                "project": one,
+                "progress": _progress(counts[one.id]),
+                "stumps": shares[one.id][1],
+                "money": money.get(one.id),
+            }
+            for one in found
+        ]
+        return page(request, "lab/projects.html", cards=cards)
+
+
+@get("/projects/{project_id:str}", guards=LAB, sync_to_thread=True)
+def get_project(
+    request: Request[Any, Any, Any],
+    project_id: FromPath[str],
+    cursor: FromQuery[str | None] = None,
+) -> Template:
+    """One project: speed, volume, quality, spend, and the stumps found so far."""
+    principal = request.scope["state"]["principal"]
+    found_id = read_id("prj", project_id)
+    with database.begin() as session:
+        found = project(session, found_id)
+        validated, stumps = _shares(session, [found.id])[found.id]
+        decided = session.execute(
+            select(
+                func.count(),
+                func.percentile_cont(0.5).within_group(
+                    func.extract("epoch", Verdict.decided_at - Submission.submitted_at)
+                ),
+            )
+            .join(Submission, Submission.id == Verdict.submission_id)
+            .where(Verdict.project_id == found.id)
+        ).one()
+        tasks, following = page_of(
+            session,
+            select(Task).where(Task.project_id == found.id),
+            Task.id,
+            limit=PAGE,
+            cursor=cursor,
+            filters=f"tasks {found.id}",
+            newest_first=False,
+        )
+        models = session.get(TargetModel, found.target_model_id) if found.target_model_id else None
+        money = _money_by_project(lab_money(session, principal.organisation_id)).get(found.id)
+        return page(
+            request,
+            "lab/project.html",
+            project=found,
+            model=models,
+            progress=_progress(_task_counts(session, [found.id])[found.id]),
+            validated=validated,
+            stumps=stumps,
+            decided=int(decided[0]),
+            median_s=None if decided[1] is None else int(decided[1]),
+            money=money,
+            tasks=tasks,
+            following=following,
+        )
+
+
+@get("/money", guards=LAB, sync_to_thread=True)
+def get_money(request: Request[Any, Any, Any]) -> Template:
+    """What the lab paid in, and where it is now."""
+    principal = request.scope["state"]["principal"]
+    with database.begin() as session:
+        money = lab_money(session, principal.organisation_id)
+        fundings = session.scalars(select(Funding).order_by(Funding.id.desc()).limit(PAGE)).all()
+        return page(request, "lab/money.html", money=money, fundings=fundings)
+
+
+ROUTES: list[HTTPRouteHandler] = [get_projects, get_project, get_money]
