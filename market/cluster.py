@@ -111,14 +111,15 @@ class RunAs:
 def own_directory(data_dir: Path) -> BinaryIO:
     """Take the directory's lock, held until the returned file is closed or its process ends.
 
-    A new directory may be entered by others, not listed: root's server may have to run as nobody.
+    Root's directory may be entered by others, though not listed: root's server may have to run as
+    nobody, and what is private in it has its own mode.
 
     Raises:
         DataDirectoryInUse, DataDirectoryNotUsable.
     """
     try:
-        if not data_dir.exists():
-            data_dir.mkdir(parents=True)
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.geteuid() == 0:
             data_dir.chmod(0o711)
         lock = (data_dir / "lock").open("a+b")
     except OSError as error:
