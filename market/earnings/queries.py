@@ -1,5 +1,6 @@
-"""Reads about earnings, fundings, payouts and the books."""
+"""Reads about earnings."""
 
+from collections.abc import Sequence
 from datetime import date
 from uuid import UUID
 
@@ -74,24 +75,43 @@ def still_reserved(session: Session, key: str) -> dict[UUID, int] | None:
     return {account: int(total) for account, total in rows}
 
 
-def earnings_with_payouts() -> Select[Earning, Payout]:
-    """Lines of pay, each with the payout that took it along, as a statement to page through."""
-    return select(Earning, Payout).outerjoin(Payout, Payout.id == Earning.payout_id)
+def earnings(*, expert_id: UUID | None = None, week: date | None = None) -> Select[Earning]:
+    """Lines of pay, as a statement to page through."""
+    wanted = select(Earning)
+    if expert_id is not None:
+        wanted = wanted.where(Earning.expert_id == expert_id)
+    if week is not None:
+        wanted = wanted.where(Earning.week == week)
+    return wanted
+
+
+def payout_states(session: Session, lines: Sequence[Earning]) -> dict[UUID, str]:
+    """How far the payouts have come that took some lines along."""
+    taken = {line.payout_id for line in lines if line.payout_id is not None}
+    rows = session.execute(select(Payout.id, Payout.state).where(Payout.id.in_(taken)))
+    return {payout_id: str(state) for payout_id, state in rows}
 
 
 def statement_lines(
     session: Session, expert_id: UUID, *, first: date | None = None, last: date | None = None
-) -> list[tuple[Earning, Payout | None]]:
-    """Every line of an expert's pay, oldest first, of the weeks that begin within two days."""
-    wanted = earnings_with_payouts().where(Earning.expert_id == expert_id)
+) -> list[tuple[Earning, str, str | None]]:
+    """Every line of an expert's pay, oldest first, of the weeks that begin within two days; each
+    with its project's name and with the state of its payout, if it is in one.
+    """
+    # The name is the one that the expert accepted: a project itself is its lab's to see.
+    name = Offer.terms["project_name"].astext
+    wanted = (
+        select(Earning, name, Payout.state)
+        .join(Offer, Offer.id == Earning.offer_id)
+        .outerjoin(Payout, Payout.id == Earning.payout_id)
+        .where(Earning.expert_id == expert_id)
+    )
     if first is not None:
         wanted = wanted.where(Earning.week >= first)
     if last is not None:
         wanted = wanted.where(Earning.week <= last)
-    return [
-        (line, taken)
-        for line, taken in session.execute(wanted.order_by(Earning.week, Earning.id)).all()
-    ]
+    rows = session.execute(wanted.order_by(Earning.week, Earning.id)).all()
+    return [(line, project_name, state) for line, project_name, state in rows]
 
 
 def unbacked_lines(session: Session) -> list[str]:
