@@ -1,0 +1,24 @@
+"""Crediting what work is worth, once it is over."""
+
+from uuid import UUID
+
+from market.broker import job
+from market.db import database, now
+
+
+@job(queue="money")
+def credit_earning(submission_id: str) -> None:
+    """Credit the time behind a submission that has its verdict."""
+    from market.earnings.actions import accrue_submission
+
+    with database.begin() as session:
+        accrue_submission(session, UUID(submission_id), at=now())
+
+
+@job(queue="money")
+def credit_time(offer_id: str) -> None:
+    """Credit the minutes on an offer that ended without a submission."""
+    from market.earnings.actions import accrue_earning
+
+    with database.begin() as session:
+        accrue_earning(session, UUID(offer_id), at=now())

@@ -1,0 +1,129 @@
+"""What an expert earned, line by line, over HTTP."""
+
+import csv
+import io
+from collections.abc import Mapping
+from datetime import date, datetime
+from uuid import UUID
+
+from litestar import Response
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+
+from market.auth import Part, Principal
+from market.db import database
+from market.earnings.models import Earning
+from market.earnings.queries import earnings, payout_states, statement_lines
+from market.earnings.rules import plain_cell
+from market.http import Cursor, Limit, Page, Wire, get, page, page_of, wire_id, wire_ids
+from payouts.money import Money
+
+ACCRUED = "accrued"
+"""The state of a line that no payout has taken along yet; after that it is the payout's."""
+
+
+class EarningOut(Wire):
+    """A line of pay: what one offer earned in one week at one rate.
+
+    Nothing is taken off: the platform's fee is paid by the project, on top.
+    """
+
+    id: str
+    offer_id: str
+    submission_id: str | None
+    project_id: str
+    week: date
+    kind: str
+    seconds: int
+    rate_minor_per_hour: int
+    pay_minor: int
+    currency: str
+    state: str
+    payout_id: str | None
+    credited_at: datetime
+
+
+@get("/earnings", scope="earning:read", tags=["Earnings"])
+def get_earnings(
+    principal: NamedDependency[Principal],
+    week: date | None = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[EarningOut]:
+    """Every line of your pay, newest first; of one week, named by its Monday, if you wish."""
+    own = None if principal.part is Part.OPS else principal.person_id
+    with database.begin() as session:
+        rows, following = page_of(
+            session,
+            earnings(expert_id=own, week=week),
+            Earning.id,
+            limit=limit,
+            cursor=cursor,
+            filters=f"{principal.tenant}|{week}",
+        )
+        states = payout_states(session, rows)
+        return page([_earning_out(line, states) for line in rows], following)
+
+
+@get("/earnings.csv", scope="earning:read", tags=["Earnings"], media_type="text/csv")
+def get_statement(
+    principal: NamedDependency[Principal], first: date | None = None, last: date | None = None
+) -> Response[str]:
+    """Your statement as CSV: every line of the weeks that begin from `first` to `last`."""
+    with database.begin() as session:
+        lines = statement_lines(session, principal.person_id, first=first, last=last)
+    text = io.StringIO()
+    write = csv.writer(text, lineterminator="\r\n").writerow
+    write(
+        (
+            *("week", "project", "offer", "kind", "seconds", "rate_an_hour", "pay", "currency"),
+            *("state", "payout", "credited_at"),
+        )
+    )
+    for line, project_name, state in lines:
+        write(
+            (
+                line.week.isoformat(),
+                plain_cell(project_name),
+                wire_id("ofr", line.offer_id),
+                line.kind,
+                line.seconds,
+                _units(line.rate_minor_per_hour, line.currency),
+                _units(line.pay_minor, line.currency),
+                line.currency,
+                state or ACCRUED,
+                wire_ids("pay", line.payout_id) or "",
+                line.at.isoformat(),
+            )
+        )
+    return Response(
+        text.getvalue(),
+        media_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": 'attachment; filename="earnings.csv"'},
+    )
+
+
+def _units(amount_minor: int, currency: str) -> str:
+    """An amount in units with all its decimals, without its currency."""
+    return str(Money(amount_minor, currency)).removeprefix(f"{currency} ")
+
+
+def _earning_out(line: Earning, states: Mapping[UUID, str]) -> EarningOut:
+    return EarningOut(
+        id=wire_id("ear", line.id),
+        offer_id=wire_id("ofr", line.offer_id),
+        submission_id=wire_ids("sub", line.submission_id),
+        project_id=wire_id("prj", line.project_id),
+        week=line.week,
+        kind=line.kind,
+        seconds=line.seconds,
+        rate_minor_per_hour=line.rate_minor_per_hour,
+        pay_minor=line.pay_minor,
+        currency=line.currency,
+        state=states[line.payout_id] if line.payout_id else ACCRUED,
+        payout_id=wire_ids("pay", line.payout_id),
+        credited_at=line.at,
+    )
+
+
+ROUTES: list[HTTPRouteHandler] = [get_earnings, get_statement]
