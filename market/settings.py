@@ -49,6 +49,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     allow_signup: bool = True
     fee_basis_points: int = 2000
     """The platform's fee on each payment to an expert; 2000 is twenty per cent."""
+    first_payout_wait_s: int = 7 * 24 * 3600
+    """How long after an expert said where to be paid its first payout may leave."""
+    bank_change_wait_s: int = 72 * 3600
+    """How long payouts wait after an expert changed its bank account."""
     pool_size: int = 8
     worker_threads: int = 4
     log_level: str = "INFO"
