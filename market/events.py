@@ -63,6 +63,7 @@ class Event(StrEnum):
     BUDGET_ALLOCATED = "budget.allocated"
     BUDGET_EXHAUSTED = "budget.exhausted"
     EARNING_ACCRUED = "earning.accrued"
+    REFUND_REQUESTED = "refund.requested"
     REFUND_SENT = "refund.sent"
     REFUND_REFUSED = "refund.refused"
     PAYEE_REQUESTED = "payee.requested"

@@ -133,9 +133,11 @@ class IdempotencyInFlight(MarketError):
 
 KINDS = {
     "att": "attempt",
+    "cal": "external_call",
     "ear": "earning",
     "evt": "event",
     "fnd": "funding",
+    "hld": "payout_hold",
     "imp": "import",
     "int": "interest",
     "key": "key",
