@@ -115,6 +115,7 @@ def price_bound(problem: Problem, prices: Prices, left: Left | None = None) -> f
     profit = micro_value(problem, live) - task_price[task] - expert_price[expert]
     total += float(np.maximum(profit - charge[live], 0).sum())
     total += float(micro_value(problem, problem.locked).sum())
+    total -= _hours_relief(problem, prices, left, live, profit - charge[live], expert_price)
     open_cost = micro_price(problem.seat_price())
     total += float((left.demand * np.maximum(task_price, -open_cost)).sum())
     total += _expert_terms(problem, left, expert_price)
@@ -193,3 +194,77 @@ def _looked_up(code: Int64, names: Int64, amount: Float64 | Int64) -> Float64:
     hit = known[place] == code
     out[hit] = amount[order[place[hit]]]
     return out
+
+
+def _hours_relief(
+    problem: Problem,
+    prices: Prices,
+    left: Left,
+    live: Int64,
+    reduced: Float64,
+    expert_price: Int64,
+) -> float:
+    """How much less experts short of hours can earn than their hours sell for, micro-units.
+
+    A price by the hour lets an expert sell half a task. Here each of these experts packs whole
+    tasks into their seats and hours, worth what the other prices leave of them, and the better of
+    the two bounds counts. Experts with a floor, and packings that take too long, are left as
+    they are.
+    """
+    if problem.hours is None or problem.hours_available is None:
+        return 0.0
+    tight = (prices.hour > 0) & (left.capacity > 0)
+    if problem.min_load is not None:
+        tight &= problem.min_load == 0
+    mine = np.flatnonzero(tight[problem.expert[live]])
+    expert = problem.expert[live[mine]]
+    hour_price, hours = prices.hour[expert] * MICRO, problem.hours[live[mine]]
+    sold = np.maximum(reduced[mine], 0)
+    packed = reduced[mine] + hour_price * hours + expert_price[expert]
+    order = np.lexsort((-packed, expert))
+    expert, sold, packed, hours = expert[order], sold[order], packed[order], hours[order]
+    edges = np.flatnonzero(np.diff(expert, prepend=-1, append=-1))
+    relief = 0.0
+    for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        who = int(expert[start])
+        seats, time = int(left.capacity[who]), float(left.hours[who])
+        price = float(prices.hour[who]) * MICRO
+        relaxed = price * time + float(sold[start:stop].sum())
+        relaxed += seats * max(int(expert_price[who]), 0)
+        useful = int((packed[start:stop] > 0).sum())
+        at = slice(start, start + useful)
+        whole = _packing(packed[at].tolist(), hours[at].tolist(), seats, time)
+        if whole is not None:
+            relief += max(relaxed - whole, 0.0)
+    return relief
+
+
+def _packing(worth: list[float], hours: list[float], seats: int, time: float) -> float | None:
+    """The most that whole tasks are worth within seats and time, best tasks listed first.
+
+    Depth first, cut where even the best tasks left, without regard to time, bring no more;
+    nothing when that takes more than PACKING_STEPS steps.
+    """
+    running = [0.0]
+    for one in worth:
+        running.append(running[-1] + one)
+    best, steps = 0.0, 0
+    stack = [(0, seats, time + 1e-6, 0.0)]
+    while stack:
+        first, room, free, gained = stack.pop()
+        best = max(best, gained)
+        steps += 1
+        if steps > PACKING_STEPS:
+            return None
+        end = min(first + room, len(worth))
+        if first >= len(worth) or gained + running[end] - running[first] <= best:
+            continue
+        # Without the first task is looked at later than with it: good packings come early.
+        stack.append((first + 1, room, free, gained))
+        if hours[first] <= free:
+            stack.append((first + 1, room - 1, free - hours[first], gained + worth[first]))
+    return best
+
+
+PACKING_STEPS = 4000
+"""Steps after which an expert's hours are left to their price."""

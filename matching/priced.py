@@ -11,7 +11,22 @@ from matching.assignment import totals
 from matching.flow import SeatPlan, solve_seats
 from matching.model import Model
 from matching.problem import Bool, Float64, Int64
-from matching.repair import entries_by_pair, repaired, worth
+from matching.repair import entries_by_pair, repaired, without_excess, worth
+
+BANNED = 1 << 42
+"""A loss, micro-units, that keeps a pair out of any flow."""
+
+CALM = 2e-5
+"""Share of the bound below which a round counts as having brought nothing."""
+
+PATIENCE = 4
+"""Rounds without a better plan after which the search for one ends."""
+
+STEP = 0.01
+"""Share by which the price of a broken row rises in a round."""
+
+WIDE = 200
+"""Pairs from which on a row answers to small steps of its price."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,58 +55,136 @@ def search_prices(
     start: Float64 | None = None,
     report: Callable[[int, float, float], None],
 ) -> Priced:
-    """Plan and bound under side rows, by bisecting the price of every row.
+    """Plan and bound under side rows: first the prices, then a plan that lives within them.
 
-    What a row uses falls as its own price rises and depends little on other prices, so each price
-    is bracketed and bisected on its own; brackets widen a little each round because experts do
-    couple the rows. A bracket starts at the price that would make the first plan affordable if
-    nothing replaced what is dropped.
+    The first rounds look for the prices with the least bound. What a row uses falls as its own
+    price rises and depends little on other prices, so each price is bracketed and bisected on its
+    own; brackets widen a little each round because experts do couple the rows. The other rounds
+    raise the prices of rows that are still broken by small steps, so that the flow itself finds
+    who replaces whom, and what little is broken then is mended by hand.
 
     Units: target_gap a share of the bound; start, prices of the rows in micro-units.
-    Source: Fisher, Management Science 27 (1981), for the relaxation; bracketing is our own.
+    Source: Fisher, Management Science 27 (1981), for the relaxation; brackets and steps are ours.
     """
-    rows, pairs = model.rows, len(model.profit)
-    entries = entries_by_pair(model)
-    top = np.where(np.isinf(rows.price), np.inf, rows.price)
-    low, high = np.zeros(rows.count), top.copy()
-    price = np.zeros(rows.count) if start is None else np.minimum(start, top)
-    best_on: Bool | None = None
-    best, bound = -(1 << 60), np.inf
-    proof: tuple[SeatPlan, Float64] | None = None
-    unit = np.full(rows.count, 0.0)
-    done = 0
-    for number in range(rounds):
-        done = number + 1
-        charge = rows.charge(price, pairs)
-        net = model.profit - charge
-        plan = solve_seats(model.seats, np.rint(net).astype(np.int64))
+    search = _Search(model, target_gap, report)
+    price = search.bracketed(max(rounds * 3 // 5, 1), start)
+    if not search.close_enough():
+        search.stepped(rounds, price)
+    assert search.proof is not None
+    plan, row_price = search.proof
+    return Priced(
+        search.on,
+        search.worth,
+        search.bound,
+        plan.task_price,
+        plan.expert_price,
+        row_price,
+        search.rounds,
+    )
+
+
+class _Search:
+    """The best plan and the best bound so far, and the rounds that it took."""
+
+    def __init__(
+        self, model: Model, target_gap: float, report: Callable[[int, float, float], None]
+    ) -> None:
+        self.model = model
+        self.target_gap = target_gap
+        self.report = report
+        self.entries = entries_by_pair(model)
+        self.on: Bool | None = None
+        self.worth = -(1 << 60)
+        self.bound = np.inf
+        self.proof: tuple[SeatPlan, Float64] | None = None
+        self.rounds = 0
+
+    def close_enough(self) -> bool:
+        """Whether plan and bound have met as nearly as was asked."""
+        gap = self.bound - self.worth
+        return self.on is not None and gap <= self.target_gap * abs(self.bound)
+
+    def round(self, price: Float64, banned: Bool | None, *, mend: bool) -> tuple[SeatPlan, Bool]:
+        """One flow at these prices: its plan, and what of it broken rows can do without."""
+        model, rows = self.model, self.model.rows
+        self.rounds += 1
+        net = model.profit - rows.charge(price, len(model.profit))
+        whole = np.rint(net).astype(np.int64)
+        if banned is not None:
+            whole[banned] = -BANNED
+        plan = solve_seats(model.seats, whole)
         proved = seat_bound(model, plan, net) + float((price * rows.limit).sum())
-        if proved < bound:
-            bound, proof = proved, (plan, price.copy())
-        used = rows.used(plan.on)
+        if proved < self.bound:
+            self.bound, self.proof = proved, (plan, price.copy())
         reduced = net - plan.task_price[model.seats.task] - plan.expert_price[model.seats.expert]
-        mended = repaired(model, entries, plan.on, reduced)
-        if mended is not None:
-            value = worth(model, mended)
-            if best_on is None or value > best:
-                best, best_on = value, mended
-        report(done, -np.inf if best_on is None else float(best), bound)
-        if best_on is not None and bound - best <= target_gap * abs(bound):
-            break
-        over = used > rows.limit
-        low, high = np.where(over, price, low), np.where(over, high, price)
-        if number == 0 and start is None:
-            unit = _first_prices(model, plan.on, over)
-            price = np.minimum(np.where(over, 0.5 * unit, 0.0), top)
-            continue
-        width = np.where(np.isfinite(high), np.maximum(high - low, 0), 0)
-        low, high = np.maximum(low - 0.1 * width, 0), np.minimum(high + 0.1 * width, top)
-        further = np.maximum(2 * price, np.maximum(0.25 * unit, 1e-3))
-        price = np.where(np.isfinite(high), (low + high) / 2, further)
-        price[(low == 0) & (high < 1e-3 * unit)] = 0
-    assert proof is not None
-    plan, row_price = proof
-    return Priced(best_on, best, bound, plan.task_price, plan.expert_price, row_price, done)
+        if mend:
+            mended = repaired(model, self.entries, plan.on, reduced)
+            value = self.worth if mended is None else worth(model, mended)
+            if mended is not None and (self.on is None or value > self.worth):
+                self.worth, self.on = value, mended
+        self.report(self.rounds, -np.inf if self.on is None else float(self.worth), self.bound)
+        return plan, plan.on & ~without_excess(model, plan.on, reduced)
+
+    def bracketed(self, rounds: int, start: Float64 | None) -> Float64:
+        """Bisect the price of every row; the prices of the best bound."""
+        rows = self.model.rows
+        top = np.where(np.isinf(rows.price), np.inf, rows.price)
+        low, high = np.zeros(rows.count), top.copy()
+        price = np.zeros(rows.count) if start is None else np.minimum(start, top)
+        unit = price.copy()
+        calm = 0
+        for number in range(rounds):
+            before = self.bound
+            plan, _ = self.round(price, None, mend=number in (0, rounds - 1))
+            # Rounds that hardly lower the bound are better spent on the plan.
+            calm = calm + 1 if before - self.bound < CALM * abs(self.bound) else 0
+            if self.close_enough() or calm >= 2:
+                break
+            used = rows.used(plan.on)
+            over = used > rows.limit
+            low, high = np.where(over, price, low), np.where(over, high, price)
+            if number == 0 and start is None:
+                unit = _first_prices(self.model, plan.on, over)
+                price = np.minimum(np.where(over, 0.5 * unit, 0.0), top)
+                continue
+            width = np.where(np.isfinite(high), np.maximum(high - low, 0), 0)
+            low, high = np.maximum(low - 0.1 * width, 0), np.minimum(high + 0.1 * width, top)
+            further = np.maximum(2 * price, np.maximum(0.25 * unit, 1e-3))
+            price = np.where(np.isfinite(high), (low + high) / 2, further)
+            price[(low == 0) & (high < 1e-3 * unit)] = 0
+        assert self.proof is not None
+        return self.proof[1]
+
+    def stepped(self, rounds: int, price: Float64) -> None:
+        """Raise the prices of broken rows step by step, and take out what no small step mends.
+
+        A row over many pairs mends itself at a slightly higher price. A row over few pairs, an
+        expert's hours above all, jumps from too much to too little; there the pair that the row
+        can best do without is taken out of the flow for good.
+        """
+        model, rows = self.model, self.model.rows
+        top = np.where(np.isinf(rows.price), np.inf, rows.price)
+        pairs = np.bincount(rows.row, minlength=rows.count)
+        wide = pairs >= WIDE
+        banned = np.zeros(len(model.profit), np.bool_)
+        price = price.copy()
+        positive = price[wide & (price > 0)]
+        least = 0.02 * float(np.median(positive)) if len(positive) else 1.0
+        worst = self.worth
+        calm = 0
+        while self.rounds < rounds and not self.close_enough() and calm < PATIENCE:
+            plan, excess = self.round(price, banned, mend=True)
+            calm = calm + 1 if self.worth <= worst else 0
+            worst = self.worth
+            used = rows.used(plan.on)
+            over = used > rows.limit + 1e-7
+            narrow = np.zeros(len(banned), np.bool_)
+            narrow[rows.pair[(over & ~wide)[rows.row]]] = True
+            banned |= excess & narrow
+            step = np.where(over, np.maximum(STEP * price, least), 0.0)
+            spare = used < rows.limit * (1 - STEP)
+            step = np.where(~over & spare, -0.5 * STEP * price, step)
+            price = np.minimum(np.where(wide, price + step, price), top)
 
 
 def seat_bound(model: Model, plan: SeatPlan, net: Float64) -> float:

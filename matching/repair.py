@@ -9,9 +9,16 @@ import numpy as np
 from matching.assignment import totals
 from matching.model import Model
 from matching.problem import Bool, Float64, Int64
+from matching.rows import Rule
 
 DROP_PASSES = 6
 """Passes over the broken rows; one is nearly always enough."""
+
+EXCHANGES = 200_000
+"""Exchanges of one expert for another that are looked at, the most promising first."""
+
+FIRST = 1e15
+"""More than any worth in micro-units."""
 
 ROUNDING = 1e-7
 """What a sum of weights may pass its limit by, as rounding."""
@@ -61,19 +68,27 @@ def keeps_rows(model: Model, on: Bool) -> bool:
 def repaired(model: Model, entries: Entries, on: Bool, score: Float64) -> Bool | None:
     """A plan near this one within every hard row, or nothing when none is found near by.
 
-    Pairs are dropped where a row is broken, those first that cost least of the score for what
-    they free; then open seats are filled, best score first, within every limit.
+    Pairs are dropped where a row is broken; then open seats are filled, best score first, within
+    every limit, and what room is left goes to exchanges.
 
-    Shapes: on, score (model pairs,).
-    Units: score in micro-units, what is lost by dropping a pair.
+    Shapes: on, score (model pairs,), as for `without_excess`.
     """
-    on = _dropped(model, on, score)
+    on = without_excess(model, on, score)
     on = _forced(model, entries, on, score)
     on = _filled(model, entries, on, score)
+    on = _exchanged(model, entries, on, score)
     return on if keeps_rows(model, on) else None
 
 
-def _dropped(model: Model, on: Bool, score: Float64) -> Bool:
+def without_excess(model: Model, on: Bool, score: Float64) -> Bool:
+    """The choice less the pairs that its broken rows can best do without.
+
+    Where one pair is enough to mend an expert's hours, the one of least score goes; otherwise
+    pairs go by score for what they free, lowest first.
+
+    Shapes: on, score (model pairs,).
+    Units: score, what a pair is worth beyond all prices, micro-units.
+    """
     rows, on = model.rows, on.copy()
     hard = np.isinf(rows.price)
     for _ in range(DROP_PASSES):
@@ -82,7 +97,11 @@ def _dropped(model: Model, on: Bool, score: Float64) -> Bool:
         take = np.flatnonzero(broken[rows.row] & on[rows.pair] & (rows.weight > 0))
         if not len(take):
             break
+        narrow = rows.kind[rows.row[take]] == Rule.HOURS
+        enough = narrow & (rows.weight[take] >= excess[rows.row[take]] - ROUNDING)
         ratio = score[rows.pair[take]] / rows.weight[take]
+        # Below all ratios, so that these come first; among them the least score.
+        ratio = np.where(enough, score[rows.pair[take]] - FIRST, ratio)
         take = take[np.lexsort((rows.pair[take], ratio, rows.row[take]))]
         row, weight = rows.row[take], rows.weight[take]
         running = np.cumsum(weight)
@@ -151,4 +170,54 @@ def _filled(model: Model, entries: Entries, on: Bool, score: Float64) -> Bool:
         for r, w in zip(own, need, strict=True):
             row_room[r] -= w
         on[pair] = True
+    return on
+
+
+def _exchanged(model: Model, entries: Entries, on: Bool, score: Float64) -> Bool:
+    """The plan after better experts with time to spare took over seats that limits leave room for.
+
+    What a limit leaves unused is worth its price; a task whose weakest expert can make way for
+    one who is worth more, and still fits, uses it.
+    """
+    rows, seats = model.rows, model.seats
+    held = np.flatnonzero(on)
+    order = held[np.lexsort((held, -model.profit[held], seats.task[held]))]
+    weakest = np.full(seats.tasks, -1)
+    weakest[seats.task[order]] = order
+    load = np.bincount(seats.expert[on], minlength=seats.experts)
+    other = weakest[seats.task]
+    better = ~on & (other >= 0) & (load < seats.capacity)[seats.expert]
+    better &= model.profit > model.profit[other]
+    if seats.bonus:
+        # Taking a seat from an expert at their floor may cost more than it brings.
+        above = (load > seats.floor) | (seats.floor == 0)
+        better &= above[seats.expert[other]]
+    room = np.where(np.isinf(rows.price), rows.limit - rows.used(on) + ROUNDING, np.inf)
+    # A cheap test first, that counts as if all of a row were freed: it leaves few to look at.
+    most = totals(rows.row, np.where(on[rows.pair], np.maximum(rows.weight, 0), 0), rows.count)
+    never = rows.weight > room[rows.row] + most[rows.row]
+    better &= totals(rows.pair, never, len(on)) == 0
+    asked = np.flatnonzero(better)
+    lost = score[other[asked]] - score[asked]
+    gain = model.profit[asked] - model.profit[other[asked]]
+    asked = asked[np.lexsort((asked, lost - gain))][:EXCHANGES]
+    on, left, row_room = on.copy(), (seats.capacity - load).tolist(), room.tolist()
+    done: set[int] = set()
+    for pair in asked.tolist():
+        task, expert, out = int(seats.task[pair]), int(seats.expert[pair]), int(other[pair])
+        if task in done or not left[expert]:
+            continue
+        change: dict[int, float] = {}
+        for sign, one in ((1.0, pair), (-1.0, out)):
+            for at in range(int(entries.start[one]), int(entries.start[one + 1])):
+                row = int(entries.row[at])
+                change[row] = change.get(row, 0.0) + sign * float(entries.weight[at])
+        if any(amount > 0 and amount > row_room[row] for row, amount in change.items()):
+            continue
+        for row, amount in change.items():
+            row_room[row] -= amount
+        on[pair], on[out] = True, False
+        left[expert] -= 1
+        left[int(seats.expert[out])] += 1
+        done.add(task)
     return on

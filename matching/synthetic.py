@@ -42,7 +42,7 @@ def make_problem(
     Each task draws most of its eligible experts from its own domain, skilled ones more often, and
     a fifth from anywhere, so that some experts are wanted by many tasks and most by a few. Pay
     rises with skill. Budgets cover three quarters of what the seats would cost at a typical pay;
-    hours leave an expert one to four typical tasks; floors ask one seat for one expert in twenty.
+    hours leave an expert two to nine typical tasks; floors ask one seat for one expert in twenty.
 
     Units: value in units, about 0.1 to 5; cost and budget in cents; hours in hours.
     """
@@ -74,7 +74,7 @@ def make_problem(
     listed = np.maximum(np.bincount(task, minlength=tasks), 1)
     typical = np.bincount(task, cost, tasks) / listed
     budget = (0.75 * np.bincount(project, typical * demand, size.projects)).astype(np.int64)
-    free = np.exp(rng.normal(1.6, 0.5, experts))
+    free = np.exp(rng.normal(2.2, 0.5, experts))
     asked = (rng.random(experts) < 0.05) & (np.bincount(expert, minlength=experts) > 0)
     return Problem(
         expert=expert,
