@@ -25,6 +25,7 @@ from payouts.states import CallOperation, CallState
 if TYPE_CHECKING:
     from payouts.errors import GatewayRefused
     from payouts.gateway import Gateway
+    from payouts.holds import HoldPolicy
 
 ParamValue: TypeAlias = "str | int | bool | Sequence[ParamValue] | Mapping[str, ParamValue]"
 Params: TypeAlias = Mapping[str, ParamValue]
@@ -105,6 +106,10 @@ class Refusal:
     request_id: str = ""
 
 
+Refused: TypeAlias = "Callable[[Session, ExternalCall, Refusal, datetime, HoldPolicy], list[Fact]]"
+"""Gives back what a refused write had reserved, and says what waits for what."""
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """How one kind of write is made, recorded, refused, and looked up when nobody can tell.
@@ -114,7 +119,7 @@ class Operation:
     """
 
     perform: "Callable[[Gateway, ExternalCall], Answer]"
-    refused: Callable[[Session, ExternalCall, Refusal, datetime], list[Fact]] | None = None
+    refused: "Refused | None" = None
     look_up: "Callable[[Gateway, ExternalCall], Answer | None] | None" = None
     before: Callable[[Session, ExternalCall, datetime], Refusal | None] | None = None
     check: "Callable[[Gateway, ExternalCall], Refusal | None] | None" = None

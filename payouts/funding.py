@@ -28,6 +28,7 @@ from payouts.states import CallOperation, FundingState
 
 if TYPE_CHECKING:
     from payouts.gateway import Gateway
+    from payouts.holds import HoldPolicy
 
 AVAILABLE = "available"
 
@@ -313,7 +314,7 @@ def _record_refund(
 
 
 def _refund_refused(
-    session: Session, call: ExternalCall, refusal: Refusal, at: datetime
+    session: Session, call: ExternalCall, refusal: Refusal, at: datetime, _policy: "HoldPolicy"
 ) -> list[Fact]:
     funding = locked_funding(session, call.subject_id)
     key = _refund_key(call)
@@ -353,7 +354,7 @@ def _pay_in(gateway: "Gateway", call: ExternalCall) -> Answer:
 
 
 def _pay_in_refused(
-    session: Session, call: ExternalCall, refusal: Refusal, _at: datetime
+    session: Session, call: ExternalCall, refusal: Refusal, _at: datetime, _policy: "HoldPolicy"
 ) -> list[Fact]:
     funding = locked_funding(session, call.subject_id)
     return _failed(session, funding, refusal.code, refusal.text)

@@ -46,7 +46,9 @@ MANY = 100
 
 
 def _metadata(found: Any) -> dict[str, str]:
-    return {str(key): str(found[key]) for key in found} if found is not None else {}
+    # The library's objects are no mappings.
+    plain: dict[str, str] = found.to_dict() if found is not None else {}
+    return plain
 
 
 def _id(found: Any) -> str | None:

@@ -110,12 +110,12 @@ def reasons_to_hold(
 
 
 def _waiting_minor(session: Session, payout: Payout) -> int:
-    """All that waits for this expert in this currency: together it may reach the minimum."""
+    """All that has not left yet for this expert: together it may reach the minimum."""
     total = session.scalar(
         select(func.sum(Payout.amount_minor)).where(
             Payout.owner_id == payout.owner_id,
             Payout.currency == payout.currency,
-            Payout.state.in_(NOT_SENT),
+            Payout.state.in_((*NOT_SENT, PayoutState.BATCHED)),
         )
     )
     return int(total or 0)

@@ -28,6 +28,7 @@ from payouts.states import CallOperation
 
 if TYPE_CHECKING:
     from payouts.gateway import Gateway
+    from payouts.holds import HoldPolicy
 
 ACTIVE = "active"
 LINK_BUCKET_S = 300
@@ -255,7 +256,7 @@ def _find_account(gateway: "Gateway", call: ExternalCall) -> Answer | None:
 
 
 def _account_refused(
-    session: Session, call: ExternalCall, refusal: Refusal, _at: datetime
+    session: Session, call: ExternalCall, refusal: Refusal, _at: datetime, _policy: "HoldPolicy"
 ) -> list[Fact]:
     payee = session.get_one(Payee, call.subject_id)
     return [Fact(FactKind.PAYEE_NOT_READY, payee.id, payee.owner_id, text=refusal.text)]

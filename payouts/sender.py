@@ -37,8 +37,10 @@ from payouts.errors import (
     GatewayRefused,
     GatewayUnknown,
 )
+from payouts.holds import HoldPolicy
 from payouts.models import ExternalCall
 from payouts.states import CallOperation, CallState
+from payouts.transfers import POLICY
 
 if TYPE_CHECKING:
     from payouts.gateway import Gateway
@@ -99,7 +101,13 @@ class _Lease:
 
 
 def run_call(
-    begin: Begin, gateway: "Gateway", call_id: UUID, *, now: Now, tell: Tell = tell_nobody
+    begin: Begin,
+    gateway: "Gateway",
+    call_id: UUID,
+    *,
+    now: Now,
+    tell: Tell = tell_nobody,
+    policy: HoldPolicy = POLICY,
 ) -> CallOutcome:
     """Make a planned call, or make it again; safe to run twice, at once and after a crash.
 
@@ -114,7 +122,7 @@ def run_call(
     """
     at = now()
     with begin() as session:
-        leased = _lease(session, call_id, at, tell)
+        leased = _lease(session, call_id, at, tell, policy)
     _outside(session)
     if isinstance(leased, CallOutcome):
         return leased
@@ -139,7 +147,7 @@ def run_call(
         if answer is not None:
             return _record(session, call_id, answer, now(), tell)
         assert refusal is not None
-        return _refuse(session, leased, refusal, now(), tell)
+        return _refuse(session, leased, refusal, now(), tell, policy)
 
 
 def _outside(session: Session) -> None:
@@ -176,7 +184,9 @@ _OVER = {
 }
 
 
-def _lease(session: Session, call_id: UUID, at: datetime, tell: Tell) -> CallOutcome | _Lease:
+def _lease(
+    session: Session, call_id: UUID, at: datetime, tell: Tell, policy: HoldPolicy
+) -> CallOutcome | _Lease:
     """Take the call for a while, and mark it sent before it is."""
     call = locked_call(session, call_id)
     if call.state in _OVER:
@@ -190,7 +200,7 @@ def _lease(session: Session, call_id: UUID, at: datetime, tell: Tell) -> CallOut
     before = OPERATIONS[call.operation].before
     refusal = before(session, call, at) if before else None
     if refusal is not None:
-        return _refuse_locked(session, call, refusal, at, tell)
+        return _refuse_locked(session, call, refusal, at, tell, policy)
     call.state = CallState.SENT
     call.fencing += 1
     call.tries += 1
@@ -234,16 +244,26 @@ def confirm_call(
 
 
 def _refuse(
-    session: Session, leased: _Lease, refusal: Refusal, at: datetime, tell: Tell
+    session: Session,
+    leased: _Lease,
+    refusal: Refusal,
+    at: datetime,
+    tell: Tell,
+    policy: HoldPolicy,
 ) -> CallOutcome:
     call = locked_call(session, leased.call.id)
     if call.fencing != leased.fencing or call.state != CallState.SENT:
         return _outcome(call, _OVER.get(call.state, Result.BUSY))
-    return _refuse_locked(session, call, refusal, at, tell)
+    return _refuse_locked(session, call, refusal, at, tell, policy)
 
 
 def _refuse_locked(
-    session: Session, call: ExternalCall, refusal: Refusal, at: datetime, tell: Tell
+    session: Session,
+    call: ExternalCall,
+    refusal: Refusal,
+    at: datetime,
+    tell: Tell,
+    policy: HoldPolicy,
 ) -> CallOutcome:
     """Store a definite no together with the money it gives back."""
     call.state = CallState.REFUSED
@@ -254,7 +274,7 @@ def _refuse_locked(
     call.leased_until = None
     session.flush()
     refused = OPERATIONS[call.operation].refused
-    facts = refused(session, call, refusal, at) if refused else []
+    facts = refused(session, call, refusal, at, policy) if refused else []
     for fact in facts:
         tell(session, fact)
     return _outcome(call, Result.REFUSED, facts, text=refusal.text)
@@ -353,7 +373,13 @@ def resolve_unknown(
 
 
 def approve_new_attempt(
-    session: Session, call_id: UUID, *, by: UUID, reason: str, at: datetime
+    session: Session,
+    call_id: UUID,
+    *,
+    by: UUID,
+    reason: str,
+    at: datetime,
+    policy: HoldPolicy = POLICY,
 ) -> list[Fact]:
     """A person decides that a call never happened: its money is free, and may be sent anew.
 
@@ -370,4 +396,4 @@ def approve_new_attempt(
     refusal = Refusal(
         "not_found", "The transfer did not reach Stripe; a person has looked for it twice."
     )
-    return list(_refuse_locked(session, call, refusal, at, tell_nobody).facts)
+    return list(_refuse_locked(session, call, refusal, at, tell_nobody, policy).facts)

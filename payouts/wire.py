@@ -28,7 +28,6 @@ from payouts.payees import is_ready, payee_of
 from payouts.seen import ReversalSeen, TransferSeen
 from payouts.states import CallOperation, CallState, HoldCode, HoldOwner, PayoutState
 from payouts.transfers import (
-    POLICY,
     hold_or_batch,
     hold_payout,
     locked_payout,
@@ -59,7 +58,8 @@ def _start_sending(session: Session, call: ExternalCall, at: datetime) -> Refusa
     if (
         payee is None
         or payee.account_id != payout.destination
-        or payee.destination_version != payout.destination_version
+        # To be told of the first bank account is no change of it.
+        or payee.destination_version > max(payout.destination_version or 0, 1)
         or not is_ready(payee)
     ):
         return Refusal(DESTINATION_CHANGED, "The destination has changed since this was planned.")
@@ -122,7 +122,9 @@ def _record_transfer(
     return [payout_fact(FactKind.PAYOUT_TRANSFERRED, payout)]
 
 
-def _refused(session: Session, call: ExternalCall, refusal: Refusal, at: datetime) -> list[Fact]:
+def _refused(
+    session: Session, call: ExternalCall, refusal: Refusal, at: datetime, policy: HoldPolicy
+) -> list[Fact]:
     """A definite no: the money is free again, and the payout waits with a reason to read."""
     payout = locked_payout(session, call.subject_id)
     assert payout.reservation_key is not None
@@ -142,8 +144,8 @@ def _refused(session: Session, call: ExternalCall, refusal: Refusal, at: datetim
         payee.transfers_status = "restricted"
     session.flush()
     if refusal.code == DESTINATION_CHANGED:
-        return hold_or_batch(session, payout, at=at, policy=POLICY)
-    return hold_payout(session, payout, [reason_after(refusal, at, POLICY)], at=at)
+        return hold_or_batch(session, payout, at=at, policy=policy)
+    return hold_payout(session, payout, [reason_after(refusal, at, policy)], at=at)
 
 
 def reason_after(refusal: Refusal, at: datetime, policy: HoldPolicy) -> Reason:
@@ -327,7 +329,7 @@ def _record_reversal(
 
 
 def _reversal_refused(
-    session: Session, call: ExternalCall, refusal: Refusal, at: datetime
+    session: Session, call: ExternalCall, refusal: Refusal, at: datetime, _policy: HoldPolicy
 ) -> list[Fact]:
     key = f"{call.natural_key}:{call.attempt}"
     void_pending(

@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from tests.fakestripe import accounts, moves, payments
+from tests.fakestripe import accounts, moves
 from tests.fakestripe.faults import UnknownFault
 from tests.fakestripe.world import ApiRefusal, Json, transaction
 
@@ -55,6 +55,15 @@ async def _route(app: FakeStripeApp, method: str, parts: list[str], data: Json) 
                 "complaints": app.gate.complaints,
                 "answers": app.gate.notes,
             }
+        case ("POST", "_reset"):
+            world.forget()
+            app.gate.complaints.clear()
+            app.gate.notes.clear()
+            app.faults.rules.clear()
+            app.revoked.clear()
+            app.deliverer.log.clear()
+            app.deliverer.held = False
+            return {}
         case ("DELETE", "_gate"):
             app.gate.complaints.clear()
             app.gate.notes.clear()

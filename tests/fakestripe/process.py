@@ -135,6 +135,10 @@ class FakeStripe:
         answer = self.ask("POST", "/_settle", timeout_s=timeout_s)
         assert answer["settled"], answer
 
+    def reset(self) -> None:
+        """Forget everything, faults and complaints too."""
+        self.ask("POST", "/_reset")
+
     def advance(self, seconds: float) -> None:
         """Move the stand-in's clock forward."""
         self.ask("POST", "/_clock", advance_s=seconds)

@@ -164,7 +164,7 @@ class FakeStripeApp:
 
     async def _reply(self, asked: Asked, answer: Answer, send: Send) -> None:
         if answer.hang_up:
-            self.transports[asked.peer].abort()
+            self._cut(asked)
             return
         headers = {"content-type": "application/json", **answer.headers}
         headers["content-length"] = str(len(answer.body))
@@ -174,9 +174,15 @@ class FakeStripeApp:
             half = answer.body[: len(answer.body) // 2]
             await send({"type": "http.response.body", "body": half, "more_body": True})
             await asyncio.sleep(0.05)
-            self.transports[asked.peer].abort()
+            self._cut(asked)
             return
         await send({"type": "http.response.body", "body": answer.body})
+
+    def _cut(self, asked: Asked) -> None:
+        """End the connection without a word, unless the caller has done so."""
+        transport = self.transports.get(asked.peer)
+        if transport is not None:
+            transport.abort()
 
     async def api(self, asked: Asked) -> Answer:
         """Answer one request to Stripe's API, and write it to the tape."""

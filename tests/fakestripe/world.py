@@ -163,6 +163,18 @@ class World:
         self.deliveries[event["id"]] = {"thin": True, "tries": 0, "next_at": self.now()}
         return self.put("v2.event", event)
 
+    def forget(self) -> None:
+        """Begin again with nothing, under ids that were never given out."""
+        here = self.objects.get("self", {})
+        for kept in (self.objects, self.owner_of, self.deliveries, self.keys, self.ids_of):
+            kept.clear()
+        self.due.clear()
+        self.objects["self"] = here
+        self.bank = Bank()
+        self.clock_offset_s = 0.0
+        self.paused = False
+        self.run = secrets.token_hex(4)
+
     def save(self) -> None:
         """Write everything to the state file, whole or not at all."""
         if self.state_file is None:
