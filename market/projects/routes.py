@@ -57,6 +57,7 @@ Brief = Annotated[str, Meta(max_length=50_000)]
 Rate = Annotated[int, Meta(ge=1, le=10_000_000)]
 WorkSeconds = Annotated[int, Meta(ge=60, le=30 * DAY_S)]
 WaitSeconds = Annotated[int, Meta(ge=1, le=90 * DAY_S)]
+LeaseSeconds = Annotated[int, Meta(ge=1, le=400 * DAY_S)]
 Level = Literal["claimed", "qualified"]
 
 
@@ -72,7 +73,7 @@ class ProjectIn(Wire):
     answers_per_task: Annotated[int, Meta(ge=1, le=100)] = 1
     reviews_per_submission: Annotated[int, Meta(ge=1, le=15)] = 3
     offer_ttl_s: WaitSeconds = DAY_S
-    work_ttl_s: WaitSeconds = 3 * DAY_S
+    work_ttl_s: LeaseSeconds = 3 * DAY_S
     review_ttl_s: WaitSeconds = 7 * DAY_S
     minimum_level: Level = "claimed"
     target_model_id: str | None = None
@@ -90,7 +91,7 @@ class ProjectChangeIn(Wire):
     answers_per_task: Annotated[int, Meta(ge=1, le=100)] | UnsetType = UNSET
     reviews_per_submission: Annotated[int, Meta(ge=1, le=15)] | UnsetType = UNSET
     offer_ttl_s: WaitSeconds | UnsetType = UNSET
-    work_ttl_s: WaitSeconds | UnsetType = UNSET
+    work_ttl_s: LeaseSeconds | UnsetType = UNSET
     review_ttl_s: WaitSeconds | UnsetType = UNSET
     minimum_level: Level | UnsetType = UNSET
     target_model_id: str | UnsetType | None = UNSET
