@@ -1,8 +1,8 @@
 """Sends a market through the real service: from the lab's signup to the experts' banks.
 
-Whatever a lab or ops would do goes over HTTP. What many experts and raters do goes through the same
-actions that the API calls, with the times that the market has. Everything that follows from these is
-left to the relay, the queues and the workers, and waited for.
+Whatever a lab or ops would do goes over HTTP. What many experts and raters do goes through the
+actions that the API calls, with the times that the market has. Everything that follows from these
+is left to the relay, the queues and the workers, and waited for.
 """
 
 import secrets
@@ -46,7 +46,7 @@ from market.settings import in_force, read_settings
 from market.supervisor import Addresses
 from market.tasks.models import Task
 from market.work.actions import beat, end_session, start_session
-from market.work.models import Submission
+from market.work.models import Submission, TimeEntry
 from payouts.models import Payout
 
 Item = TypeVar("Item")
@@ -302,10 +302,20 @@ class Drive:
                 .where(Offer.project_id == self.project_id, Offer.state == "pending")
                 .order_by(Offer.id)
             ).all()
+            free_from = dict(
+                session.execute(
+                    select(TimeEntry.expert_id, func.max(func.upper(TimeEntry.during)))
+                    .where(TimeEntry.expert_id.in_({row.expert_id for row in offers}))
+                    .group_by(TimeEntry.expert_id)
+                )
+                .tuples()
+                .all()
+            )
         opened = now()
         plan: list[tuple[AttemptLine, UUID, UUID]] = []
         for offer_id, expert_id, task in offers:
-            line = behaviour.attempt_of(experts[expert_id], task, opened)
+            free = max(opened, free_from.get(expert_id, opened)) + timedelta(seconds=5)
+            line = behaviour.attempt_of(experts[expert_id], task, free)
             if line is None:
                 with database.begin() as session:
                     decline_offer(
