@@ -5,6 +5,7 @@ to the queues afterwards, so that nothing follows from what was rolled back, and
 when a process dies in between.
 """
 
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
@@ -223,3 +224,72 @@ def change_state(
             "event_id": event_id,
         },
     )
+
+
+@dataclass(slots=True)
+class Changes:
+    """Moves and events of one action that changes many rows, written together in two statements."""
+
+    at: datetime
+    actor_id: UUID | None = None
+    moves: list[Json] = field(default_factory=list)
+    events: list[Json] = field(default_factory=list)
+
+    def move(
+        self,
+        machine: Machine,
+        subject_id: UUID,
+        before: str,
+        action: str,
+        *,
+        event_id: UUID | None = None,
+        reason_code: str | None = None,
+    ) -> str:
+        """Note one move, and say where it leads.
+
+        Raises:
+            StateConflict.
+        """
+        after = machine.target(before, action)
+        self.moves.append(
+            {
+                "id": new_id(),
+                "machine": machine.name,
+                "subject_id": subject_id,
+                "from_state": before,
+                "to_state": after,
+                "action": action,
+                "at": self.at,
+                "actor_id": self.actor_id,
+                "reason_code": reason_code,
+                "event_id": event_id,
+            }
+        )
+        return after
+
+    def event(
+        self, event: Event, subject_id: UUID, organisation_id: UUID, person_id: UUID | None
+    ) -> UUID:
+        """Note one event, and give its id."""
+        event_id = new_id()
+        self.events.append(
+            {
+                "id": event_id,
+                "type": event.value,
+                "subject_id": subject_id,
+                "at": self.at,
+                "organisation_id": organisation_id,
+                "person_id": person_id,
+                "actor_id": self.actor_id,
+                "data": {},
+            }
+        )
+        return event_id
+
+    def write(self, session: Session) -> None:
+        """Write what was noted."""
+        cause = session.info.get("cause")
+        if self.events:
+            session.execute(insert(EventRow), [{**row, "cause": cause} for row in self.events])
+        if self.moves:
+            session.execute(insert(StateChange), self.moves)
