@@ -31,6 +31,8 @@ class Event(StrEnum):
     PROJECT_DRAINING = "project.draining"
     PROJECT_CLOSED = "project.closed"
     TASKS_IMPORTED = "tasks.imported"
+    INTERESTS_IMPORTED = "interests.imported"
+    EXPERTS_IMPORTED = "experts.imported"
     TASK_QUEUED = "task.queued"
     TASK_HELD = "task.held"
     TASK_CANCELLED = "task.cancelled"
