@@ -95,6 +95,15 @@ def end_operation(
     )
 
 
+def cancel_operation(session: Session, subject_id: UUID, *, at: datetime) -> None:
+    """Close the work on a subject as cancelled; work that has ended stays as it ended."""
+    session.execute(
+        update(Operation)
+        .where(Operation.subject_id == subject_id, Operation.state.in_(("pending", "running")))
+        .values(state="cancelled", phase="ended", ended_at=at)
+    )
+
+
 def operation(session: Session, operation_id: UUID) -> Operation:
     """The operation with this id.
 

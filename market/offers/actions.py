@@ -2,17 +2,19 @@
 
 An expert cannot see slots, other people's tasks or the project's budget, all of which move with an
 offer; these actions run as the platform, and look for an expert's offer by id and expert together.
-Locks are taken in one order: offer, slot and task, ledger.
+Locks are taken in one order: offer, slot and task, recording, ledger.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal, cast
 from uuid import UUID
 
-from sqlalchemy import exists, select
+from sqlalchemy import ARRAY, Uuid, bindparam, exists, insert, select, text
 from sqlalchemy.orm import Session, load_only
 
-from market.events import Event, change_state
+from market.db import new_id
+from market.events import Event, EventRow, StateChange, change_state
 from market.experts.models import Expert
 from market.experts.rules import WORKING
 from market.offers.models import Offer
@@ -21,6 +23,7 @@ from market.offers.queries import own_offer
 from market.offers.rules import (
     HELD,
     OFFER,
+    RECORDING,
     LeaseLost,
     NotEligible,
     OfferExpired,
@@ -34,6 +37,17 @@ from market.tasks.models import Task, TaskSlot
 from market.tasks.rules import SLOT, TASK
 from payouts.ledger import void_pending
 
+_NOT_WHILE_RECORDING = text("select pg_advisory_xact_lock_shared(hashtextextended(:name, 7))")
+
+_PROMISE_SLOTS = text(
+    """
+    update market.task_slot s
+    set state = 'offered', offer_id = v.offer_id, version = s.version + 1
+    from unnest(:slots, :offers) as v (slot_id, offer_id) where s.id = v.slot_id
+    returning s.id
+    """
+).bindparams(bindparam("slots", type_=ARRAY(Uuid())), bindparam("offers", type_=ARRAY(Uuid())))
+
 EVENTS = {
     "decline": Event.OFFER_DECLINED,
     "expire": Event.OFFER_TIMED_OUT,
@@ -42,6 +56,61 @@ EVENTS = {
     "release": Event.OFFER_RELEASED,
     "abandon": Event.OFFER_ABANDONED,
 }
+
+
+def make_offers(session: Session, offers: Sequence[Offer], *, at: datetime) -> None:
+    """Put chosen pairs to their experts: offers, slots, history and events, in a few statements.
+
+    The caller holds the open slots locked and has reserved each offer's money.
+    """
+    if not offers:
+        return
+    session.add_all(offers)
+    session.flush()
+    slots = session.execute(
+        _PROMISE_SLOTS,
+        {"slots": [one.slot_id for one in offers], "offers": [one.id for one in offers]},
+    ).scalars()
+    if len(list(slots)) != len(offers):
+        raise RuntimeError("an offer was made for a slot that is not there")
+    told = {one.id: new_id() for one in offers}
+    cause = session.info.get("cause")
+    session.execute(
+        insert(EventRow),
+        [
+            {
+                "id": told[one.id],
+                "type": Event.OFFER_CREATED.value,
+                "subject_id": one.id,
+                "at": at,
+                "organisation_id": one.organisation_id,
+                "person_id": one.expert_id,
+                "cause": cause,
+                "data": {},
+            }
+            for one in offers
+        ],
+    )
+    session.execute(
+        insert(StateChange),
+        [
+            {
+                "id": new_id(),
+                "machine": machine,
+                "subject_id": subject,
+                "from_state": before,
+                "to_state": after,
+                "action": action,
+                "at": at,
+                "event_id": told[one.id] if subject == one.id else None,
+            }
+            for one in offers
+            for machine, subject, before, after, action in (
+                (OFFER.name, one.id, "", "pending", "create"),
+                (SLOT.name, one.slot_id, "open", "offered", "offer"),
+            )
+        ],
+    )
 
 
 def accept_offer(session: Session, offer_id: UUID, *, expert_id: UUID, at: datetime) -> Offer:
@@ -67,7 +136,7 @@ def accept_offer(session: Session, offer_id: UUID, *, expert_id: UUID, at: datet
         .join(Expert, Expert.id == offer.expert_id)
         .where(TaskSlot.id == offer.slot_id)
         .options(load_only(Task.state, Task.version))
-        .with_for_update(of=[TaskSlot, Task])
+        .with_for_update(of=[TaskSlot, Task], key_share=True)
         .execution_options(populate_existing=True)
     ).one()
     slot, task, project_state, standing = found
@@ -295,6 +364,9 @@ def _end(
     )
     _free_slot(session, offer, at=at, actor_id=actor_id)
     if not keep_money:
+        # A run that records holds the ledger accounts of many offers, and would wait for this one's
+        # while this one waits for it.
+        session.execute(_NOT_WHILE_RECORDING, {"name": RECORDING})
         key = reservation_key(offer.id)
         void_pending(session, key, key=f"{key}:void", at=at, memo=f"offer {offer.state}")
     return offer
@@ -306,7 +378,7 @@ def _free_slot(session: Session, offer: Offer, *, at: datetime, actor_id: UUID |
         .join(Task, Task.id == TaskSlot.task_id)
         .where(TaskSlot.id == offer.slot_id)
         .options(load_only(Task.state, Task.version))
-        .with_for_update(of=[TaskSlot, Task])
+        .with_for_update(of=[TaskSlot, Task], key_share=True)
         .execution_options(populate_existing=True)
     ).one()
     slot, task = found

@@ -1,7 +1,11 @@
 """The states of an offer, how long things are kept waiting, and refusals; pure."""
 
+import hashlib
+import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from market.errors import MarketError
@@ -70,7 +74,9 @@ class ProjectNotLive(MarketError):
     """Work on a project that does not take any at the moment."""
 
     def __init__(self, state: str) -> None:
-        super().__init__(f"the project is {state}; its offers can be accepted while it is live")
+        super().__init__(
+            f"the project is {state}; offers are made, accepted and begun while it is live"
+        )
         self.project_state = state
 
 
@@ -119,3 +125,52 @@ def checked_reason(reason: str) -> str:
 def reservation_key(offer_id: UUID) -> str:
     """The key of the journal entry that reserves an offer's money."""
     return f"offer:{offer_id}"
+
+
+RECORDING = "market: matching runs record"
+"""The name of the lock under which runs record, one at a time, and reservations are let go."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What an expert is told before it accepts, and what binds afterwards.
+
+    A tier's rate can rise while the work lasts, and never falls below `rate_minor_per_hour`.
+    `expected_week_s` and `expected_week_pay_minor` are those of all of the expert's offers in this
+    currency that are live, this one included.
+
+    Units: names ending in `_s` are seconds; names ending in `_minor` are minor units of
+        `currency`; the fee in hundredths of a per cent, paid by the project on top.
+    """
+
+    project_id: str
+    project_name: str
+    project_version: int
+    round: int
+    domain: str
+    complexity: int
+    currency: str
+    rate_minor_per_hour: int
+    rate_from: Literal["project", "tier"]
+    tier: str | None
+    cap_s: int
+    fee_basis_points: int
+    expected_s: int
+    expected_pay_minor: int
+    most_pay_minor: int
+    expected_week_s: int
+    expected_week_pay_minor: int
+    open_seats: int
+    review_within_s: int
+    reviews_per_submission: int
+    work_ttl_s: int
+    binding_at: str
+
+    def to_dict(self) -> dict[str, object]:
+        """Every term under its name, as JSON can hold it."""
+        return asdict(self)
+
+    def digest(self) -> str:
+        """A SHA-256 of the terms, by which anyone can tell that they are the ones accepted."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()

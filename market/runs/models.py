@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, LargeBinary
+from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, LargeBinary, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from market.db import Base, Json, new_id
@@ -64,12 +64,16 @@ class OpenSeat(Base):
     """Seats of a task that a run left open, and the rule that kept its best candidate away."""
 
     __tablename__ = "open_seat"
-    __table_args__ = (CheckConstraint("seats > 0", name="seats"),)
+    __table_args__ = (
+        UniqueConstraint("run_id", "task_id", "rule"),
+        CheckConstraint("seats > 0", name="seats"),
+    )
 
-    run_id: Mapped[UUID] = mapped_column(ForeignKey("market.matching_run.id"), primary_key=True)
-    task_id: Mapped[UUID] = mapped_column(ForeignKey("market.task.id"), primary_key=True)
-    rule: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("market.matching_run.id"))
+    task_id: Mapped[UUID] = mapped_column(ForeignKey("market.task.id"))
     organisation_id: Mapped[UUID]
     project_id: Mapped[UUID]
     seats: Mapped[int]
+    rule: Mapped[str]
     sentence: Mapped[str]

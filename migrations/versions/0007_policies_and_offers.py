@@ -1,7 +1,5 @@
 """Policies, matching runs and offers."""
 
-import json
-
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
@@ -173,7 +171,7 @@ def _policies() -> None:
                 id=sa.text(f"'{found}'::uuid"),
                 name=name,
                 version_no=1,
-                document=sa.cast(json.dumps(document), JSONB),
+                document=document,
                 digest=digest,
                 reason=reason,
                 created_at=sa.text("timestamptz '2020-01-01 00:00:00+00'"),
@@ -231,6 +229,7 @@ def _runs() -> None:
     op.execute("alter table market.run_snapshot alter column arrays set storage external")
     op.create_table(
         "open_seat",
+        sa.Column("id", sa.Uuid, primary_key=True),
         sa.Column("run_id", sa.Uuid, sa.ForeignKey("market.matching_run.id"), nullable=False),
         sa.Column("task_id", sa.Uuid, sa.ForeignKey("market.task.id"), nullable=False),
         sa.Column("rule", sa.Text, nullable=False),
@@ -238,7 +237,7 @@ def _runs() -> None:
         sa.Column("project_id", sa.Uuid, nullable=False),
         sa.Column("seats", sa.BigInteger, nullable=False),
         sa.Column("sentence", sa.Text, nullable=False),
-        sa.PrimaryKeyConstraint("run_id", "task_id", "rule"),
+        sa.UniqueConstraint("run_id", "task_id", "rule"),
         sa.CheckConstraint("seats > 0", name="seats"),
         schema="market",
     )

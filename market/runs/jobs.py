@@ -1,0 +1,102 @@
+"""The job that runs the matcher: read, solve outside any transaction, record."""
+
+import time
+from uuid import UUID
+
+from market.broker import job
+from market.db import database, now
+from market.operations import report_progress
+from market.policies.queries import policy
+from market.policies.rules import read_policy
+from market.runs.actions import Answer, fail_run, record_run, start_run
+from market.runs.queries import candidates, run
+from market.runs.rules import input_digest, weigh
+
+LOOK_EVERY_S = 0.25
+"""How often a run that is solving looks whether it was cancelled, and says how far it is."""
+
+STAGES = 4
+
+
+@job(queue="solver", max_retries=3, time_limit_s=3600)
+def run_matching(run_id: str) -> None:
+    """Match, and make the offers; a run that died half way left nothing, and begins again."""
+    # The solver takes long to load, and only this job needs it.
+    from matching.assign import Cancelled, Infeasible, Progress, assign, under_policy
+    from matching.problem import ProblemInvalid
+    from matching.verify import verify
+
+    found, clock = UUID(run_id), _StageClock()
+    with database.begin() as session:
+        started = start_run(session, found, at=now())
+        if started is None:
+            return
+        obeyed = policy(session, started.policy_id)
+        seed, project_id = started.seed, started.project_id
+    _report(found, "reading", 0)
+    settings = read_policy(obeyed.document)
+    with database.begin() as session:
+        seen = candidates(session, project_id=project_id, at=now())
+    clock.done("read")
+    looked = time.monotonic()
+
+    def is_cancelled() -> bool:
+        nonlocal looked
+        if time.monotonic() - looked < LOOK_EVERY_S:
+            return False
+        looked = time.monotonic()
+        with database.begin() as session:
+            return run(session, found).state != "running"
+
+    def progress(step: Progress) -> None:
+        if step.round < step.rounds and time.monotonic() - looked >= LOOK_EVERY_S:
+            _report(found, f"solving, round {step.round} of {step.rounds}", 1)
+
+    try:
+        weighed = weigh(seen, settings, seed=seed)
+        problem = under_policy(weighed.problem, settings.matcher)
+        clock.done("weigh")
+        _report(found, "solving", 1)
+        assignment = assign(
+            problem, settings.matcher, seed=seed, progress=progress, cancelled=is_cancelled
+        )
+    except Cancelled:
+        # Whoever cancelled it has ended the run and its operation.
+        return
+    except (Infeasible, ProblemInvalid) as refusal:
+        code = "infeasible" if isinstance(refusal, Infeasible) else "problem_invalid"
+        with database.begin() as session:
+            fail_run(session, found, code=code, detail=str(refusal), at=now())
+        return
+    clock.done("solve")
+    _report(found, "checking", 2)
+    if wrong := verify(problem, assignment):
+        with database.begin() as session:
+            fail_run(session, found, code="plan_refused", detail="; ".join(wrong[:5]), at=now())
+        return
+    digest = input_digest(seen, obeyed.digest, seed)
+    clock.done("verify")
+    _report(found, "recording", 3)
+    answer = Answer(seen, problem, weighed, assignment, digest, clock.seconds)
+    with database.begin() as session:
+        record_run(session, found, answer, at=now())
+        clock.done("record")
+        run(session, found).seconds = dict(clock.seconds)
+
+
+class _StageClock:
+    """How long each stage of a run takes. Units: seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def done(self, stage: str) -> None:
+        moment = time.perf_counter()
+        self.seconds[stage] = round(moment - self._since, 4)
+        self._since = moment
+
+
+def _report(run_id: UUID, phase: str, done: int) -> None:
+    with database.begin() as session:
+        report_progress(session, run_id, phase=phase, done=done, total=STAGES, at=now())
