@@ -115,7 +115,11 @@ def say(line: str) -> None:
     print(f"  {line}", file=sys.stderr, flush=True)
 
 
-def _house(options: argparse.Namespace, *, instant_onboarding: bool = False) -> "Market":
+MADE_UP_PEOPLE = {"STUMPWORK_FIRST_PAYOUT_WAIT_S": "0", "STUMPWORK_BANK_CHANGE_WAIT_S": "0"}
+"""Settings for a market of people who do not exist: nobody needs protection from a quick payout."""
+
+
+def _house(options: argparse.Namespace, *, made_up: bool = False) -> "Market":
     from market.supervisor import Market
 
     return Market(
@@ -124,7 +128,8 @@ def _house(options: argparse.Namespace, *, instant_onboarding: bool = False) -> 
         web_port=options.port,
         webs=options.webs,
         workers=options.workers,
-        instant_onboarding=instant_onboarding,
+        instant_onboarding=made_up,
+        environ={**os.environ, **(MADE_UP_PEOPLE if made_up else {})},
     )
 
 
@@ -146,7 +151,7 @@ def run_demo(options: argparse.Namespace) -> int:
     """Start everything, load and run a made-up market once, and stay up."""
     from market.replay.demo import run
 
-    with _house(options, instant_onboarding=True).start(say) as house:
+    with _house(options, made_up=True).start(say) as house:
         run(house, seed=options.seed, experts=options.experts, tasks=options.tasks, say=say)
         house.wait()
     return 0
@@ -169,7 +174,12 @@ def run_replay(options: argparse.Namespace) -> int:
     )
     with tempfile.TemporaryDirectory(prefix="stumpwork-replay-") as passing:
         folder = options.data or Path(passing)
-        house = Market(folder, instant_onboarding=True, durable=options.data is not None)
+        house = Market(
+            folder,
+            instant_onboarding=True,
+            durable=options.data is not None,
+            environ={**os.environ, **MADE_UP_PEOPLE},
+        )
         with house.start(say):
             open_here(house.environment)
             report = replay(script, house.addresses, say=say)

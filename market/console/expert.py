@@ -16,7 +16,7 @@ from market.console.frame import back_to, page
 from market.console.visitors import for_parts
 from market.db import database, now
 from market.earnings.models import Earning
-from market.earnings.queries import earnings_with_payouts, holds_of, what_is_owed
+from market.earnings.queries import payout_states
 from market.experts.models import Expert
 from market.http import page_of, read_id
 from market.offers.actions import accept_offer, decline_offer
@@ -25,6 +25,7 @@ from market.offers.queries import open_offers
 from market.projects.models import Project
 from market.reviews.models import Review, Verdict
 from market.tasks.models import Task
+from market.treasury.queries import holds_of, what_is_owed
 from market.work.actions import beat, end_session, pause_session, resume_session, start_session
 from market.work.models import Submission
 from market.work.queries import figures, open_session
@@ -186,7 +187,7 @@ def get_earnings(request: Request[Any, Any, Any], cursor: FromQuery[str | None] 
     with database.begin() as session:
         rows, following = page_of(
             session,
-            earnings_with_payouts().where(Earning.expert_id == me),
+            select(Earning).where(Earning.expert_id == me),
             Earning.id,
             limit=PAGE,
             cursor=cursor,
@@ -199,7 +200,7 @@ def get_earnings(request: Request[Any, Any, Any], cursor: FromQuery[str | None] 
             session.execute(
                 select(Offer.id, Task.external_id)
                 .join(Task, Task.id == Offer.task_id)
-                .where(Offer.id.in_([line.offer_id for line, _ in rows]))
+                .where(Offer.id.in_([line.offer_id for line in rows]))
             )
             .tuples()
             .all()
@@ -208,6 +209,7 @@ def get_earnings(request: Request[Any, Any, Any], cursor: FromQuery[str | None] 
             request,
             "expert/earnings.html",
             rows=rows,
+            states=payout_states(session, rows),
             following=following,
             payouts=payouts,
             holds=holds_of(session, [one.id for one in payouts]),

@@ -28,6 +28,7 @@ from market.projects.models import Project
 from market.reviews.models import Review
 from market.runs.actions import request_run
 from market.runs.models import MatchingRun, OpenSeat
+from market.runs.queries import run as matching_run
 from market.tasks.models import Task, TaskSlot
 from market.treasury.models import PayoutRun
 from market.work.models import WorkSession
@@ -147,8 +148,6 @@ def get_run(
     del said
     found_id = read_id("mrn", run_id)
     with database.begin() as session:
-        from market.runs.queries import matching_run
-
         run = matching_run(session, found_id)
         policy = session.get_one(PolicyVersion, run.policy_id)
         project = session.get(Project, run.project_id) if run.project_id else None

@@ -40,11 +40,12 @@ from market.replay.script import (
     whole_weeks_until,
 )
 from market.reviews.actions import claim_review, record_vote
-from market.reviews.models import Review, Verdict
+from market.reviews.models import Review
 from market.reviews.rules import Vote
 from market.settings import in_force, read_settings
 from market.supervisor import Addresses
 from market.tasks.models import Task
+from market.treasury.actions import become_payee
 from market.work.actions import beat, end_session, start_session
 from market.work.models import Submission, TimeEntry
 from payouts.models import Payout
@@ -417,11 +418,12 @@ class Drive:
     def pay_out(self) -> None:
         """Everybody says where to be paid, one payout run takes all, and the money arrives."""
         with database.begin() as session:
-            last = session.scalar(select(func.max(Verdict.decided_at)))
             owed = session.scalars(select(Earning.expert_id).distinct()).all()
-        if last is None or not owed:
+        if not owed:
             return
-        monday = last.date() - timedelta(days=last.weekday()) + timedelta(weeks=1)
+        # A run pays whatever is owed, for a week that is over; ours ended last midnight on Sunday.
+        today = now().date()
+        monday = today - timedelta(days=today.weekday())
         with self.stage("payouts") as rows, Caller(self.addresses.web, self.ops_key) as ops:
             set_up_payees(owed, self.script.experts, self._expert_ids())
             self.settle_queues()
@@ -505,14 +507,17 @@ def _work_once(line: AttemptLine, offer_id: UUID, expert_id: UUID) -> Journey:
 def set_up_payees(
     owed: Iterable[UUID], lines: Sequence[ExpertLine], names: Mapping[UUID, str]
 ) -> None:
-    """Tell the payment provider where each expert is paid; the accounts are made by jobs."""
-    from market.earnings.actions import request_payee
-
+    """Say where each expert is paid; the payment provider's accounts are made by jobs."""
     countries = {line.expert: line.country for line in lines}
     for expert_id in owed:
+        name = names[expert_id]
         with database.begin() as session:
-            request_payee(
-                session, expert_id, country=countries.get(names[expert_id], "US"), at=now()
+            become_payee(
+                session,
+                expert_id=expert_id,
+                country=countries[name],
+                email=email_of(name),
+                at=now(),
             )
 
 
