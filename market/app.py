@@ -24,8 +24,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from market.auth import keyring
+from market.console.frame import template_config
+from market.console.routes import console_router
 from market.db import database, new_id
+from market.earnings.routes import ROUTES as EARNINGS
 from market.experts.routes import ROUTES as EXPERTS
+from market.fundings.routes import ROUTES as FUNDINGS
 from market.http import MAX_BODY_BYTES, REQUEST_ID, open_request, principal_of_request
 from market.logs import configure_logs
 from market.people.queries import principal_of
@@ -33,6 +37,8 @@ from market.people.routes import ROUTES as PEOPLE
 from market.problems import HANDLERS, PROBLEMS, problem
 from market.projects.routes import ROUTES as PROJECTS
 from market.settings import Settings, in_force, read_settings
+from market.treasury.routes import ROUTES as TREASURY
+from market.treasury.routes import WEBHOOKS
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +57,7 @@ SECONDS = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 
-ROUTES = [*PEOPLE, *EXPERTS, *PROJECTS]
+ROUTES = [*PEOPLE, *EXPERTS, *PROJECTS, *EARNINGS, *FUNDINGS, *TREASURY]
 
 
 class Edge:
@@ -159,11 +165,13 @@ def create_app(settings: Settings) -> Litestar:
     return Litestar(
         route_handlers=[
             Router("/v1", route_handlers=ROUTES),
+            *WEBHOOKS,
             get_live,
             get_ready,
             get_metrics,
             get_problems,
             get_problem,
+            console_router(),
             create_static_files_router(
                 "/docs-files", directories=[swagger], include_in_schema=False
             ),
@@ -172,6 +180,7 @@ def create_app(settings: Settings) -> Litestar:
         before_request=open_request,
         exception_handlers=HANDLERS,
         middleware=[Edge],
+        template_config=template_config(),
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=OpenAPIConfig(
             title="Stumpwork",

@@ -16,10 +16,14 @@ from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from sqlalchemy.exc import DataError, OperationalError
 
 from market import auth, http, operations, states
+from market.earnings import rules as earnings
 from market.errors import MarketError
 from market.experts import rules as experts
+from market.fundings import rules as fundings
 from market.people import rules as people
 from market.projects import rules as projects
+from market.treasury import rules as treasury
+from payouts import errors as money
 from payouts.errors import PayoutsError
 
 log = structlog.get_logger(__name__)
@@ -66,6 +70,23 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     projects.FundsShort: (409, "funds_short"),
     projects.TargetModelNotFound: (404, "not_found"),
     projects.BaseUrlInvalid: (422, "base_url_invalid"),
+    fundings.FundingNotFound: (404, "not_found"),
+    fundings.FundingAmount: (422, "funding_amount"),
+    fundings.PaymentMethodInvalid: (422, "payment_method_invalid"),
+    fundings.RefundTooLarge: (409, "refund_too_large"),
+    earnings.OfferNotOver: (409, "offer_not_over"),
+    treasury.CountryInvalid: (422, "country_invalid"),
+    treasury.NotAPayee: (404, "not_a_payee"),
+    treasury.OnboardingNotReady: (409, "onboarding_not_ready"),
+    treasury.PeriodEndInvalid: (422, "period_end_invalid"),
+    treasury.PayoutNotFound: (404, "not_found"),
+    treasury.PayoutRunNotFound: (404, "not_found"),
+    treasury.HoldNotFound: (404, "not_found"),
+    treasury.NoteMissing: (422, "note_missing"),
+    money.UnknownCurrency: (422, "currency_unknown"),
+    money.BadAmount: (422, "amount_invalid"),
+    money.SignatureRefused: (400, "signature_refused"),
+    money.EventRefused: (400, "event_refused"),
 }
 
 FRAMEWORK: dict[int, str] = {

@@ -1,9 +1,30 @@
 """TABLE: event -> the jobs that follow it. What may come later is here; nothing else is later."""
 
 from market.broker import Job
+from market.earnings.jobs import credit_earning, credit_time
 from market.events import Event
+from market.treasury.jobs import (
+    apply_stripe_event,
+    create_payee,
+    make_stripe_call,
+    review_payee,
+    run_payouts,
+    send_payout,
+    start_funding,
+)
 
-REACTIONS: dict[Event, tuple[Job, ...]] = {}
+REACTIONS: dict[Event, tuple[Job, ...]] = {
+    Event.VERDICT_RECORDED: (credit_earning,),
+    Event.OFFER_RELEASED: (credit_time,),
+    Event.OFFER_ABANDONED: (credit_time,),
+    Event.FUNDING_REQUESTED: (start_funding,),
+    Event.REFUND_REQUESTED: (make_stripe_call,),
+    Event.PAYEE_REQUESTED: (create_payee,),
+    Event.PAYEE_READY: (review_payee,),
+    Event.PAYOUT_RUN_REQUESTED: (run_payouts,),
+    Event.PAYOUT_BATCHED: (send_payout,),
+    Event.STRIPE_EVENT_RECEIVED: (apply_stripe_event,),
+}
 
 JOBS: tuple[Job, ...] = tuple(
     {job.name: job for jobs in REACTIONS.values() for job in jobs}.values()

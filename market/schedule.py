@@ -1,5 +1,23 @@
 """TABLE: time -> the job that runs then."""
 
-from market.clock import Entry
+from datetime import timedelta
 
-TIMETABLE: tuple[Entry, ...] = ()
+from market.clock import Entry
+from market.treasury.jobs import (
+    catch_up_stripe,
+    check_books,
+    keep_books,
+    open_weekly_payouts,
+    review_held_payouts,
+    sweep_stripe,
+)
+
+TIMETABLE: tuple[Entry, ...] = (
+    Entry(sweep_stripe, every=timedelta(minutes=1)),
+    Entry(keep_books, every=timedelta(minutes=1)),
+    Entry(review_held_payouts, every=timedelta(hours=1), after=timedelta(minutes=20)),
+    Entry(catch_up_stripe, every=timedelta(hours=1), after=timedelta(minutes=40)),
+    Entry(check_books, every=timedelta(days=1), after=timedelta(hours=3)),
+    # What was earned until Monday is paid on Wednesday evening.
+    Entry(open_weekly_payouts, every=timedelta(days=7), after=timedelta(days=2, hours=18)),
+)

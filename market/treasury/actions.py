@@ -1,4 +1,4 @@
-"""How labs pay in, how what is owed leaves for the bank, and what happened to either."""
+"""How what is owed leaves for the bank, and what happened to money at Stripe."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -12,27 +12,25 @@ from market.db import new_id
 from market.earnings.actions import lock_pay
 from market.earnings.models import Earning
 from market.events import Event, change_state, emit
+from market.fundings.actions import FUNDING_MOVES, move_funding
 from market.operations import Operation, end_operation, open_operation
-from market.treasury.models import Funding, PayoutRun
+from market.treasury.models import PayoutRun
 from market.treasury.queries import payout_run
 from market.treasury.rules import (
-    FUNDING,
     PAYOUT_RUN,
     CountryInvalid,
-    PaymentMethodInvalid,
-    checked_funding,
+    HoldNotFound,
+    checked_note,
     checked_period_end,
     is_country,
-    is_payment_method,
 )
 from payouts.calls import Fact, FactKind
-from payouts.funding import plan_funding
+from payouts.errors import UnknownHold
 from payouts.holds import HoldPolicy
-from payouts.models import Payee, Payout
-from payouts.money import Money
+from payouts.models import Payee, Payout, PayoutHold
 from payouts.payees import ensure_payee
 from payouts.states import PayoutState
-from payouts.transfers import open_payout
+from payouts.transfers import clear_hold, open_payout
 
 FACTS: dict[FactKind, Event] = {
     FactKind.PAYEE_OPENED: Event.PAYEE_OPENED,
@@ -54,63 +52,7 @@ FACTS: dict[FactKind, Event] = {
 }
 """What money's own facts are called here; those of fundings move a row of ours instead."""
 
-FUNDING_MOVES: dict[FactKind, tuple[str, Event | None]] = {
-    FactKind.FUNDING_PROCESSING: ("process", None),
-    FactKind.FUNDING_RECEIVED: ("receive", None),
-    FactKind.FUNDING_SETTLED: ("settle", Event.FUNDING_SUCCEEDED),
-    FactKind.FUNDING_FAILED: ("fail", Event.FUNDING_FAILED),
-}
-
 _OF_LAB = (FactKind.REFUND_SENT, FactKind.REFUND_REFUSED)
-
-
-def request_funding(
-    session: Session,
-    *,
-    organisation_id: UUID,
-    money: Money,
-    payment_method: str,
-    actor_id: UUID,
-    at: datetime,
-) -> Funding:
-    """Ask a lab's bank or card for money; it can be used when it has arrived and settled.
-
-    Raises:
-        FundingAmount, PaymentMethodInvalid.
-    """
-    checked_funding(money.amount_minor)
-    if not is_payment_method(payment_method):
-        raise PaymentMethodInvalid(payment_method)
-    funding_id = new_id()
-    call = plan_funding(
-        session,
-        funding_id=funding_id,
-        lab_id=organisation_id,
-        money=money,
-        payment_method=payment_method,
-        at=at,
-    )
-    funding = Funding(
-        id=funding_id,
-        organisation_id=organisation_id,
-        amount_minor=money.amount_minor,
-        currency=money.currency,
-        payment_method=payment_method,
-        external_call_id=call.id,
-        created_at=at,
-    )
-    session.add(funding)
-    session.flush()
-    emit(
-        session,
-        Event.FUNDING_REQUESTED,
-        funding.id,
-        at=at,
-        organisation_id=organisation_id,
-        actor_id=actor_id,
-        data={"amount_minor": money.amount_minor, "currency": money.currency},
-    )
-    return funding
 
 
 def become_payee(
@@ -272,7 +214,7 @@ def record_fact(session: Session, fact: Fact, *, at: datetime) -> None:
         StateConflict: a funding of ours stands where this cannot happen.
     """
     if fact.kind in FUNDING_MOVES:
-        _move_funding(session, fact, at=at)
+        move_funding(session, fact, at=at)
         return
     is_lab = fact.kind in _OF_LAB
     data: dict[str, object] = {"text": fact.text} if fact.text else {}
@@ -290,22 +232,19 @@ def record_fact(session: Session, fact: Fact, *, at: datetime) -> None:
     )
 
 
-def _move_funding(session: Session, fact: Fact, *, at: datetime) -> None:
-    action, event = FUNDING_MOVES[fact.kind]
-    funding = session.get_one(
-        Funding, fact.subject_id, with_for_update=True, populate_existing=True
-    )
-    funding.failure = fact.text if action == "fail" else None
-    if action == "settle":
-        funding.settled_at = at
-    change_state(
-        session,
-        FUNDING,
-        funding,
-        action,
-        at=at,
-        event=event,
-        organisation_id=funding.organisation_id,
-        note=fact.text or None,
-        data={"amount_minor": funding.amount_minor, "currency": funding.currency},
-    )
+def end_hold(
+    session: Session, hold_id: UUID, *, by: UUID, note: str, at: datetime, policy: HoldPolicy
+) -> Payout:
+    """Let a payout go on, by a person's decision, as far as nothing else holds it.
+
+    Raises:
+        HoldNotFound, NoteMissing.
+    """
+    reason = checked_note(note)
+    try:
+        facts = clear_hold(session, hold_id, by=by, note=reason, at=at, policy=policy)
+    except UnknownHold:
+        raise HoldNotFound(hold_id) from None
+    for fact in facts:
+        record_fact(session, fact, at=at)
+    return session.get_one(Payout, session.get_one(PayoutHold, hold_id).payout_id)

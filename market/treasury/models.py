@@ -1,41 +1,12 @@
-"""Tables of what labs paid in, and of the runs that pay out."""
+"""The table of the runs that pay out."""
 
 from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy import CheckConstraint, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from market.db import Base, new_id
-
-
-class Funding(Base, kw_only=True):
-    """Money that a lab pays in; its id is also that of the payment in `payouts`.
-
-    Units: minor units of `currency`.
-    """
-
-    __tablename__ = "funding"
-    __table_args__ = (
-        CheckConstraint(
-            "state in ('requested', 'processing', 'received', 'succeeded', 'failed')",
-            name="state",
-        ),
-        CheckConstraint("amount_minor > 0", name="amount_minor"),
-        Index("ix_funding_organisation_id", "organisation_id", "id"),
-    )
-
-    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
-    organisation_id: Mapped[UUID] = mapped_column(ForeignKey("market.organisation.id"))
-    amount_minor: Mapped[int]
-    currency: Mapped[str]
-    payment_method: Mapped[str]
-    external_call_id: Mapped[UUID]
-    created_at: Mapped[datetime]
-    state: Mapped[str] = mapped_column(default="requested")
-    failure: Mapped[str | None] = mapped_column(default=None)
-    settled_at: Mapped[datetime | None] = mapped_column(default=None)
-    version: Mapped[int] = mapped_column(default=1)
 
 
 class PayoutRun(Base, kw_only=True):

@@ -1,4 +1,4 @@
-"""States, limits and refusals of money on its way: from labs, and to experts."""
+"""States, limits and refusals of money on its way to experts."""
 
 import re
 from datetime import date, datetime
@@ -7,19 +7,6 @@ from uuid import UUID
 from market.earnings.rules import week_of
 from market.errors import MarketError
 from market.states import Machine, Move
-
-FUNDING = Machine(
-    "funding",
-    initial=("requested",),
-    moves=(
-        Move("process", ("requested",), "processing"),
-        # Arrived, and the lab's bank can still take it back, so no project may have it yet.
-        # A payment that failed can still be paid: Stripe tries again, or the lab does there.
-        Move("receive", ("requested", "processing", "failed"), "received"),
-        Move("settle", ("received",), "succeeded"),
-        Move("fail", ("requested", "processing"), "failed"),
-    ),
-)
 
 PAYOUT_RUN = Machine(
     "payout_run",
@@ -30,33 +17,7 @@ PAYOUT_RUN = Machine(
     ),
 )
 
-SMALLEST_FUNDING_MINOR = 100
-LARGEST_FUNDING_MINOR = 99_999_999
-"""Stripe takes at most 999,999.99 in one payment."""
-
-PAYMENT_METHOD = re.compile(r"pm_[A-Za-z0-9_]{1,120}")
 COUNTRY = re.compile(r"[A-Z]{2}")
-
-
-class FundingAmount(MarketError):
-    """An amount that cannot be paid in at once."""
-
-    def __init__(self, amount_minor: int) -> None:
-        super().__init__(
-            f"one payment is {SMALLEST_FUNDING_MINOR} to {LARGEST_FUNDING_MINOR} minor units,"
-            f" not {amount_minor}"
-        )
-        self.amount_minor = amount_minor
-        self.smallest_minor = SMALLEST_FUNDING_MINOR
-        self.largest_minor = LARGEST_FUNDING_MINOR
-
-
-class PaymentMethodInvalid(MarketError):
-    """A text that names no payment method."""
-
-    def __init__(self, payment_method: str) -> None:
-        super().__init__("payment_method is Stripe's id of one: pm_ and letters, digits or _")
-        self.payment_method = payment_method[:80]
 
 
 class CountryInvalid(MarketError):
@@ -86,12 +47,11 @@ class NotAPayee(MarketError):
         self.expert_id = expert_id
 
 
-class FundingNotFound(MarketError):
-    """No funding that the caller may see has this id."""
+class OnboardingNotReady(MarketError):
+    """Stripe's page for an expert cannot be shown now."""
 
-    def __init__(self, funding_id: UUID) -> None:
-        super().__init__("there is no such funding")
-        self.funding_id = funding_id
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
 
 
 class PayoutRunNotFound(MarketError):
@@ -110,22 +70,6 @@ class PayoutNotFound(MarketError):
         self.payout_id = payout_id
 
 
-def checked_funding(amount_minor: int) -> int:
-    """The amount itself, once it is certain that it can be paid in at once.
-
-    Raises:
-        FundingAmount.
-    """
-    if not SMALLEST_FUNDING_MINOR <= amount_minor <= LARGEST_FUNDING_MINOR:
-        raise FundingAmount(amount_minor)
-    return amount_minor
-
-
-def is_payment_method(text: str) -> bool:
-    """Whether a text has the form of Stripe's id of a payment method."""
-    return PAYMENT_METHOD.fullmatch(text) is not None
-
-
 def is_country(text: str) -> bool:
     """Whether a text has the form of a country's code."""
     return COUNTRY.fullmatch(text) is not None
@@ -141,3 +85,37 @@ def checked_period_end(period_end: date, *, at: datetime) -> date:
     if period_end.weekday() != 0 or period_end > latest:
         raise PeriodEndInvalid(period_end, latest)
     return period_end
+
+
+class HoldNotFound(MarketError):
+    """No hold that still stands has this id."""
+
+    def __init__(self, hold_id: UUID) -> None:
+        super().__init__("there is no such hold, or it has ended")
+        self.hold_id = hold_id
+
+
+class NoteMissing(MarketError):
+    """A decision about somebody's money without a word on why."""
+
+    def __init__(self) -> None:
+        super().__init__("say in 10 characters or more why; whoever asks later will read it")
+
+
+class BooksBroken(MarketError):
+    """Something is in the books that must not be."""
+
+    def __init__(self, found: list[str]) -> None:
+        super().__init__(f"{len(found)} things in the books must not be: " + "; ".join(found[:20]))
+        self.found = found
+
+
+def checked_note(note: str) -> str:
+    """Why somebody decided something, once it says enough.
+
+    Raises:
+        NoteMissing.
+    """
+    if len(note.strip()) < 10:
+        raise NoteMissing()
+    return note.strip()

@@ -1,0 +1,1 @@
+"""What labs pay in, what became of it, and what goes back."""

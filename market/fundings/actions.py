@@ -1,0 +1,131 @@
+"""How labs pay in and take back."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from market.db import new_id
+from market.events import Event, change_state, emit
+from market.fundings.models import Funding
+from market.fundings.queries import funding as any_funding
+from market.fundings.queries import refundable
+from market.fundings.rules import (
+    FUNDING,
+    PaymentMethodInvalid,
+    RefundTooLarge,
+    checked_funding,
+    is_payment_method,
+)
+from payouts.calls import Fact, FactKind
+from payouts.errors import FloorBreached
+from payouts.funding import plan_funding, plan_refund
+from payouts.money import Money
+
+FUNDING_MOVES: dict[FactKind, tuple[str, Event | None]] = {
+    FactKind.FUNDING_PROCESSING: ("process", None),
+    FactKind.FUNDING_RECEIVED: ("receive", None),
+    FactKind.FUNDING_SETTLED: ("settle", Event.FUNDING_SUCCEEDED),
+    FactKind.FUNDING_FAILED: ("fail", Event.FUNDING_FAILED),
+}
+
+
+def request_funding(
+    session: Session,
+    *,
+    organisation_id: UUID,
+    money: Money,
+    payment_method: str,
+    actor_id: UUID,
+    at: datetime,
+) -> Funding:
+    """Ask a lab's bank or card for money; it can be used when it has arrived and settled.
+
+    Raises:
+        FundingAmount, PaymentMethodInvalid.
+    """
+    checked_funding(money.amount_minor)
+    if not is_payment_method(payment_method):
+        raise PaymentMethodInvalid(payment_method)
+    funding_id = new_id()
+    call = plan_funding(
+        session,
+        funding_id=funding_id,
+        lab_id=organisation_id,
+        money=money,
+        payment_method=payment_method,
+        at=at,
+    )
+    funding = Funding(
+        id=funding_id,
+        organisation_id=organisation_id,
+        amount_minor=money.amount_minor,
+        currency=money.currency,
+        payment_method=payment_method,
+        external_call_id=call.id,
+        created_at=at,
+    )
+    session.add(funding)
+    session.flush()
+    emit(
+        session,
+        Event.FUNDING_REQUESTED,
+        funding.id,
+        at=at,
+        organisation_id=organisation_id,
+        actor_id=actor_id,
+        data={"amount_minor": money.amount_minor, "currency": money.currency},
+    )
+    return funding
+
+
+def request_refund(
+    session: Session, funding_id: UUID, *, amount_minor: int, actor_id: UUID, at: datetime
+) -> UUID:
+    """Send part of a lab's free money back the way it came; it is promised from now on.
+
+    Returns the id of the planned call.
+
+    Raises:
+        FundingNotFound, RefundTooLarge.
+    """
+    funding = any_funding(session, funding_id)
+    left = refundable(session, funding)
+    if amount_minor > left:
+        raise RefundTooLarge(left)
+    try:
+        call = plan_refund(session, funding_id=funding_id, amount_minor=amount_minor, at=at)
+    except FloorBreached as short:
+        # Somebody gave the money to a project between the look and the promise.
+        raise RefundTooLarge(short.available_minor) from short
+    emit(
+        session,
+        Event.REFUND_REQUESTED,
+        call.id,
+        at=at,
+        organisation_id=funding.organisation_id,
+        actor_id=actor_id,
+        data={"amount_minor": amount_minor, "currency": funding.currency},
+    )
+    return call.id
+
+
+def move_funding(session: Session, fact: Fact, *, at: datetime) -> None:
+    action, event = FUNDING_MOVES[fact.kind]
+    funding = session.get_one(
+        Funding, fact.subject_id, with_for_update=True, populate_existing=True
+    )
+    funding.failure = fact.text if action == "fail" else None
+    if action == "settle":
+        funding.settled_at = at
+    change_state(
+        session,
+        FUNDING,
+        funding,
+        action,
+        at=at,
+        event=event,
+        organisation_id=funding.organisation_id,
+        note=fact.text or None,
+        data={"amount_minor": funding.amount_minor, "currency": funding.currency},
+    )

@@ -1,0 +1,185 @@
+"""Reads about what labs paid in, and what became of it."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from market.fundings.models import Funding
+from market.fundings.rules import FundingNotFound
+from market.projects.models import Project
+from payouts import chart
+from payouts.chart import AccountRef, Code, account_id
+from payouts.ledger import Balance, balance, balances
+from payouts.models import Funding as PaidIn
+from payouts.models import (
+    JournalEntry,
+    LedgerAccount,
+    Posting,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectMoney:
+    """What a project was given, and what became of it: given = reserved + spent + free.
+
+    Units: minor units of `currency`.
+    """
+
+    project_id: UUID
+    name: str
+    currency: str
+    given_minor: int
+    reserved_minor: int
+    spent_minor: int
+    free_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class LabMoney:
+    """What a lab paid in, in one currency: funded = given to projects + refunded + unassigned.
+
+    `reserved_minor`, `spent_minor` and `free_minor` are those of the projects together.
+    `unsettled_minor` has arrived and can still be taken back by the lab's bank; it is not funded
+    yet.
+
+    Units: minor units of `currency`.
+    """
+
+    currency: str
+    funded_minor: int
+    unsettled_minor: int
+    refunded_minor: int
+    given_minor: int
+    unassigned_minor: int
+    reserved_minor: int
+    spent_minor: int
+    free_minor: int
+    projects: tuple[ProjectMoney, ...]
+
+
+def funding(session: Session, funding_id: UUID) -> Funding:
+    """One funding.
+
+    Raises:
+        FundingNotFound.
+    """
+    found = session.scalar(select(Funding).where(Funding.id == funding_id))
+    if found is None:
+        raise FundingNotFound(funding_id)
+    return found
+
+
+def fundings(*, state: str | None = None) -> Select[Funding]:
+    """Fundings, as a statement to page through."""
+    wanted = select(Funding)
+    return wanted if state is None else wanted.where(Funding.state == state)
+
+
+def refundable(session: Session, found: Funding) -> int:
+    """How much of a funding can go back: what is left of it, and what its lab has free.
+
+    Units: minor units.
+    """
+    paid = session.get(PaidIn, found.id)
+    if paid is None or paid.charge_id is None:
+        return 0
+    free = balance(session, chart.lab_funding(found.organisation_id, found.currency))
+    return min(paid.amount_minor - paid.refunded_minor, free.available_minor)
+
+
+def lab_money(session: Session, organisation_id: UUID) -> list[LabMoney]:
+    """By currency, what a lab paid in and what became of it, from the ledger alone."""
+    projects = session.execute(
+        select(Project.id, Project.name, Project.currency)
+        .where(Project.organisation_id == organisation_id)
+        .order_by(Project.id)
+    ).all()
+    currencies = sorted(
+        {one.currency for one in projects}
+        | set(
+            session.scalars(
+                select(LedgerAccount.currency).where(
+                    LedgerAccount.tenant_id == organisation_id,
+                    LedgerAccount.code.in_((Code.LAB_FUNDING, Code.LAB_FUNDING_UNSETTLED)),
+                )
+            )
+        )
+    )
+    found = []
+    for currency in currencies:
+        free = chart.lab_funding(organisation_id, currency)
+        unsettled = chart.lab_funding_unsettled(organisation_id, currency)
+        refund = chart.refund_to(organisation_id, currency)
+        budgets = {
+            one.id: chart.project_budget(one.id, organisation_id, currency)
+            for one in projects
+            if one.currency == currency
+        }
+        figures = balances(session, [free, unsettled, *budgets.values()])
+        given = _net_from(session, free, list(budgets.values()))
+        refunded = _net_from(session, free, [refund]).get(refund, 0)
+        lines = tuple(
+            _project_money(
+                one.id, one.name, currency, figures[budgets[one.id]], given[budgets[one.id]]
+            )
+            for one in projects
+            if one.id in budgets
+        )
+        total_given = sum(line.given_minor for line in lines)
+        left = figures[free]
+        found.append(
+            LabMoney(
+                currency=currency,
+                funded_minor=left.posted_minor + total_given + refunded,
+                unsettled_minor=figures[unsettled].posted_minor,
+                refunded_minor=refunded,
+                given_minor=total_given,
+                unassigned_minor=left.posted_minor,
+                reserved_minor=sum(line.reserved_minor for line in lines),
+                spent_minor=sum(line.spent_minor for line in lines),
+                free_minor=sum(line.free_minor for line in lines),
+                projects=lines,
+            )
+        )
+    return found
+
+
+def _project_money(
+    project_id: UUID, name: str, currency: str, now_at: Balance, given_minor: int
+) -> ProjectMoney:
+    return ProjectMoney(
+        project_id=project_id,
+        name=name,
+        currency=currency,
+        given_minor=given_minor,
+        reserved_minor=now_at.pending_debit_minor,
+        spent_minor=given_minor - now_at.posted_minor,
+        free_minor=now_at.available_minor,
+    )
+
+
+def _net_from(
+    session: Session, source: AccountRef, targets: list[AccountRef]
+) -> dict[AccountRef, int]:
+    """What each target has been given by the source, less what it gave back; posted money only."""
+    by_id = {account_id(one): one for one in targets}
+    found = dict.fromkeys(targets, 0)
+    for giver, taker, sign in (
+        (Posting.debit_account_id, Posting.credit_account_id, 1),
+        (Posting.credit_account_id, Posting.debit_account_id, -1),
+    ):
+        rows = session.execute(
+            select(taker, func.sum(Posting.amount_minor))
+            .join(JournalEntry, JournalEntry.id == Posting.entry_id)
+            .where(
+                giver == account_id(source),
+                taker.in_(list(by_id)),
+                JournalEntry.phase == "posted",
+            )
+            .group_by(taker)
+        )
+        for account, total in rows:
+            found[by_id[account]] += sign * int(total)
+    return found

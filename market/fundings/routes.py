@@ -1,0 +1,241 @@
+"""What labs pay in, take back and have, over HTTP."""
+
+from datetime import datetime
+from typing import Annotated
+
+from litestar import Response
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, JSONBody
+from litestar.status_codes import HTTP_201_CREATED
+from msgspec import Meta
+
+from market.auth import Principal
+from market.db import PLATFORM, database, now
+from market.fundings.actions import request_funding, request_refund
+from market.fundings.models import Funding
+from market.fundings.queries import LabMoney, funding, fundings, lab_money
+from market.http import (
+    Cursor,
+    Limit,
+    Page,
+    StateFilter,
+    Wire,
+    get,
+    page,
+    page_of,
+    post,
+    read_id,
+    tagged,
+    wire_id,
+)
+from market.projects.routes import MoneyIn, MoneyOut
+from payouts.money import Money
+
+Minor = Annotated[int, Meta(ge=1, le=2**53 - 1)]
+
+
+class FundingIn(Wire):
+    """Money to be taken from a bank account or a card that the lab has set up at Stripe."""
+
+    amount: MoneyIn
+    payment_method: str
+
+
+class FundingOut(Wire):
+    """A payment of a lab's; it can be spent when it has `succeeded`."""
+
+    id: str
+    organisation_id: str
+    amount: MoneyOut
+    state: str
+    failure: str | None
+    created_at: datetime
+    settled_at: datetime | None
+
+
+class RefundIn(Wire):
+    """How much of a funding is to go back."""
+
+    amount_minor: Minor
+
+
+class RefundOut(Wire):
+    """A refund that is on its way; the event stream says when it has left."""
+
+    id: str
+    funding_id: str
+    amount: MoneyOut
+
+
+class ProjectMoneyOut(Wire):
+    """What a project was given: `given` is `reserved` and `spent` and `free` together."""
+
+    project_id: str
+    name: str
+    given: MoneyOut
+    reserved: MoneyOut
+    spent: MoneyOut
+    free: MoneyOut
+
+
+class LabMoneyOut(Wire):
+    """What a lab paid in, in one currency.
+
+    `funded` is `given` to projects and `refunded` and `unassigned` together; what can be promised
+    next is what the projects have `free`. `unsettled` may still be taken back by the lab's bank.
+    """
+
+    currency: str
+    funded: MoneyOut
+    unsettled: MoneyOut
+    refunded: MoneyOut
+    given: MoneyOut
+    unassigned: MoneyOut
+    reserved: MoneyOut
+    spent: MoneyOut
+    free: MoneyOut
+    projects: list[ProjectMoneyOut]
+
+
+@post(
+    "/fundings",
+    scope="fund:write",
+    keyed="required",
+    status_code=HTTP_201_CREATED,
+    tags=["Funding"],
+)
+def post_funding(
+    data: JSONBody[FundingIn], principal: NamedDependency[Principal]
+) -> Response[FundingOut]:
+    """Pay in; the answer comes before the bank's, so look at its state afterwards."""
+    money = Money(data.amount.amount_minor, data.amount.currency)
+    # As the platform, which alone plans calls to Stripe; the lab is the key's own.
+    with database.begin(PLATFORM) as session:
+        made = request_funding(
+            session,
+            organisation_id=principal.tenant,
+            money=money,
+            payment_method=data.payment_method,
+            actor_id=principal.person_id,
+            at=now(),
+        )
+        return tagged(_funding_out(made), made.version, status=HTTP_201_CREATED)
+
+
+@get("/fundings", scope="fund:read", tags=["Funding"])
+def get_fundings(
+    in_state: StateFilter = None, limit: Limit = 50, cursor: Cursor = None
+) -> Page[FundingOut]:
+    """Your lab's payments, newest first."""
+    with database.begin() as session:
+        rows, following = page_of(
+            session,
+            fundings(state=in_state),
+            Funding.id,
+            limit=limit,
+            cursor=cursor,
+            filters=f"fundings|{in_state}",
+        )
+        return page([_funding_out(row) for row in rows], following)
+
+
+@get("/fundings/{funding_id:str}", scope="fund:read", tags=["Funding"])
+def get_funding(funding_id: FromPath[str]) -> Response[FundingOut]:
+    """One payment, and how far it is."""
+    with database.begin() as session:
+        found = funding(session, read_id("fnd", funding_id))
+        return tagged(_funding_out(found), found.version)
+
+
+@post(
+    "/fundings/{funding_id:str}/refunds",
+    scope="fund:write",
+    keyed="required",
+    status_code=HTTP_201_CREATED,
+    tags=["Funding"],
+)
+def post_refund(
+    funding_id: FromPath[str], data: JSONBody[RefundIn], principal: NamedDependency[Principal]
+) -> RefundOut:
+    """Send money that no project has been given back the way it came."""
+    with database.begin() as session:
+        # Read as the lab first: another lab's funding is not there.
+        found = funding(session, read_id("fnd", funding_id))
+    with database.begin(PLATFORM) as session:
+        call_id = request_refund(
+            session,
+            found.id,
+            amount_minor=data.amount_minor,
+            actor_id=principal.person_id,
+            at=now(),
+        )
+    return RefundOut(
+        id=wire_id("cal", call_id),
+        funding_id=wire_id("fnd", found.id),
+        amount=MoneyOut(amount_minor=data.amount_minor, currency=found.currency),
+    )
+
+
+@get("/balance", scope="fund:read", tags=["Funding"])
+def get_balance(
+    principal: NamedDependency[Principal], organisation_id: str | None = None
+) -> list[LabMoneyOut]:
+    """What your lab paid in, promised, spent and has free, by currency and project.
+
+    Ops name a lab by `organisation_id`.
+    """
+    lab_id = principal.organisation_id
+    if lab_id is None:
+        lab_id = read_id("org", organisation_id or "")
+    with database.begin() as session:
+        return [_lab_money_out(one) for one in lab_money(session, lab_id)]
+
+
+def _funding_out(found: Funding) -> FundingOut:
+    return FundingOut(
+        id=wire_id("fnd", found.id),
+        organisation_id=wire_id("org", found.organisation_id),
+        amount=MoneyOut(amount_minor=found.amount_minor, currency=found.currency),
+        state=found.state,
+        failure=found.failure,
+        created_at=found.created_at,
+        settled_at=found.settled_at,
+    )
+
+
+def _lab_money_out(found: LabMoney) -> LabMoneyOut:
+    def money(amount_minor: int) -> MoneyOut:
+        return MoneyOut(amount_minor=amount_minor, currency=found.currency)
+
+    return LabMoneyOut(
+        currency=found.currency,
+        funded=money(found.funded_minor),
+        unsettled=money(found.unsettled_minor),
+        refunded=money(found.refunded_minor),
+        given=money(found.given_minor),
+        unassigned=money(found.unassigned_minor),
+        reserved=money(found.reserved_minor),
+        spent=money(found.spent_minor),
+        free=money(found.free_minor),
+        projects=[
+            ProjectMoneyOut(
+                project_id=wire_id("prj", one.project_id),
+                name=one.name,
+                given=money(one.given_minor),
+                reserved=money(one.reserved_minor),
+                spent=money(one.spent_minor),
+                free=money(one.free_minor),
+            )
+            for one in found.projects
+        ],
+    )
+
+
+ROUTES: list[HTTPRouteHandler] = [
+    post_funding,
+    get_fundings,
+    get_funding,
+    post_refund,
+    get_balance,
+]

@@ -1,0 +1,283 @@
+"""Asking Stripe, hearing from it, and keeping the books: what stands between two transactions."""
+
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import structlog
+
+from market.broker import job
+from market.db import database, now
+from market.settings import in_force
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from payouts.calls import Fact
+    from payouts.gateway import Gateway
+    from payouts.holds import HoldPolicy
+
+log = structlog.get_logger(__name__)
+
+WATCH_FOR = timedelta(days=45)
+"""How long after a transfer an account's events are listed: banks return money late."""
+
+OVERLAP = timedelta(hours=3)
+"""How far back each hourly list of missed events reaches."""
+
+REPORT_EVERY = 50
+
+
+@lru_cache(maxsize=4)
+def _gateway_to(key: str, base_url: str) -> "Gateway":
+    from payouts.gateway import Gateway
+
+    return Gateway(api_key=key, base_url=base_url or None)
+
+
+def gateway() -> "Gateway":
+    """The way to Stripe under the settings in force; one for each process, as it keeps its
+    connections.
+    """
+    settings = in_force.settings
+    return _gateway_to(settings.stripe_key, settings.stripe_base_url)
+
+
+def hold_policy() -> "HoldPolicy":
+    """How long payouts wait under the settings in force."""
+    from payouts.holds import HoldPolicy
+
+    settings = in_force.settings
+    return HoldPolicy(
+        first_payout_wait=timedelta(seconds=settings.first_payout_wait_s),
+        bank_change_wait=timedelta(seconds=settings.bank_change_wait_s),
+    )
+
+
+def tell(session: "Session", fact: "Fact") -> None:
+    """Say here what happened to money, in the transaction that made it so."""
+    from market.treasury.actions import record_fact
+
+    record_fact(session, fact, at=now())
+
+
+def _make_call(call_id: UUID) -> None:
+    from payouts.sender import Result, run_call
+
+    outcome = run_call(database.begin, gateway(), call_id, now=now, tell=tell)
+    if outcome.result in (Result.TRY_LATER, Result.UNKNOWN):
+        # The sweep comes back to it: the row says when.
+        log.warning(
+            "stripe.not_told",
+            call_id=str(call_id),
+            result=str(outcome.result),
+            retry_at=str(outcome.retry_at),
+            reason=outcome.text,
+        )
+
+
+@job(queue="money")
+def start_funding(funding_id: str) -> None:
+    """Ask a lab's bank or card for the money."""
+    from market.fundings.queries import funding
+
+    with database.begin() as session:
+        call_id = funding(session, UUID(funding_id)).external_call_id
+    _make_call(call_id)
+
+
+@job(queue="money")
+def make_stripe_call(call_id: str) -> None:
+    """Make a planned call of which nothing else here keeps a row."""
+    _make_call(UUID(call_id))
+
+
+@job(queue="money")
+def create_payee(payee_id: str) -> None:
+    """Open a connected account for an expert."""
+    from payouts.models import Payee
+
+    with database.begin() as session:
+        call_id = session.get_one(Payee, UUID(payee_id)).account_call_id
+    if call_id is not None:
+        _make_call(call_id)
+
+
+@job(queue="money")
+def review_payee(payee_id: str) -> None:
+    """Look again at what waits for an expert who can be paid from now on."""
+    from payouts.models import Payee
+    from payouts.webhooks import review_owner
+
+    with database.begin() as session:
+        owner_id = session.get_one(Payee, UUID(payee_id)).owner_id
+        for fact in review_owner(session, owner_id, now(), hold_policy()):
+            tell(session, fact)
+
+
+@job(queue="money", time_limit_s=3600)
+def run_payouts(run_id: str) -> None:
+    """Open a payout for everybody who is owed something; one transaction each."""
+    from market.operations import report_progress
+    from market.treasury.actions import end_run, pay_owner, start_run
+    from market.treasury.queries import owed
+
+    with database.begin() as session:
+        run = start_run(session, UUID(run_id), at=now())
+        if run is None:
+            return
+        period_end = run.period_end
+        owners = owed(session)
+    for done, (expert_id, currency) in enumerate(owners):
+        with database.begin() as session:
+            pay_owner(
+                session,
+                expert_id,
+                currency,
+                period_end=period_end,
+                at=now(),
+                policy=hold_policy(),
+            )
+            if done % REPORT_EVERY == 0:
+                report_progress(
+                    session, UUID(run_id), phase="paying", done=done, total=len(owners), at=now()
+                )
+    with database.begin() as session:
+        end_run(session, UUID(run_id), at=now())
+
+
+@job(queue="money")
+def send_payout(payout_id: str) -> None:
+    """Send a payout's transfer."""
+    from market.treasury.queries import payout
+
+    with database.begin() as session:
+        call_id = payout(session, UUID(payout_id)).call_id
+    # Without a call it was held, or refused, since this was queued.
+    if call_id is not None:
+        _make_call(call_id)
+
+
+@job(queue="money")
+def apply_stripe_event(event_id: str) -> None:
+    """Fetch what Stripe says has changed, and move along."""
+    from payouts.webhooks import apply_event
+
+    apply_event(database.begin, gateway(), UUID(event_id), now=now, tell=tell, policy=hold_policy())
+
+
+# By the clock -------------------------------------------------------------------------------------
+
+
+@job(queue="money")
+def open_weekly_payouts(slot: str) -> None:
+    """Open the payout run of the week that ended with the Monday before a time."""
+    from market.earnings.rules import week_of
+    from market.treasury.actions import request_payout_run
+
+    with database.begin() as session:
+        at = datetime.fromisoformat(slot)
+        request_payout_run(session, period_end=week_of(at), requested_by=None, at=at)
+
+
+@job(queue="money", time_limit_s=1800)
+def sweep_stripe(slot: str) -> None:
+    """Go on with what a crash, a lost job or a silent Stripe has left: calls, then events."""
+    del slot
+    from payouts.calls import due_calls, unknown_calls
+    from payouts.errors import GatewayRefused, GatewayUnknown
+    from payouts.sender import resolve_unknown
+    from payouts.webhooks import due_events
+
+    with database.begin() as session:
+        due, unknown = due_calls(session, now()), unknown_calls(session)
+        events = due_events(session, now())
+    for call_id in due:
+        _make_call(call_id)
+    for call_id in unknown:
+        try:
+            resolve_unknown(database.begin, gateway(), call_id, now=now, tell=tell)
+        except GatewayUnknown as silent:
+            # One look that got no answer must not keep the others from being looked for.
+            log.warning("stripe.not_found_out", call_id=str(call_id), reason=silent.reason)
+    for event_id in events:
+        try:
+            apply_stripe_event(str(event_id))
+        except (GatewayUnknown, GatewayRefused) as silent:
+            log.warning("stripe.event_waits", event_id=str(event_id), reason=str(silent))
+
+
+@job(queue="money", time_limit_s=1800)
+def catch_up_stripe(slot: str) -> None:
+    """Keep the events of the last hours whose webhooks never came."""
+    from market.events import Event, emit
+    from payouts.webhooks import accounts_to_watch, catch_up
+
+    since = datetime.fromisoformat(slot) - OVERLAP
+    with database.begin() as session:
+        accounts = accounts_to_watch(session, since=now() - WATCH_FOR)
+    for event_id in catch_up(
+        database.begin,
+        gateway(),
+        since=since,
+        now=now,
+        accounts=accounts,
+        expect_livemode=is_live(),
+    ):
+        with database.begin() as session:
+            emit(session, Event.STRIPE_EVENT_RECEIVED, event_id, at=now())
+
+
+def is_live() -> bool:
+    """Whether the key in force moves real money."""
+    return "_live_" in in_force.settings.stripe_key
+
+
+@job(queue="money", time_limit_s=1800)
+def review_held_payouts(slot: str) -> None:
+    """Look again at every payout that waits: its reason may be gone, or its time be over."""
+    del slot
+    from payouts.transfers import held_payouts, review_payout
+
+    with database.begin() as session:
+        waiting = held_payouts(session)
+    for payout_id in waiting:
+        with database.begin() as session:
+            for fact in review_payout(session, payout_id, at=now(), policy=hold_policy()):
+                tell(session, fact)
+
+
+@job(queue="money")
+def keep_books(slot: str) -> None:
+    """Fold what stands loose, lengthen the hash chain, let go what was promised for too long."""
+    del slot
+    from payouts.ledger import chain_entries, fold_hot_accounts, void_expired
+
+    with database.begin() as session:
+        fold_hot_accounts(session)
+    with database.begin() as session:
+        chain_entries(session)
+    with database.begin() as session:
+        void_expired(session, at=now())
+
+
+@job(queue="money", max_retries=1, time_limit_s=3600)
+def check_books(slot: str) -> None:
+    """Look for anything in the books that must not be; what is found fails this job, so that ops
+    have it among the jobs that died.
+    """
+    del slot
+    from market.earnings.queries import unbacked_lines
+    from market.treasury.rules import BooksBroken
+    from payouts.invariants import violations
+
+    with database.begin() as session:
+        found = [
+            f"{one.invariant}: {one.sentence} Not true of {one.subject}."
+            for one in violations(session)
+        ]
+        found += unbacked_lines(session)
+    if found:
+        log.error("books.broken", found=found)
+        raise BooksBroken(found)

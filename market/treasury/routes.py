@@ -1,0 +1,456 @@
+"""Payees, payouts, the books and Stripe's webhooks, over HTTP."""
+
+from datetime import date, datetime
+from functools import partial
+from typing import Any
+
+import litestar
+from litestar import Request, Response
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, JSONBody
+from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED, HTTP_202_ACCEPTED
+from sqlalchemy.orm import Session
+
+from market.auth import Part, Principal
+from market.db import PLATFORM, database, now
+from market.earnings.queries import unbacked_lines
+from market.events import Event, emit
+from market.http import (
+    Cursor,
+    Limit,
+    Page,
+    StateFilter,
+    Wire,
+    get,
+    page,
+    page_of,
+    post,
+    put,
+    read_id,
+    wire_id,
+)
+from market.people.queries import person
+from market.people.rules import PersonNotFound
+from market.projects.routes import MoneyOut
+from market.settings import in_force
+from market.treasury.actions import (
+    become_payee,
+    end_hold,
+    request_payout_run,
+)
+from market.treasury.jobs import gateway, hold_policy, is_live, tell
+from market.treasury.models import PayoutRun
+from market.treasury.queries import (
+    holds_of,
+    payout,
+    payout_run,
+    payout_runs,
+    payouts,
+    what_is_owed,
+)
+from market.treasury.rules import NotAPayee, OnboardingNotReady
+from payouts import webhooks
+from payouts.errors import PayeeNotReady, UnknownPayee
+from payouts.invariants import INVARIANTS, violations
+from payouts.ledger import trial_balance
+from payouts.models import Payout, PayoutHold
+from payouts.payees import payee_state, plan_onboarding_link
+from payouts.sender import run_call
+
+# Who can be paid ----------------------------------------------------------------------------------
+
+
+class PayeeIn(Wire):
+    """Where an expert is paid: a country, by its code; it cannot be changed later."""
+
+    country: str
+
+
+class PayeeOut(Wire):
+    """Whether you can be paid, and what is missing, in sentences."""
+
+    is_ready: bool
+    missing: list[str]
+
+
+class LinkOut(Wire):
+    """A page of Stripe's for you alone; it works for some minutes."""
+
+    url: str
+
+
+class OwedOut(Wire):
+    """What you have earned in one currency and not been sent.
+
+    `free` goes with the next payout; `in_payouts` is in payouts that have not been sent yet.
+    """
+
+    currency: str
+    free: MoneyOut
+    in_payouts: MoneyOut
+
+
+@post("/payees/me", scope="payee:write", status_code=HTTP_201_CREATED, tags=["Payouts"])
+def post_payee(data: JSONBody[PayeeIn], principal: NamedDependency[Principal]) -> PayeeOut:
+    """Say where you are paid; Stripe opens an account for it."""
+    # As the platform, which alone plans calls to Stripe; the payee is the key's own person.
+    with database.begin(PLATFORM) as session:
+        me = person(session, principal.person_id)
+        if me is None:
+            raise PersonNotFound(principal.person_id)
+        become_payee(
+            session, expert_id=principal.person_id, country=data.country, email=me.email, at=now()
+        )
+        return _payee_out(session, principal)
+
+
+@get("/payees/me", scope="earning:read", tags=["Payouts"])
+def get_payee(principal: NamedDependency[Principal]) -> PayeeOut:
+    """Whether you can be paid, and what Stripe still needs of you."""
+    with database.begin() as session:
+        return _payee_out(session, principal)
+
+
+@put(
+    "/payees/me/onboarding-link",
+    scope="payee:write",
+    status_code=HTTP_200_OK,
+    tags=["Payouts"],
+)
+def put_onboarding_link(principal: NamedDependency[Principal]) -> LinkOut:
+    """A fresh page of Stripe's on which you give what is missing."""
+    back = f"{in_force.settings.public_url}/console/expert/earnings"
+    with database.begin(PLATFORM) as session:
+        try:
+            call_id = plan_onboarding_link(
+                session,
+                owner_id=principal.person_id,
+                refresh_url=back,
+                return_url=back,
+                at=now(),
+            ).id
+        except UnknownPayee:
+            raise NotAPayee(principal.person_id) from None
+        except PayeeNotReady as early:
+            raise OnboardingNotReady(" ".join(early.requirements)) from None
+    # Stripe is asked here, since the address must not be kept; no transaction is open meanwhile.
+    outcome = run_call(partial(database.begin, PLATFORM), gateway(), call_id, now=now, tell=tell)
+    if not outcome.link_url:
+        raise OnboardingNotReady("Stripe did not answer; ask again in some minutes.")
+    return LinkOut(url=outcome.link_url)
+
+
+@get("/earnings/balance", scope="earning:read", tags=["Earnings"])
+def get_owed(principal: NamedDependency[Principal]) -> list[OwedOut]:
+    """What you have earned and not been sent, by currency."""
+    with database.begin() as session:
+        return [
+            OwedOut(
+                currency=currency,
+                free=MoneyOut(amount_minor=held.available_minor, currency=currency),
+                in_payouts=MoneyOut(amount_minor=held.pending_debit_minor, currency=currency),
+            )
+            for currency, held in what_is_owed(session, principal.person_id)
+        ]
+
+
+# Payouts ------------------------------------------------------------------------------------------
+
+
+class HoldOut(Wire):
+    """Why a payout waits, and who has to act: `expert`, `platform`, or `time` alone."""
+
+    id: str
+    code: str
+    acts: str
+    text: str
+    placed_at: datetime
+    expires_at: datetime
+
+
+class PayoutOut(Wire):
+    """What you are paid for the time until a Monday, and how far it is on its way to your bank."""
+
+    id: str
+    expert_id: str
+    amount: MoneyOut
+    period_end: date
+    state: str
+    state_at: datetime
+    opened_at: datetime
+    holds: list[HoldOut]
+    failure: str | None
+
+
+class PayoutRunIn(Wire):
+    """Pay what was earned until a Monday."""
+
+    period_end: date
+
+
+class PayoutRunOut(Wire):
+    """A round of payouts; `held` of them wait for something."""
+
+    id: str
+    period_end: date
+    state: str
+    requested_at: datetime
+    ended_at: datetime | None
+    payouts: int
+    held: int
+    operation_id: str | None
+
+
+class NoteIn(Wire):
+    """Why, for whoever asks later."""
+
+    note: str
+
+
+@get("/payouts", scope="earning:read", tags=["Payouts"])
+def get_payouts(
+    principal: NamedDependency[Principal],
+    in_state: StateFilter = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[PayoutOut]:
+    """Your payouts, newest first, each with what it waits for."""
+    own = None if principal.part is Part.OPS else principal.person_id
+    with database.begin() as session:
+        rows, following = page_of(
+            session,
+            payouts(owner_id=own, state=in_state),
+            Payout.id,
+            limit=limit,
+            cursor=cursor,
+            filters=f"{principal.tenant}|{in_state}",
+        )
+        holds = holds_of(session, [row.id for row in rows])
+        return page([_payout_out(row, holds[row.id]) for row in rows], following)
+
+
+@get("/payouts/{payout_id:str}", scope="earning:read", tags=["Payouts"])
+def get_payout(payout_id: FromPath[str]) -> PayoutOut:
+    """One payout, and what it waits for."""
+    with database.begin() as session:
+        found = payout(session, read_id("pay", payout_id))
+        return _payout_out(found, holds_of(session, [found.id])[found.id])
+
+
+@post("/payout-holds/{hold_id:str}/end", scope="pay:write", status_code=200, tags=["Payouts"])
+def post_hold_end(
+    hold_id: FromPath[str], data: JSONBody[NoteIn], principal: NamedDependency[Principal]
+) -> PayoutOut:
+    """Let a payout go on, as far as nothing else holds it; a machine's reason comes back if it
+    still stands.
+    """
+    with database.begin() as session:
+        moved = end_hold(
+            session,
+            read_id("hld", hold_id),
+            by=principal.person_id,
+            note=data.note,
+            at=now(),
+            policy=hold_policy(),
+        )
+        return _payout_out(moved, holds_of(session, [moved.id])[moved.id])
+
+
+@post(
+    "/payout-runs",
+    scope="pay:write",
+    keyed="required",
+    status_code=HTTP_202_ACCEPTED,
+    tags=["Payouts"],
+)
+def post_payout_run(
+    data: JSONBody[PayoutRunIn], principal: NamedDependency[Principal]
+) -> Response[PayoutRunOut]:
+    """Pay everybody who is owed something; follow it under its operation."""
+    with database.begin() as session:
+        opened = request_payout_run(
+            session, period_end=data.period_end, requested_by=principal.person_id, at=now()
+        )
+        # Only the clock is told that it has asked before.
+        assert opened is not None
+        operation_id = wire_id("opn", opened.operation.id)
+        return Response(
+            _run_out(opened.run, operation_id),
+            status_code=HTTP_202_ACCEPTED,
+            headers={"Location": f"/v1/operations/{operation_id}"},
+        )
+
+
+@get("/payout-runs", scope="pay:read", tags=["Payouts"])
+def get_payout_runs(limit: Limit = 50, cursor: Cursor = None) -> Page[PayoutRunOut]:
+    """Rounds of payouts, newest first."""
+    with database.begin() as session:
+        rows, following = page_of(
+            session, payout_runs(), PayoutRun.id, limit=limit, cursor=cursor, filters="payout_runs"
+        )
+        return page([_run_out(row) for row in rows], following)
+
+
+@get("/payout-runs/{run_id:str}", scope="pay:read", tags=["Payouts"])
+def get_payout_run(run_id: FromPath[str]) -> PayoutRunOut:
+    """One round of payouts."""
+    with database.begin() as session:
+        return _run_out(payout_run(session, read_id("prn", run_id)))
+
+
+# The books ----------------------------------------------------------------------------------------
+
+
+class TrialRowOut(Wire):
+    """What all ledger accounts of one kind and currency come to."""
+
+    code: str
+    currency: str
+    debit_minor: int
+    credit_minor: int
+
+
+class InvariantOut(Wire):
+    """Something that must be true of the books, and of what it is not."""
+
+    id: str
+    sentence: str
+    broken_by: list[str]
+
+
+@get("/ledger/trial-balance", scope="pay:read", tags=["Ledger"])
+def get_trial_balance() -> list[TrialRowOut]:
+    """What the books come to; debits and credits of a currency sum to the same."""
+    with database.begin() as session:
+        return [
+            TrialRowOut(
+                code=str(row.code),
+                currency=row.currency,
+                debit_minor=row.debit_minor,
+                credit_minor=row.credit_minor,
+            )
+            for row in trial_balance(session)
+        ]
+
+
+@get("/ledger/invariants", scope="pay:read", tags=["Ledger"])
+def get_invariants() -> list[InvariantOut]:
+    """Everything that must be true of the books, checked now; `broken_by` should be empty."""
+    with database.begin() as session:
+        broken: dict[str, list[str]] = {}
+        for one in violations(session):
+            broken.setdefault(one.invariant, []).append(one.subject)
+        found = [
+            InvariantOut(id=name, sentence=sentence, broken_by=broken.get(name, []))
+            for name, (sentence, _) in INVARIANTS.items()
+        ]
+        lines = InvariantOut(
+            id="lines",
+            sentence="Every line of pay is its seconds at its rate, and is in the ledger.",
+            broken_by=unbacked_lines(session),
+        )
+        return [*found, lines]
+
+
+# What Stripe says ---------------------------------------------------------------------------------
+
+
+@litestar.post("/webhooks/stripe", sync_to_thread=True, status_code=200, tags=["Stripe"])
+def post_stripe_event(request: Request[Any, Any, Any], body: bytes) -> dict[str, bool]:
+    """Where Stripe says that something has changed; the work is done afterwards."""
+    secret = in_force.settings.stripe_webhook_secret
+    return _keep_event(request, body, secret, webhooks.SNAPSHOT)
+
+
+@litestar.post("/webhooks/stripe-thin", sync_to_thread=True, status_code=200, tags=["Stripe"])
+def post_thin_event(request: Request[Any, Any, Any], body: bytes) -> dict[str, bool]:
+    """The same for events that name an object and say nothing about it."""
+    secret = in_force.settings.stripe_thin_secret
+    return _keep_event(request, body, secret, webhooks.THIN)
+
+
+def _keep_event(
+    request: Request[Any, Any, Any], body: bytes, secret: str, endpoint: str
+) -> dict[str, bool]:
+    # As the platform: Stripe has no key of ours, its signature says who it is.
+    with database.begin(PLATFORM) as session:
+        kept = webhooks.store_event(
+            session,
+            payload=body,
+            signature=request.headers.get("stripe-signature", ""),
+            secret=secret,
+            at=now(),
+            endpoint=endpoint,
+            expect_livemode=is_live(),
+        )
+        if kept is not None:
+            emit(session, Event.STRIPE_EVENT_RECEIVED, kept, at=now())
+    return {"received": True}
+
+
+# As they travel -----------------------------------------------------------------------------------
+
+
+def _payee_out(session: Session, principal: Principal) -> PayeeOut:
+    try:
+        found = payee_state(session, principal.person_id)
+    except UnknownPayee:
+        raise NotAPayee(principal.person_id) from None
+    return PayeeOut(is_ready=found.is_ready, missing=list(found.missing))
+
+
+def _payout_out(found: Payout, holds: list[PayoutHold]) -> PayoutOut:
+    return PayoutOut(
+        id=wire_id("pay", found.id),
+        expert_id=wire_id("per", found.owner_id),
+        amount=MoneyOut(amount_minor=found.amount_minor, currency=found.currency),
+        period_end=found.period_end,
+        state=str(found.state),
+        state_at=found.state_at,
+        opened_at=found.opened_at,
+        holds=[
+            HoldOut(
+                id=wire_id("hld", hold.id),
+                code=str(hold.code),
+                acts=str(hold.acts),
+                text=hold.text,
+                placed_at=hold.placed_at,
+                expires_at=hold.expires_at,
+            )
+            for hold in holds
+        ],
+        failure=found.failure_text,
+    )
+
+
+def _run_out(run: PayoutRun, operation_id: str | None = None) -> PayoutRunOut:
+    return PayoutRunOut(
+        id=wire_id("prn", run.id),
+        period_end=run.period_end,
+        state=run.state,
+        requested_at=run.requested_at,
+        ended_at=run.ended_at,
+        payouts=run.payouts,
+        held=run.held,
+        operation_id=operation_id,
+    )
+
+
+ROUTES: list[HTTPRouteHandler] = [
+    post_payee,
+    get_payee,
+    put_onboarding_link,
+    get_owed,
+    get_payouts,
+    get_payout,
+    post_hold_end,
+    post_payout_run,
+    get_payout_runs,
+    get_payout_run,
+    get_trial_balance,
+    get_invariants,
+]
+
+WEBHOOKS: list[HTTPRouteHandler] = [post_stripe_event, post_thin_event]
+"""Outside `/v1` and without a key: their signature is their key."""
