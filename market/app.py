@@ -23,6 +23,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, H
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from market.attempts.routes import ROUTES as ATTEMPTS
 from market.auth import keyring
 from market.console.frame import template_config
 from market.console.routes import console_router
@@ -36,9 +37,12 @@ from market.people.queries import principal_of
 from market.people.routes import ROUTES as PEOPLE
 from market.problems import HANDLERS, PROBLEMS, problem
 from market.projects.routes import ROUTES as PROJECTS
+from market.reviews.routes import ROUTES as REVIEWS
 from market.settings import Settings, in_force, read_settings
+from market.tasks.routes import ROUTES as TASKS
 from market.treasury.routes import ROUTES as TREASURY
 from market.treasury.routes import WEBHOOKS
+from market.work.routes import ROUTES as WORK
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +61,7 @@ SECONDS = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 
-ROUTES = [*PEOPLE, *EXPERTS, *PROJECTS, *EARNINGS, *FUNDINGS, *TREASURY]
+ROUTES = [*PEOPLE, *EXPERTS, *PROJECTS, *TASKS, *EARNINGS, *FUNDINGS, *TREASURY, *WORK, *ATTEMPTS, *REVIEWS]
 
 
 class Edge:

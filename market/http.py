@@ -424,7 +424,7 @@ def expect_version(version: int, *, required: bool = True) -> None:
 
 def page_of(
     session: Session,
-    statement: Select[Any],
+    statement: Select[*tuple[Any, ...]],
     key: InstrumentedAttribute[UUID],
     *,
     limit: int,

@@ -15,14 +15,18 @@ from litestar.exceptions import (
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from sqlalchemy.exc import DataError, OperationalError
 
-from market import auth, http, operations, states
+from market import auth, egress, http, operations, states
+from market.attempts import rules as attempts
 from market.earnings import rules as earnings
 from market.errors import MarketError
 from market.experts import rules as experts
 from market.fundings import rules as fundings
 from market.people import rules as people
 from market.projects import rules as projects
+from market.reviews import rules as reviews
+from market.tasks import rules as tasks
 from market.treasury import rules as treasury
+from market.work import rules as work
 from payouts import errors as money
 from payouts.errors import PayoutsError
 
@@ -70,6 +74,17 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     projects.FundsShort: (409, "funds_short"),
     projects.TargetModelNotFound: (404, "not_found"),
     projects.BaseUrlInvalid: (422, "base_url_invalid"),
+    tasks.TaskNotFound: (404, "not_found"),
+    tasks.TaskMoveUnasked: (422, "task_move_unasked"),
+    tasks.InterestInvalid: (422, "interest_invalid"),
+    imports.ImportNotFound: (404, "not_found"),
+    imports.ImportRunning: (409, "import_running"),
+    uploads.UploadTypeUnknown: (415, "upload_type_unknown"),
+    uploads.UploadCut: (400, "upload_cut"),
+    uploads.CharsetUnknown: (415, "charset_unknown"),
+    uploads.EncodingRefused: (422, "encoding_refused"),
+    uploads.HeaderRefused: (422, "header_refused"),
+    uploads.FileUnreadable: (422, "file_unreadable"),
     fundings.FundingNotFound: (404, "not_found"),
     fundings.FundingAmount: (422, "funding_amount"),
     fundings.PaymentMethodInvalid: (422, "payment_method_invalid"),
@@ -87,6 +102,38 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     money.BadAmount: (422, "amount_invalid"),
     money.SignatureRefused: (400, "signature_refused"),
     money.EventRefused: (400, "event_refused"),
+    egress.AddressRefused: (422, "address_refused"),
+    egress.Unanswered: (502, "target_unanswered"),
+    work.SessionNotFound: (404, "not_found"),
+    work.SubmissionNotFound: (404, "not_found"),
+    work.TimeEntryNotFound: (404, "not_found"),
+    work.SessionAlreadyOpen: (409, "session_already_open"),
+    work.SessionNotOpen: (409, "session_not_open"),
+    work.FromTheFuture: (422, "from_the_future"),
+    work.TimeTaken: (409, "time_taken"),
+    work.NoSessionTime: (409, "no_session_time"),
+    work.AlreadySubmitted: (409, "already_submitted"),
+    work.PayloadTooLarge: (413, "payload_too_large"),
+    work.PayloadEmpty: (422, "payload_empty"),
+    work.DisputeReasonMissing: (422, "dispute_reason_missing"),
+    attempts.AttemptNotFound: (404, "not_found"),
+    attempts.NoTargetModel: (409, "no_target_model"),
+    attempts.PromptUnfit: (422, "prompt_unfit"),
+    attempts.TooManyAttempts: (409, "too_many_attempts"),
+    attempts.AttemptOpen: (409, "attempt_open"),
+    attempts.AttemptNotReady: (409, "attempt_not_ready"),
+    attempts.AnswerFailed: (502, "answer_failed"),
+    attempts.LeaseHeld: (409, "lease_held"),
+    attempts.NoOpenSession: (409, "no_open_session"),
+    reviews.ReviewNotFound: (404, "not_found"),
+    reviews.SelfReview: (403, "self_review_forbidden"),
+    reviews.AlreadyReviewing: (409, "already_reviewing"),
+    reviews.ReviewTaken: (409, "review_taken"),
+    reviews.ReviewLapsed: (409, "review_lapsed"),
+    reviews.QueueEmpty: (404, "queue_empty"),
+    reviews.RejectionUnfounded: (422, "evidence_required"),
+    reviews.VoteIncomplete: (422, "vote_incomplete"),
+    reviews.VoteUnfit: (422, "vote_unfit"),
 }
 
 FRAMEWORK: dict[int, str] = {
@@ -97,7 +144,7 @@ FRAMEWORK: dict[int, str] = {
     415: "media_type_unsupported",
 }
 
-RETRYABLE = {"idempotency_in_flight", "database_unavailable"}
+RETRYABLE = {"idempotency_in_flight", "import_running", "database_unavailable"}
 
 TITLES: dict[str, str] = {
     "invalid_body": "The body has fields that do not fit",

@@ -1,8 +1,10 @@
 """TABLE: event -> the jobs that follow it. What may come later is here; nothing else is later."""
 
+from market.attempts.jobs import ask_model
 from market.broker import Job
 from market.earnings.jobs import credit_earning, credit_time
 from market.events import Event
+from market.reviews.jobs import open_reviews
 from market.treasury.jobs import (
     apply_stripe_event,
     create_payee,
@@ -14,6 +16,8 @@ from market.treasury.jobs import (
 )
 
 REACTIONS: dict[Event, tuple[Job, ...]] = {
+    Event.ATTEMPT_SENT: (ask_model,),
+    Event.SUBMISSION_SUBMITTED: (open_reviews,),
     Event.VERDICT_RECORDED: (credit_earning,),
     Event.OFFER_RELEASED: (credit_time,),
     Event.OFFER_ABANDONED: (credit_time,),

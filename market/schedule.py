@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from market.clock import Entry
+from market.reviews.jobs import approve_by_silence, requeue_reviews
 from market.treasury.jobs import (
     catch_up_stripe,
     check_books,
@@ -11,8 +12,13 @@ from market.treasury.jobs import (
     review_held_payouts,
     sweep_stripe,
 )
+from market.work.jobs import confirm_recorded_time, end_lost_sessions
 
 TIMETABLE: tuple[Entry, ...] = (
+    Entry(end_lost_sessions, every=timedelta(seconds=30)),
+    Entry(approve_by_silence, every=timedelta(minutes=1)),
+    Entry(requeue_reviews, every=timedelta(minutes=1)),
+    Entry(confirm_recorded_time, every=timedelta(hours=1)),
     Entry(sweep_stripe, every=timedelta(minutes=1)),
     Entry(keep_books, every=timedelta(minutes=1)),
     Entry(review_held_payouts, every=timedelta(hours=1), after=timedelta(minutes=20)),

@@ -7,7 +7,6 @@ here a tie is nobody's proof.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -28,7 +27,7 @@ REVIEW = Machine(
         Move("decide", ("adjudicating",), "final"),
         Move("close", ("agreed",), "final"),
         Move("expire", ("queued", "claimed", "in_progress"), "expired"),
-        Move("requeue", ("expired", "recused"), "queued"),
+        Move("requeue", ("expired",), "queued"),
         Move("recuse", ("claimed", "in_progress"), "recused"),
         Move("overturn", ("final",), "overturned"),
     ),
@@ -145,27 +144,36 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """The votes on one submission, counted."""
+    """The votes on one submission, counted: of how many asked, how many are in, and what they say.
 
+    A majority is of the votes that were asked for, so that silence adds to no side.
+    """
+
+    needed: int
     votes: int
     rejects: int
     model_failed: int
     attempt_fair: int
 
     @property
+    def is_complete(self) -> bool:
+        """Whether no vote is missing."""
+        return self.votes >= self.needed
+
+    @property
     def is_accepted(self) -> bool:
         """Accepted, unless strictly more than half reject."""
-        return 2 * self.rejects <= self.votes
+        return 2 * self.rejects <= self.needed
 
     @property
     def is_validated(self) -> bool:
         """Whether strictly more than half say that the model failed."""
-        return 2 * self.model_failed > self.votes
+        return 2 * self.model_failed > self.needed
 
     @property
-    def is_stump(self) -> bool:
-        """Whether it is accepted, validated, and fair in the eyes of more than half."""
-        return self.is_accepted and self.is_validated and 2 * self.attempt_fair > self.votes
+    def is_fair(self) -> bool:
+        """Whether strictly more than half say that the attempt was a fair question."""
+        return 2 * self.attempt_fair > self.needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,14 +229,3 @@ def wilson(part: int, whole: int, z: float = Z_95) -> Share:
     half = z * math.sqrt(share * (1 - share) / whole + spread / (4 * whole))
     low, high = (middle - half) / (1 + spread), (middle + half) / (1 + spread)
     return Share(part, whole, max(0.0, low), min(1.0, high))
-
-
-def median(values: Sequence[float]) -> float | None:
-    """The middle of some values; none of nothing."""
-    ordered = sorted(values)
-    if not ordered:
-        return None
-    middle = len(ordered) // 2
-    if len(ordered) % 2:
-        return ordered[middle]
-    return (ordered[middle - 1] + ordered[middle]) / 2

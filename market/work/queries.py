@@ -191,24 +191,6 @@ def time_entries(session: Session, offer_id: UUID) -> list[TimeEntry]:
     )
 
 
-def paid_ranges(session: Session, offer_id: UUID) -> list[tuple[datetime, datetime]]:
-    """The stretches of an offer that are to be paid, each within one UTC day, in their order.
-
-    This is all that pay needs of time: seconds beyond a cap are left out, and so is what was
-    voided or is under dispute.
-    """
-    rows = session.execute(
-        select(TimeEntry.during, TimeEntry.seconds, TimeEntry.capped_s)
-        .where(TimeEntry.offer_id == offer_id, TimeEntry.state.not_in(("voided", "disputed")))
-        .where(TimeEntry.capped_s < TimeEntry.seconds)
-        .order_by(TimeEntry.during)
-    ).all()
-    return [
-        (start_of(during), start_of(during) + timedelta(seconds=seconds - capped))
-        for during, seconds, capped in rows
-    ]
-
-
 def start_of(during: Range[datetime]) -> datetime:
     """When a recorded stretch begins; the database refuses one without a beginning."""
     if during.lower is None:

@@ -55,7 +55,6 @@ REVIEW_PAIRS = {
     ("in_progress", "voted"),
     ("queued", "claimed"),
     ("queued", "expired"),
-    ("recused", "queued"),
     ("voted", "agreed"),
     ("voted", "conflict"),
 }

@@ -1,0 +1,38 @@
+"""What follows from a submission, and what becomes of reviews by themselves."""
+
+from uuid import UUID
+
+from market.broker import job
+from market.db import database, now
+from market.reviews import actions
+from market.reviews.queries import overdue_submissions
+
+SWEEP = 1_000
+"""The most rows that one sweep takes up; the next one comes soon."""
+
+
+@job(queue="default")
+def open_reviews(submission_id: str) -> None:
+    """Put a submission before its reviewers."""
+    with database.begin() as session:
+        actions.open_reviews(session, UUID(submission_id), at=now())
+
+
+@job(queue="default", max_retries=2)
+def approve_by_silence(slot: str) -> None:
+    """Accept what was not reviewed in the time that its terms promise."""
+    del slot
+    with database.begin() as session:
+        overdue = overdue_submissions(session, at=now(), limit=SWEEP)
+    # A transaction each, so that one that fails does not hold the others up.
+    for submission_id in overdue:
+        with database.begin() as session:
+            actions.approve_by_silence(session, submission_id, at=now())
+
+
+@job(queue="default", max_retries=2)
+def requeue_reviews(slot: str) -> None:
+    """Put reviews that were claimed and not voted on back into the queue."""
+    del slot
+    with database.begin() as session:
+        actions.requeue_reviews(session, at=now(), limit=SWEEP)
