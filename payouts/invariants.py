@@ -35,17 +35,21 @@ with leg as (
         on other.id = case when side.is_debit then p.credit_account_id else p.debit_account_id end
 ), summed as (
     select account_id,
-        coalesce(sum(debit) filter (where phase = 'posted'), 0) as posted_debit,
-        coalesce(sum(credit) filter (where phase = 'posted'), 0) as posted_credit,
-        coalesce(sum(debit) filter (where is_open), 0) as pending_debit,
-        coalesce(sum(credit) filter (where is_open), 0) as pending_credit
+        coalesce(sum(change) filter (where phase = 'posted'), 0) as posted,
+        -coalesce(sum(change) filter (where is_open and change < 0), 0) as promised,
+        coalesce(sum(change) filter (where is_open and change > 0), 0) as expected
     from leg group by account_id
 ), kept as (
-    select b.account_id, b.normal_side, b.has_floor, b.version,
-        b.posted_debit_minor + coalesce(sum(u.posted_debit_minor), 0) as posted_debit,
-        b.posted_credit_minor + coalesce(sum(u.posted_credit_minor), 0) as posted_credit,
-        b.pending_debit_minor + coalesce(sum(u.pending_debit_minor), 0) as pending_debit,
-        b.pending_credit_minor + coalesce(sum(u.pending_credit_minor), 0) as pending_credit
+    select b.account_id, b.has_floor, b.version,
+        b.posted_minor + coalesce(sum(case b.normal_side
+            when 'debit' then u.posted_debit_minor - u.posted_credit_minor
+            else u.posted_credit_minor - u.posted_debit_minor end), 0) as posted,
+        b.promised_minor + coalesce(sum(case b.normal_side
+            when 'debit' then u.pending_credit_minor else u.pending_debit_minor end), 0)
+            as promised,
+        b.expected_minor + coalesce(sum(case b.normal_side
+            when 'debit' then u.pending_debit_minor else u.pending_credit_minor end), 0)
+            as expected
     from payouts.ledger_balance b
     left join payouts.unfolded_line u on u.account_id = b.account_id
     group by b.account_id
@@ -90,9 +94,8 @@ INVARIANTS = MappingProxyType(
             _over_legs(
                 """
             select k.account_id::text from kept k left join summed s using (account_id)
-            where (k.posted_debit, k.posted_credit, k.pending_debit, k.pending_credit)
-                is distinct from (coalesce(s.posted_debit, 0), coalesce(s.posted_credit, 0),
-                                  coalesce(s.pending_debit, 0), coalesce(s.pending_credit, 0))
+            where (k.posted, k.promised, k.expected) is distinct from
+                (coalesce(s.posted, 0), coalesce(s.promised, 0), coalesce(s.expected, 0))
             """
             ),
         ),
@@ -102,9 +105,7 @@ INVARIANTS = MappingProxyType(
                 """
             select a.code || ' ' || a.id from summed s
             join payouts.ledger_account a on a.id = s.account_id
-            where a.has_floor and 0 > case a.normal_side
-                when 'credit' then s.posted_credit - s.posted_debit - s.pending_debit
-                else s.posted_debit - s.posted_credit - s.pending_credit end
+            where a.has_floor and s.posted < s.promised
             """
             ),
         ),
@@ -159,7 +160,7 @@ INVARIANTS = MappingProxyType(
                     coalesce(sum(-amount) filter (where purpose = 'returned'), 0) as returned
                 from flow group by tenant_id, currency
             ), stands as (
-                select a.tenant_id, a.currency, sum(k.posted_credit - k.posted_debit) as stands
+                select a.tenant_id, a.currency, sum(k.posted) as stands
                 from kept k join payouts.ledger_account a on a.id = k.account_id
                 where a.code in ('lab_funding', 'lab_funding_unsettled', 'project_escrow')
                 group by a.tenant_id, a.currency
@@ -200,7 +201,8 @@ INVARIANTS = MappingProxyType(
                   and other_code = 'stripe_clearing'
                 group by tenant_id, currency
             ), kept_back as (
-                select a.tenant_id, a.currency, sum(k.posted_credit - k.posted_debit) as amount
+                select a.tenant_id, a.currency, sum(case a.normal_side
+                    when 'credit' then k.posted else -k.posted end) as amount
                 from kept k join payouts.ledger_account a on a.id = k.account_id
                 where a.code in ('reserve', 'expert_held', 'expert_receivable')
                 group by a.tenant_id, a.currency
@@ -218,8 +220,9 @@ INVARIANTS = MappingProxyType(
                 """
             select a.currency from kept k join payouts.ledger_account a on a.id = k.account_id
             group by a.currency
-            having sum(k.posted_debit) <> sum(k.posted_credit)
-                or sum(k.pending_debit) <> sum(k.pending_credit)
+            having sum(case a.normal_side when 'debit' then k.posted else -k.posted end) <> 0
+                or sum(case a.normal_side when 'debit' then k.expected - k.promised
+                       else k.promised - k.expected end) <> 0
             """
             ),
         ),

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from payouts.chart import AccountRef, Code, account_id
+from payouts.chart import AccountRef, Code, Side, account_id
 from payouts.errors import (
     AccountMismatch,
     CurrencyMismatch,
@@ -79,23 +79,29 @@ _OF_THE_OTHER = {
 
 _BALANCES = text(
     """
-    select b.account_id, b.normal_side,
-        b.posted_debit_minor + coalesce(sum(u.posted_debit_minor), 0)::bigint as posted_debit,
-        b.posted_credit_minor + coalesce(sum(u.posted_credit_minor), 0)::bigint as posted_credit,
-        b.pending_debit_minor + coalesce(sum(u.pending_debit_minor), 0)::bigint as pending_debit,
-        b.pending_credit_minor + coalesce(sum(u.pending_credit_minor), 0)::bigint
-            as pending_credit
+    select b.account_id,
+        b.posted_minor + case b.normal_side when 'debit' then u.debit else -u.debit end,
+        case b.normal_side when 'debit' then b.expected_minor else b.promised_minor end
+            + u.pending_debit,
+        case b.normal_side when 'debit' then b.promised_minor else b.expected_minor end
+            + u.pending_credit,
+        b.normal_side
     from payouts.ledger_balance b
-    left join payouts.unfolded_line u on u.account_id = b.account_id
+    cross join lateral (
+        select coalesce(sum(posted_debit_minor - posted_credit_minor), 0)::bigint as debit,
+            coalesce(sum(pending_debit_minor), 0)::bigint as pending_debit,
+            coalesce(sum(pending_credit_minor), 0)::bigint as pending_credit
+        from payouts.unfolded_line where account_id = b.account_id
+    ) u
     where b.account_id = any(:accounts)
-    group by b.account_id
     """
 ).bindparams(bindparam("accounts", type_=ARRAY(Uuid())))
 
 _TRIAL_BALANCE = text(
     """
     with figure as (
-        select account_id, posted_debit_minor - posted_credit_minor as net
+        select account_id,
+            case normal_side when 'debit' then posted_minor else -posted_minor end as net
         from payouts.ledger_balance
         union all
         select account_id, posted_debit_minor - posted_credit_minor from payouts.unfolded_line
@@ -345,16 +351,8 @@ def chain_entries(session: Session, limit: int = 1000) -> int:
     return int(session.execute(statement, {"limit": limit}).scalar_one())
 
 
-def _balance_of(
-    normal_side: str,
-    posted_debit: int,
-    posted_credit: int,
-    pending_debit: int,
-    pending_credit: int,
-) -> Balance:
-    on_credit = normal_side == "credit"
-    posted = posted_credit - posted_debit if on_credit else posted_debit - posted_credit
-    promised = pending_debit if on_credit else pending_credit
+def _balance_of(posted: int, pending_debit: int, pending_credit: int, normal_side: str) -> Balance:
+    promised = pending_debit if normal_side == Side.CREDIT else pending_credit
     return Balance(posted, pending_debit, pending_credit, posted - promised)
 
 

@@ -91,8 +91,10 @@ class LedgerAccount(Base):
 class LedgerBalance(Base):
     """What one ledger account comes to, kept by triggers in the transaction of each posting.
 
-    Accounts with a floor are exact here, and `version` counts their posted lines. Accounts
-    without one hold what has been folded so far; the rest stands in `UnfoldedLine`.
+    `posted_minor` is positive on the account's normal side; `promised_minor` is what open
+    reservations would take from it, `expected_minor` what they would bring. Accounts with a floor
+    are exact here, and `version` counts their posted lines. Accounts without one hold what has
+    been folded so far; the rest stands in `UnfoldedLine`.
     """
 
     __tablename__ = "ledger_balance"
@@ -105,16 +107,7 @@ class LedgerBalance(Base):
                 "payouts.ledger_account.has_floor",
             ],
         ),
-        CheckConstraint(
-            "not has_floor or case normal_side "
-            "when 'credit' then posted_credit_minor - posted_debit_minor - pending_debit_minor "
-            "else posted_debit_minor - posted_credit_minor - pending_credit_minor end >= 0",
-            name="floor",
-        ),
-        CheckConstraint(
-            "not has_floor or (pending_debit_minor >= 0 and pending_credit_minor >= 0)",
-            name="pending",
-        ),
+        CheckConstraint("not has_floor or posted_minor >= promised_minor", name="floor"),
         # Half of each page stays free, so that a new version of a row finds room beside the old
         # one and no index has to be touched.
         {"postgresql_with": {"fillfactor": 50}},
@@ -123,10 +116,9 @@ class LedgerBalance(Base):
     account_id: Mapped[UUID] = mapped_column(primary_key=True)
     normal_side: Mapped[str]
     has_floor: Mapped[bool]
-    posted_debit_minor: Mapped[int] = mapped_column(server_default=text("0"), default=0)
-    posted_credit_minor: Mapped[int] = mapped_column(server_default=text("0"), default=0)
-    pending_debit_minor: Mapped[int] = mapped_column(server_default=text("0"), default=0)
-    pending_credit_minor: Mapped[int] = mapped_column(server_default=text("0"), default=0)
+    posted_minor: Mapped[int] = mapped_column(server_default=text("0"), default=0)
+    promised_minor: Mapped[int] = mapped_column(server_default=text("0"), default=0)
+    expected_minor: Mapped[int] = mapped_column(server_default=text("0"), default=0)
     version: Mapped[int] = mapped_column(server_default=text("0"), default=0)
 
 
@@ -141,15 +133,19 @@ class JournalEntry(Base):
 
     __tablename__ = "journal_entry"
     __table_args__ = (
-        CheckConstraint("phase in ('posted', 'pending', 'voided')", name="phase"),
-        CheckConstraint("(phase = 'voided') = (line_count = 0) and line_count >= 0", name="lines"),
-        CheckConstraint("phase <> 'voided' or resolves_id is not null", name="voided"),
-        CheckConstraint("phase <> 'pending' or resolves_id is null", name="pending"),
-        CheckConstraint("reverses_id is null or phase = 'posted'", name="reversal"),
-        CheckConstraint("expires_at is null or phase = 'pending'", name="expiry"),
-        CheckConstraint("key <> '' and kind <> ''", name="named"),
+        CheckConstraint(
+            "case phase"
+            " when 'posted' then line_count > 0 and expires_at is null"
+            " when 'pending' then line_count > 0 and resolves_id is null and reverses_id is null"
+            " when 'voided' then line_count = 0 and resolves_id is not null"
+            " and reverses_id is null and expires_at is null"
+            " else false end",
+            name="phase",
+        ),
         Index(None, "recorded_at", postgresql_using="brin"),
         Index(None, "expires_at", postgresql_where=text("expires_at is not null")),
+        Index(None, "resolves_id", unique=True, postgresql_where=text("resolves_id is not null")),
+        Index(None, "reverses_id", unique=True, postgresql_where=text("reverses_id is not null")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -161,10 +157,10 @@ class JournalEntry(Base):
     memo: Mapped[str] = mapped_column(server_default="", default="")
     expires_at: Mapped[datetime | None] = mapped_column(default=None)
     resolves_id: Mapped[UUID | None] = mapped_column(
-        ForeignKey("payouts.journal_entry.id"), unique=True, default=None
+        ForeignKey("payouts.journal_entry.id"), default=None
     )
     reverses_id: Mapped[UUID | None] = mapped_column(
-        ForeignKey("payouts.journal_entry.id"), unique=True, default=None
+        ForeignKey("payouts.journal_entry.id"), default=None
     )
     recorded_at: Mapped[datetime] = mapped_column(server_default=DATABASE_TIME, init=False)
 

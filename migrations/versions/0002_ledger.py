@@ -49,6 +49,7 @@ CHART = ", ".join(
 FUNCTIONS = (
     "open_balance()",
     "apply_posting()",
+    "promise(uuid, uuid, bigint)",
     "release_pending()",
     "refuse_incomplete()",
     "tells(payouts.journal_entry, text, text, text, text, uuid[], uuid[], bigint[])",
@@ -68,7 +69,7 @@ def upgrade() -> None:
     op.execute(RULES.read_text())
     for function in FUNCTIONS:
         op.execute(f"revoke execute on function payouts.{function} from public")
-    for function in FUNCTIONS[5:]:
+    for function in FUNCTIONS[6:]:
         op.execute(f"grant execute on function payouts.{function} to {PLATFORM}")
     _grants()
 
@@ -82,10 +83,10 @@ def downgrade() -> None:
         "ledger_account",
     ):
         op.drop_table(table, schema="payouts")
-    for function in reversed(FUNCTIONS[4:]):
+    for function in reversed(FUNCTIONS[5:]):
         op.execute(f"drop function payouts.{function}")
     op.drop_table("journal_entry", schema="payouts")
-    for function in FUNCTIONS[:4]:
+    for function in FUNCTIONS[:5]:
         op.execute(f"drop function payouts.{function}")
     op.execute("drop schema payouts")
 
@@ -112,18 +113,14 @@ def _accounts() -> None:
         sa.UniqueConstraint(
             "id", "normal_side", "has_floor", name="uq_ledger_account_id_normal_side_has_floor"
         ),
-        sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name="ck_ledger_account_currency"),
-        sa.CheckConstraint(
-            f"(code, normal_side, has_floor) in ({CHART})", name="ck_ledger_account_chart"
-        ),
-        sa.CheckConstraint(
-            f"(owner_id is null) = (code in ({PLATFORM_CODES}))", name="ck_ledger_account_owner"
-        ),
+        sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
+        sa.CheckConstraint(f"(code, normal_side, has_floor) in ({CHART})", name="chart"),
+        sa.CheckConstraint(f"(owner_id is null) = (code in ({PLATFORM_CODES}))", name="owner"),
         sa.CheckConstraint(
             f"case when code in ({PLATFORM_CODES}, 'tax_withheld') then tenant_id is null "
             "when code = 'project_escrow' then tenant_id is not null "
             "else tenant_id is not distinct from owner_id end",
-            name="ck_ledger_account_tenant",
+            name="tenant",
         ),
         schema="payouts",
     )
@@ -139,8 +136,7 @@ def _accounts() -> None:
         sa.Column("account_id", sa.Uuid, nullable=False),
         sa.Column("normal_side", sa.Text, nullable=False),
         sa.Column("has_floor", sa.Boolean, nullable=False),
-        *_amounts(),
-        sa.Column("version", sa.BigInteger, server_default=sa.text("0"), nullable=False),
+        *_amounts("posted_minor", "promised_minor", "expected_minor", "version"),
         sa.PrimaryKeyConstraint("account_id", name="pk_ledger_balance"),
         sa.ForeignKeyConstraint(
             ["account_id", "normal_side", "has_floor"],
@@ -151,16 +147,7 @@ def _accounts() -> None:
             ],
             name="fk_ledger_balance_account_id_normal_side_has_floor",
         ),
-        sa.CheckConstraint(
-            "not has_floor or case normal_side "
-            "when 'credit' then posted_credit_minor - posted_debit_minor - pending_debit_minor "
-            "else posted_debit_minor - posted_credit_minor - pending_credit_minor end >= 0",
-            name="ck_ledger_balance_floor",
-        ),
-        sa.CheckConstraint(
-            "not has_floor or (pending_debit_minor >= 0 and pending_credit_minor >= 0)",
-            name="ck_ledger_balance_pending",
-        ),
+        sa.CheckConstraint("not has_floor or posted_minor >= promised_minor", name="floor"),
         schema="payouts",
         postgresql_with={"fillfactor": 50},
     )
@@ -168,21 +155,21 @@ def _accounts() -> None:
         "unfolded_line",
         sa.Column("account_id", sa.Uuid, nullable=False),
         sa.Column("id", sa.BigInteger, sa.Identity(always=True), nullable=False),
-        *_amounts(),
+        *_amounts(
+            "posted_debit_minor",
+            "posted_credit_minor",
+            "pending_debit_minor",
+            "pending_credit_minor",
+        ),
         sa.PrimaryKeyConstraint("account_id", "id", name="pk_unfolded_line"),
         schema="payouts",
     )
 
 
-def _amounts() -> list[sa.Column[int]]:
+def _amounts(*names: str) -> list[sa.Column[int]]:
     return [
         sa.Column(name, sa.BigInteger, server_default=sa.text("0"), nullable=False)
-        for name in (
-            "posted_debit_minor",
-            "posted_credit_minor",
-            "pending_debit_minor",
-            "pending_credit_minor",
-        )
+        for name in names
     ]
 
 
@@ -202,25 +189,20 @@ def _entries() -> None:
         sa.Column("recorded_at", TIME, server_default=sa.text("clock_timestamp()"), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_journal_entry"),
         sa.UniqueConstraint("key", name="uq_journal_entry_key"),
-        sa.UniqueConstraint("resolves_id", name="uq_journal_entry_resolves_id"),
-        sa.UniqueConstraint("reverses_id", name="uq_journal_entry_reverses_id"),
         *(
             sa.ForeignKeyConstraint(
                 [column], ["payouts.journal_entry.id"], name=f"fk_journal_entry_{column}"
             )
             for column in ("resolves_id", "reverses_id")
         ),
-        *(
-            sa.CheckConstraint(rule, name=f"ck_journal_entry_{name}")
-            for name, rule in {
-                "phase": "phase in ('posted', 'pending', 'voided')",
-                "lines": "(phase = 'voided') = (line_count = 0) and line_count >= 0",
-                "voided": "phase <> 'voided' or resolves_id is not null",
-                "pending": "phase <> 'pending' or resolves_id is null",
-                "reversal": "reverses_id is null or phase = 'posted'",
-                "expiry": "expires_at is null or phase = 'pending'",
-                "named": "key <> '' and kind <> ''",
-            }.items()
+        sa.CheckConstraint(
+            "case phase"
+            " when 'posted' then line_count > 0 and expires_at is null"
+            " when 'pending' then line_count > 0 and resolves_id is null and reverses_id is null"
+            " when 'voided' then line_count = 0 and resolves_id is not null"
+            " and reverses_id is null and expires_at is null"
+            " else false end",
+            name="phase",
         ),
         schema="payouts",
     )
@@ -231,13 +213,15 @@ def _entries() -> None:
         schema="payouts",
         postgresql_using="brin",
     )
-    op.create_index(
-        "ix_journal_entry_expires_at",
-        "journal_entry",
-        ["expires_at"],
-        schema="payouts",
-        postgresql_where=sa.text("expires_at is not null"),
-    )
+    for column, unique in {"expires_at": False, "resolves_id": True, "reverses_id": True}.items():
+        op.create_index(
+            f"ix_journal_entry_{column}",
+            "journal_entry",
+            [column],
+            schema="payouts",
+            unique=unique,
+            postgresql_where=sa.text(f"{column} is not null"),
+        )
     op.create_table(
         "posting",
         sa.Column("entry_id", sa.Uuid, nullable=False),
@@ -270,9 +254,8 @@ def _entries() -> None:
             )
             for side in ("debit", "credit")
         ),
-        sa.CheckConstraint("amount_minor > 0", name="ck_posting_amount"),
-        sa.CheckConstraint("number > 0", name="ck_posting_number"),
-        sa.CheckConstraint("debit_account_id <> credit_account_id", name="ck_posting_two_accounts"),
+        sa.CheckConstraint("amount_minor > 0", name="amount"),
+        sa.CheckConstraint("debit_account_id <> credit_account_id", name="two_accounts"),
         schema="payouts",
     )
     op.create_table(

@@ -14,6 +14,7 @@ create function payouts.apply_posting() returns trigger language plpgsql securit
 set search_path = payouts, pg_temp as $$
 declare
     entry record;
+    floor record;
     reserved bigint;
     spent bigint;
 begin
@@ -23,29 +24,16 @@ begin
         raise exception 'entry % is not there yet', new.entry_id
             using errcode = 'foreign_key_violation';
     end if;
-    if new.number > entry.line_count then
-        raise exception 'entry % has % lines, no %th', new.entry_id, entry.line_count, new.number
+    if new.number not between 1 and entry.line_count then
+        raise exception 'entry % has % lines, none is %', new.entry_id, entry.line_count, new.number
             using errcode = 'check_violation', constraint = 'posting_number';
     end if;
+    new.debit_version := null;
+    new.debit_balance_after_minor := null;
+    new.credit_version := null;
+    new.credit_balance_after_minor := null;
     if entry.phase = 'pending' then
-        update payouts.ledger_balance
-        set pending_debit_minor = pending_debit_minor + new.amount_minor
-        where account_id = new.debit_account_id and has_floor;
-        if not found then
-            insert into payouts.unfolded_line (account_id, pending_debit_minor)
-            values (new.debit_account_id, new.amount_minor);
-        end if;
-        update payouts.ledger_balance
-        set pending_credit_minor = pending_credit_minor + new.amount_minor
-        where account_id = new.credit_account_id and has_floor;
-        if not found then
-            insert into payouts.unfolded_line (account_id, pending_credit_minor)
-            values (new.credit_account_id, new.amount_minor);
-        end if;
-        new.debit_version := null;
-        new.debit_balance_after_minor := null;
-        new.credit_version := null;
-        new.credit_balance_after_minor := null;
+        perform payouts.promise(new.debit_account_id, new.credit_account_id, new.amount_minor);
         return new;
     end if;
     if entry.resolves_id is not null then
@@ -62,66 +50,79 @@ begin
                 using errcode = 'check_violation', constraint = 'posting_reserved';
         end if;
     end if;
-    update payouts.ledger_balance
-    set posted_debit_minor = posted_debit_minor + new.amount_minor, version = version + 1
-    where account_id = new.debit_account_id and has_floor
-    returning version, case normal_side
-        when 'credit' then posted_credit_minor - posted_debit_minor
-        else posted_debit_minor - posted_credit_minor end
-    into new.debit_version, new.debit_balance_after_minor;
-    if not found then
+    for floor in
+        update payouts.ledger_balance
+        set version = version + 1, posted_minor = posted_minor + case
+            when (account_id = new.debit_account_id) = (normal_side = 'debit')
+            then new.amount_minor else -new.amount_minor end
+        where account_id in (new.debit_account_id, new.credit_account_id) and has_floor
+        returning account_id, version, posted_minor
+    loop
+        if floor.account_id = new.debit_account_id then
+            new.debit_version := floor.version;
+            new.debit_balance_after_minor := floor.posted_minor;
+        else
+            new.credit_version := floor.version;
+            new.credit_balance_after_minor := floor.posted_minor;
+        end if;
+    end loop;
+    if new.debit_version is null then
         insert into payouts.unfolded_line (account_id, posted_debit_minor)
         values (new.debit_account_id, new.amount_minor);
     end if;
-    update payouts.ledger_balance
-    set posted_credit_minor = posted_credit_minor + new.amount_minor, version = version + 1
-    where account_id = new.credit_account_id and has_floor
-    returning version, case normal_side
-        when 'credit' then posted_credit_minor - posted_debit_minor
-        else posted_debit_minor - posted_credit_minor end
-    into new.credit_version, new.credit_balance_after_minor;
-    if not found then
+    if new.credit_version is null then
         insert into payouts.unfolded_line (account_id, posted_credit_minor)
         values (new.credit_account_id, new.amount_minor);
     end if;
     return new;
 end $$;
 
+-- Promises an amount from one account to another, or, when it is negative, lets a promise go.
+create function payouts.promise(p_debit uuid, p_credit uuid, p_amount bigint) returns void
+language plpgsql security definer set search_path = payouts, pg_temp as $$
+declare
+    floor record;
+    met_debit boolean := false;
+    met_credit boolean := false;
+begin
+    for floor in
+        update payouts.ledger_balance
+        set promised_minor = promised_minor + case
+                when (account_id = p_debit) = (normal_side = 'credit') then p_amount else 0 end,
+            expected_minor = expected_minor + case
+                when (account_id = p_debit) = (normal_side = 'debit') then p_amount else 0 end
+        where account_id in (p_debit, p_credit) and has_floor
+        returning account_id
+    loop
+        met_debit := met_debit or floor.account_id = p_debit;
+        met_credit := met_credit or floor.account_id = p_credit;
+    end loop;
+    if not met_debit then
+        insert into payouts.unfolded_line (account_id, pending_debit_minor)
+        values (p_debit, p_amount);
+    end if;
+    if not met_credit then
+        insert into payouts.unfolded_line (account_id, pending_credit_minor)
+        values (p_credit, p_amount);
+    end if;
+end $$;
+
 -- Lets a reservation go when the entry that ends it is written; its own postings come after.
 create function payouts.release_pending() returns trigger language plpgsql security definer
 set search_path = payouts, pg_temp as $$
-declare
-    line record;
 begin
     if (select phase from payouts.journal_entry where id = new.resolves_id) <> 'pending' then
         raise exception 'entry % reserves nothing', new.resolves_id
             using errcode = 'check_violation', constraint = 'entry_resolves';
     end if;
-    for line in
-        select debit_account_id, credit_account_id, amount_minor
-        from payouts.posting where entry_id = new.resolves_id order by number
-    loop
-        update payouts.ledger_balance
-        set pending_debit_minor = pending_debit_minor - line.amount_minor
-        where account_id = line.debit_account_id and has_floor;
-        if not found then
-            insert into payouts.unfolded_line (account_id, pending_debit_minor)
-            values (line.debit_account_id, -line.amount_minor);
-        end if;
-        update payouts.ledger_balance
-        set pending_credit_minor = pending_credit_minor - line.amount_minor
-        where account_id = line.credit_account_id and has_floor;
-        if not found then
-            insert into payouts.unfolded_line (account_id, pending_credit_minor)
-            values (line.credit_account_id, -line.amount_minor);
-        end if;
-    end loop;
+    perform payouts.promise(debit_account_id, credit_account_id, -amount_minor)
+    from payouts.posting where entry_id = new.resolves_id;
     return null;
 end $$;
 
 -- At commit an entry has exactly the lines it was announced with, so none can be added later.
 create function payouts.refuse_incomplete() returns trigger language plpgsql security definer
-set search_path = payouts, pg_temp as $$
+set search_path = payouts, pg_temp set enable_seqscan = off as $$
 begin
     if (select count(*) from payouts.posting where entry_id = new.id) <> new.line_count then
         raise exception 'entry % has not the % lines it announced', new.id, new.line_count
@@ -163,20 +164,29 @@ $$;
 
 -- Writes one entry under its key, or finds it written; a refusal is an answer and no error, so the
 -- caller's transaction goes on. Only accounts with a floor are locked, in the order of their ids.
+-- Its plans are made once, for any arrays, and never with a sequential scan: a plan that was right
+-- for small tables is kept while they grow.
 create function payouts.post_entry(
     p_id uuid, p_key text, p_kind text, p_phase text, p_at timestamptz, p_memo text,
     p_expires_at timestamptz, p_resolves text, p_reverses text, p_accounts uuid[],
     p_debits uuid[], p_credits uuid[], p_currencies text[], p_amounts bigint[],
     out refusal text, out debit_id uuid, out credit_id uuid,
     out available_minor bigint, out wanted_minor bigint, out entry payouts.journal_entry
-) language plpgsql security definer set search_path = payouts, pg_temp as $$
+) language plpgsql security definer
+set search_path = payouts, pg_temp set enable_seqscan = off
+set plan_cache_mode = force_generic_plan as $$
 declare
     target payouts.journal_entry;
     bound uuid[] := p_accounts;
+    told uuid;
+    known bigint;
     floor record;
 begin
-    select * into entry from payouts.journal_entry where key = p_key;
-    if found then
+    select (select id from payouts.journal_entry where key = p_key),
+           (select count(*) from payouts.ledger_account where id = any (p_accounts))
+    into told, known;
+    if told is not null then
+        select * into entry from payouts.journal_entry where id = told;
         if not payouts.tells(
             entry, p_kind, p_phase, p_resolves, p_reverses, p_debits, p_credits, p_amounts
         ) then
@@ -249,38 +259,26 @@ begin
         select bound || array_agg(debit_account_id) || array_agg(credit_account_id) into bound
         from payouts.posting where entry_id = target.id;
     end if;
-    if (select count(*) from payouts.ledger_account where id = any (p_accounts))
-        <> cardinality(p_accounts)
-    then
+    if known <> cardinality(p_accounts) then
         refusal := 'unknown_account';
         return;
     end if;
     for floor in
-        select account_id, normal_side, posted_debit_minor, posted_credit_minor,
-               pending_debit_minor, pending_credit_minor
+        select account_id, normal_side, posted_minor - promised_minor as available_minor
         from payouts.ledger_balance where account_id = any (bound) and has_floor
         order by account_id for no key update
     loop
         -- What a reservation holds is there by the floor's own rule.
         continue when p_resolves is not null;
+        available_minor := floor.available_minor;
         wanted_minor := 0;
-        if floor.normal_side = 'credit' then
-            available_minor := floor.posted_credit_minor - floor.posted_debit_minor
-                - floor.pending_debit_minor;
-            for i in 1 .. cardinality(p_debits) loop
-                if p_debits[i] = floor.account_id then
-                    wanted_minor := wanted_minor + p_amounts[i];
-                end if;
-            end loop;
-        else
-            available_minor := floor.posted_debit_minor - floor.posted_credit_minor
-                - floor.pending_credit_minor;
-            for i in 1 .. cardinality(p_credits) loop
-                if p_credits[i] = floor.account_id then
-                    wanted_minor := wanted_minor + p_amounts[i];
-                end if;
-            end loop;
-        end if;
+        for i in 1 .. cardinality(p_amounts) loop
+            if floor.account_id = (
+                case floor.normal_side when 'credit' then p_debits[i] else p_credits[i] end
+            ) then
+                wanted_minor := wanted_minor + p_amounts[i];
+            end if;
+        end loop;
         if wanted_minor > available_minor then
             -- Whoever held the lock may have told the same thing under the same key.
             select * into entry from payouts.journal_entry where key = p_key;
@@ -333,16 +331,18 @@ begin
         delete from payouts.unfolded_line returning *
     ), total as (
         select account_id, count(*) as lines,
-               sum(posted_debit_minor) as posted_debit, sum(posted_credit_minor) as posted_credit,
+               sum(posted_debit_minor - posted_credit_minor) as posted_debit,
                sum(pending_debit_minor) as pending_debit,
                sum(pending_credit_minor) as pending_credit
         from gone group by account_id
     ), taken as (
         update payouts.ledger_balance b
-        set posted_debit_minor = b.posted_debit_minor + total.posted_debit,
-            posted_credit_minor = b.posted_credit_minor + total.posted_credit,
-            pending_debit_minor = b.pending_debit_minor + total.pending_debit,
-            pending_credit_minor = b.pending_credit_minor + total.pending_credit,
+        set posted_minor = b.posted_minor
+                + case b.normal_side when 'debit' then posted_debit else -posted_debit end,
+            promised_minor = b.promised_minor
+                + case b.normal_side when 'debit' then pending_credit else pending_debit end,
+            expected_minor = b.expected_minor
+                + case b.normal_side when 'debit' then pending_debit else pending_credit end,
             version = b.version + total.lines
         from total where b.account_id = total.account_id
         returning total.lines

@@ -34,14 +34,17 @@ from tests.conftest import migrate
 BUDGETS = 2_000
 CONTENDED = 10
 FLUSH = 10**12
+LAB = uuid4()
+BANK = chart.account_id(chart.bank())
+FEE = chart.account_id(chart.platform_fee())
 
 OPEN_BUDGETS = f"""
 insert into payouts.ledger_account (id, code, owner_id, currency, tenant_id, normal_side, has_floor)
-select lpad(to_hex(n), 32, '0')::uuid, 'project_escrow', uuidv7(), 'USD', uuidv7(), 'credit', true
+select lpad(to_hex(n), 32, '0')::uuid, 'project_escrow', uuidv7(), 'USD', '{LAB}', 'credit', true
 from generate_series(1, {BUDGETS}) n;
 insert into payouts.ledger_account (id, code, owner_id, currency, tenant_id, normal_side, has_floor)
-values ('ffffffff-0000-0000-0000-000000000001', 'bank', null, 'USD', null, 'debit', false),
-       ('ffffffff-0000-0000-0000-000000000002', 'platform_fee', null, 'USD', null, 'credit', false);
+values ('{BANK}', 'bank', null, 'USD', null, 'debit', false),
+       ('{FEE}', 'platform_fee', null, 'USD', null, 'credit', false);
 with entry as (
     insert into payouts.journal_entry (id, key, kind, phase, line_count, at)
     select uuidv7(), 'bench:fund', 'fund', 'posted', {BUDGETS}, now() returning id
@@ -49,7 +52,7 @@ with entry as (
 select set_config('bench.entry', id::text, false) from entry;
 insert into payouts.posting
     (entry_id, number, debit_account_id, credit_account_id, currency, amount_minor)
-select current_setting('bench.entry')::uuid, n, 'ffffffff-0000-0000-0000-000000000001',
+select current_setting('bench.entry')::uuid, n, '{BANK}',
        lpad(to_hex(n), 32, '0')::uuid, 'USD', {FLUSH}
 from generate_series(1, {BUDGETS}) n;
 create sequence public.bench_key;
@@ -64,28 +67,26 @@ def _account(variable: str) -> str:
     return f"lpad(to_hex({variable}), 32, '0')::uuid"
 
 
-FEE = "'ffffffff-0000-0000-0000-000000000002'::uuid"
-
 _PAIR = {
-    "accounts": f"array[{_account(':a')}, {_account(':b')}]",
-    "debits": f"array[{_account(':a')}]",
-    "credits": f"array[{_account(':b')}]",
+    "accounts": f"array[{_account(':a::int')}, {_account(':b::int')}]",
+    "debits": f"array[{_account(':a::int')}]",
+    "credits": f"array[{_account(':b::int')}]",
     "currencies": "array['USD']",
-    "amounts": "array[:m]::bigint[]",
+    "amounts": "array[:m::bigint]",
 }
 _WORK = {
-    "accounts": f"array[{_account(':a')}, {_account(':b')}, {FEE}]",
-    "debits": f"array[{_account(':a')}, {_account(':a')}]",
-    "credits": f"array[{_account(':b')}, {FEE}]",
+    "accounts": f"array[{_account(':a::int')}, {_account(':b::int')}, '{FEE}'::uuid]",
+    "debits": f"array[{_account(':a::int')}, {_account(':a::int')}]",
+    "credits": f"array[{_account(':b::int')}, '{FEE}'::uuid]",
     "currencies": "array['USD', 'USD']",
-    "amounts": "array[:m, 1]::bigint[]",
+    "amounts": "array[:m::bigint, 1]",
 }
 _HOT = {
-    "accounts": f"array[{_account('(:a + i) % 2000 + 1')}, {FEE}]",
-    "debits": f"array[{_account('(:a + i) % 2000 + 1')}]",
-    "credits": f"array[{FEE}]",
+    "accounts": f"array[{_account('(:a::int + i) % 2000 + 1')}, '{FEE}'::uuid]",
+    "debits": f"array[{_account('(:a::int + i) % 2000 + 1')}]",
+    "credits": f"array['{FEE}'::uuid]",
     "currencies": "array['USD']",
-    "amounts": "array[:m]::bigint[]",
+    "amounts": "array[:m::bigint]",
 }
 
 
@@ -255,7 +256,7 @@ def measure(url: str, folder: Path, options: argparse.Namespace) -> dict[str, ob
             print(f"round {number + 1}: {name:12s} {found[-1]:9.0f}/s", file=sys.stderr)
     folded, fold_s = fold()
     with database.begin() as session:
-        broken = [violation.invariant for violation in violations(session)]
+        broken = sorted({violation.invariant for violation in violations(session)})
         entries = session.execute(text("select count(*) from payouts.journal_entry")).scalar_one()
     database.close()
     ratios = {
