@@ -29,7 +29,7 @@ from market.leash import ON_LINUX
 ROLE = "stumpwork"
 HOST = "127.0.0.1"
 TOOL_TIMEOUT_S = 60.0
-ORPHAN_GRACE_S = 5.0
+ORPHAN_GRACE_S = 2.0
 
 _USER_NAMESPACE = ("unshare", "--user", "--map-user=65534", "--map-group=65534")
 

@@ -158,10 +158,10 @@ def _guard(argv: Sequence[str]) -> int:
             child.send_signal(received.pop(0))
         if 0 in readable and not os.read(0, 64):
             child.send_signal(death_signal)
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 child.wait(GUARD_GRACE_S)
-            except subprocess.TimeoutExpired:
-                os.killpg(0, signal.SIGKILL)
+            # Whatever the child started goes with it, and so does this guard, the group's leader.
+            os.killpg(0, signal.SIGKILL)
     if child.returncode < 0:
         # Die of what the child died of, so that the supervisor reads the true cause.
         cause = signal.Signals(-child.returncode)

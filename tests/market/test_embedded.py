@@ -10,7 +10,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -21,6 +21,7 @@ from market.cluster import (
     DataDirectoryNotUsable,
     DataDirectoryOfAnotherVersion,
     StartRefused,
+    choose_user,
 )
 from market.embedded import EmbeddedPostgres, PortInUse, free_port
 
@@ -255,11 +256,26 @@ def test_no_server_outlives_a_killed_owner(used: Path, started: str) -> None:
     assert said, "the owner did not start its server"
     os.kill(owner.pid, signal.SIGKILL)
     owner.wait(PATIENCE_S)
-    # The directory is free at once; what is left of the old server is waited for.
-    with EmbeddedPostgres(used, durable=False) as server:
-        assert server.pid != int(said[0])
-        assert is_gone(int(said[0]))
     owner.stdout.close()
+    assert is_gone(int(said[0]))
+    with EmbeddedPostgres(used, durable=False) as server:
+        assert server.running
+
+
+def test_a_server_that_nobody_owns_any_more_is_ended_by_the_next_owner(used: Path) -> None:
+    command = choose_user(used).command("postgres", "-D", str(used / "cluster"))
+    options = ["-c", f"port={free_port()}", "-c", "unix_socket_directories="]
+    orphan = subprocess.Popen(
+        [*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/"
+    )
+    try:
+        wait_for(lambda: "ready" in read_if_there(used / "cluster" / "postmaster.pid"))
+        with EmbeddedPostgres(used, durable=False) as server:
+            assert server.pid != orphan.pid
+            assert orphan.wait(PATIENCE_S) == 0
+    finally:
+        orphan.kill()
+        orphan.wait(PATIENCE_S)
 
 
 def test_a_second_owner_is_refused_in_one_line(used: Path) -> None:
@@ -373,7 +389,20 @@ def assert_one_line(refusal: BaseException) -> None:
 
 def wait_until_stopped(server: EmbeddedPostgres) -> None:
     """Wait until a killed server is seen to be gone."""
+    wait_for(lambda: not server.running)
+
+
+def wait_for(claim: Callable[[], bool]) -> None:
+    """Wait until a claim is true; a test that waits too long has failed."""
     until = time.monotonic() + PATIENCE_S
-    while server.running and time.monotonic() < until:
-        time.sleep(0.01)
-    assert not server.running
+    while not claim():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def read_if_there(path: Path) -> str:
+    """A file's text; nothing while there is no such file."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
