@@ -61,7 +61,18 @@ SECONDS = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 
-ROUTES = [*PEOPLE, *EXPERTS, *PROJECTS, *TASKS, *EARNINGS, *FUNDINGS, *TREASURY, *WORK, *ATTEMPTS, *REVIEWS]
+ROUTES = [
+    *PEOPLE,
+    *EXPERTS,
+    *PROJECTS,
+    *TASKS,
+    *EARNINGS,
+    *FUNDINGS,
+    *TREASURY,
+    *WORK,
+    *ATTEMPTS,
+    *REVIEWS,
+]
 
 
 class Edge:

@@ -15,7 +15,7 @@ from litestar.exceptions import (
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from sqlalchemy.exc import DataError, OperationalError
 
-from market import auth, egress, http, operations, states
+from market import auth, egress, http, imports, operations, states, uploads
 from market.attempts import rules as attempts
 from market.earnings import rules as earnings
 from market.errors import MarketError

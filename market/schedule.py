@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from market.clock import Entry
 from market.reviews.jobs import approve_by_silence, requeue_reviews
+from market.tasks.jobs import settle_projects
 from market.treasury.jobs import (
     catch_up_stripe,
     check_books,
@@ -19,6 +20,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(approve_by_silence, every=timedelta(minutes=1)),
     Entry(requeue_reviews, every=timedelta(minutes=1)),
     Entry(confirm_recorded_time, every=timedelta(hours=1)),
+    Entry(settle_projects, every=timedelta(minutes=1)),
     Entry(sweep_stripe, every=timedelta(minutes=1)),
     Entry(keep_books, every=timedelta(minutes=1)),
     Entry(review_held_payouts, every=timedelta(hours=1), after=timedelta(minutes=20)),

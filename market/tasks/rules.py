@@ -1,6 +1,16 @@
-"""The states of tasks and of their slots, the limits of both, and what is refused about them."""
+"""The states of tasks and of their slots, the rows they come in as, and what is refused."""
 
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from market.db import Json
+from market.errors import MarketError
+from market.events import Event
 from market.states import Machine, Move
+from market.uploads import Shape
 
 OPEN = ("draft", "queued", "active", "in_review", "disputed")
 """The states of a task that something can still come of."""
@@ -39,3 +49,71 @@ SLOT = Machine(
         Move("reopen", ("released",), "open"),
     ),
 )
+
+ASKED = ("publish", "hold", "release", "cancel", "expire", "recall")
+"""Moves that a lab may ask for; the others follow from offers, work and reviews."""
+
+EVENTS = {
+    "queued": Event.TASK_QUEUED,
+    "held": Event.TASK_HELD,
+    "cancelled": Event.TASK_CANCELLED,
+    "expired": Event.TASK_CANCELLED,
+    "accepted": Event.TASK_RESOLVED,
+    "unresolvable": Event.TASK_RESOLVED,
+}
+"""What happened when a task came into a state; nothing that others wait for in the rest."""
+
+OFFERABLE = ("queued", "active")
+"""The states in which a task's open slots may be offered."""
+
+ExternalId = Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class TaskRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """A task as a row of an upload; without `expected_s` it is expected to take its whole cap.
+
+    Units: `expected_s` seconds of work; `value_weight` relative to a task of weight 1.
+    """
+
+    external_id: ExternalId
+    domain: str
+    payload: Json
+    complexity: Annotated[int, Meta(ge=1, le=10)] = 1
+    expected_s: Annotated[int, Meta(ge=1, le=30 * 24 * 3600)] | None = None
+    value_weight: Annotated[float, Meta(gt=0, le=1000)] = 1.0
+
+
+class InterestRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """How much an expert wants a task, as a row of an upload: an e-mail address or `per_` id."""
+
+    expert: Annotated[str, Meta(min_length=1, max_length=320)]
+    task: ExternalId
+    value: Annotated[float, Meta(ge=0, le=1)]
+
+
+TASK_ROWS = Shape(TaskRow, "external_id", nested=("payload",))
+INTEREST_ROWS = Shape(InterestRow, "task")
+
+
+class TaskNotFound(MarketError):
+    """No task that the caller may see has this id."""
+
+    def __init__(self, task_id: UUID) -> None:
+        super().__init__("there is no such task")
+        self.task_id = task_id
+
+
+class TaskMoveUnasked(MarketError):
+    """A move that nobody can ask for, since it follows from offers, work or reviews."""
+
+    def __init__(self, action: str) -> None:
+        super().__init__(f"{action[:60]!r} cannot be asked for; these can: {', '.join(ASKED)}")
+        self.action = action[:60]
+        self.known = list(ASKED)
+
+
+class InterestInvalid(MarketError):
+    """Interest that is no number from 0 to 1."""
+
+    def __init__(self) -> None:
+        super().__init__("interest is a number from 0 to 1")
