@@ -35,7 +35,7 @@ STANDIN_KEY = "sk_test_standin"
 PAYMENTS_STAND_IN = "tests.fakestripe"
 MODEL_STAND_IN = "tests.fakemodel"
 WEBHOOK_PATH = "/v1/webhooks/stripe"
-THIN_WEBHOOK_PATH = "/v1/webhooks/stripe/thin"
+THIN_WEBHOOK_PATH = "/v1/webhooks/stripe-thin"
 WORKER_GRACE_S = 25.0
 
 _BACKLOG = 2048
