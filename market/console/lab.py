@@ -14,14 +14,14 @@ from market.auth import Part
 from market.console.frame import page
 from market.console.visitors import for_parts
 from market.db import database
+from market.fundings.models import Funding
+from market.fundings.queries import LabMoney, ProjectMoney, lab_money
 from market.http import page_of, read_id
 from market.projects.models import Project, TargetModel
 from market.projects.queries import project
 from market.reviews.models import Verdict
 from market.reviews.rules import Share, wilson
 from market.tasks.models import Task
-from market.treasury.models import Funding
-from market.treasury.queries import LabMoney, ProjectMoney, lab_money
 from market.work.models import Submission
 
 LAB = [for_parts(Part.LAB)]
