@@ -205,7 +205,7 @@ def _names(session: Session, person_ids: list[UUID]) -> dict[UUID, str]:
 @get("/offers", guards=OPS, sync_to_thread=True)
 def get_offers(
     request: Request[Any, Any, Any],
-    state: FromQuery[str | None] = None,
+    of: FromQuery[str | None] = None,
     cursor: FromQuery[str | None] = None,
 ) -> Template:
     """Offers, newest first, by state."""
@@ -213,9 +213,9 @@ def get_offers(
         counts = dict(
             session.execute(select(Offer.state, func.count()).group_by(Offer.state)).tuples().all()
         )
-        wanted = select(Offer) if state is None else select(Offer).where(Offer.state == state)
+        wanted = select(Offer) if of is None else select(Offer).where(Offer.state == of)
         offers, following = page_of(
-            session, wanted, Offer.id, limit=PAGE, cursor=cursor, filters=f"state {state}"
+            session, wanted, Offer.id, limit=PAGE, cursor=cursor, filters=f"state {of}"
         )
         return page(
             request,
@@ -223,7 +223,7 @@ def get_offers(
             offers=_named(session, offers),
             following=following,
             counts=counts,
-            state=state,
+            chosen=of,
         )
 
 

@@ -1,0 +1,96 @@
+"""The console as one router: its pages, its files, and its way of saying no."""
+
+from typing import Any
+
+import structlog
+from litestar import Request, Response, Router, get
+from litestar.exceptions import HTTPException
+from litestar.params import FromQuery
+from litestar.response import Redirect, Template
+from litestar.static_files import create_static_files_router
+
+from market.auth import Part
+from market.console import doors, expert, lab, ops
+from market.console.frame import HEADERS, HERE, page
+from market.console.visitors import NotHere, for_parts, open_page
+from market.errors import MarketError
+from market.problems import code_of
+from payouts.errors import PayoutsError
+
+log = structlog.get_logger(__name__)
+
+
+def _refused(request: Request[Any, Any, Any], status: int, title: str, detail: str) -> Template:
+    return page(
+        request,
+        "refused.html",
+        status=status,
+        title=title,
+        detail=detail,
+        request_id=request.scope["state"].get("request_id", ""),
+    )
+
+
+def on_stranger(request: Request[Any, Any, Any], _: NotHere) -> Response[Any]:
+    """Whoever has not come in is shown the door, and the way there is a plain link."""
+    del request
+    return Redirect("/console", status_code=303, headers=HEADERS)
+
+
+def on_refusal(request: Request[Any, Any, Any], refusal: Exception) -> Template:
+    """A refusal of ours, in its own words."""
+    found = code_of(refusal)
+    if found is None:
+        return on_bug(request, refusal)
+    status, _ = found
+    title = "Not found" if status == 404 else "That is not possible"
+    return _refused(request, status, title, f"{str(refusal)[:1].upper()}{str(refusal)[1:]}.")
+
+
+def on_http(request: Request[Any, Any, Any], refused: HTTPException) -> Template:
+    """What the framework refused: an unknown page, a form that does not fit."""
+    if refused.status_code == 404:
+        return _refused(request, 404, "Not found", "There is no such page.")
+    return _refused(request, refused.status_code, "That is not possible", refused.detail)
+
+
+def on_bug(request: Request[Any, Any, Any], bug: Exception) -> Template:
+    """Our own fault, said plainly."""
+    log.error("internal_error", exc_info=bug)
+    return _refused(
+        request, 500, "Something went wrong here", "This is our fault. Nothing was half done."
+    )
+
+
+@get("/reviewer", guards=[for_parts(Part.REVIEWER)], sync_to_thread=True)
+def get_reviewer(request: Request[Any, Any, Any], said: FromQuery[str | None] = None) -> Template:
+    """Where reviewers find their work for now."""
+    del said
+    return page(request, "reviewer.html")
+
+
+def console_router() -> Router:
+    """Everything below `/console`."""
+    pages = [
+        *doors.ROUTES,
+        get_reviewer,
+        Router("/ops", route_handlers=ops.ROUTES),
+        Router("/lab", route_handlers=lab.ROUTES),
+        Router("/expert", route_handlers=expert.ROUTES),
+        create_static_files_router(
+            "/static", directories=[HERE / "static"], include_in_schema=False
+        ),
+    ]
+    return Router(
+        "/console",
+        route_handlers=pages,
+        before_request=open_page,
+        include_in_schema=False,
+        exception_handlers={
+            NotHere: on_stranger,
+            MarketError: on_refusal,
+            PayoutsError: on_refusal,
+            HTTPException: on_http,
+            Exception: on_bug,
+        },
+    )
