@@ -33,11 +33,14 @@ from market.experts.routes import ROUTES as EXPERTS
 from market.fundings.routes import ROUTES as FUNDINGS
 from market.http import MAX_BODY_BYTES, REQUEST_ID, open_request, principal_of_request
 from market.logs import configure_logs
+from market.offers.routes import ROUTES as OFFERS
 from market.people.queries import principal_of
 from market.people.routes import ROUTES as PEOPLE
+from market.policies.routes import ROUTES as POLICIES
 from market.problems import HANDLERS, PROBLEMS, problem
 from market.projects.routes import ROUTES as PROJECTS
 from market.reviews.routes import ROUTES as REVIEWS
+from market.runs.routes import ROUTES as RUNS
 from market.settings import Settings, in_force, read_settings
 from market.tasks.routes import ROUTES as TASKS
 from market.treasury.routes import ROUTES as TREASURY
@@ -66,6 +69,9 @@ ROUTES = [
     *EXPERTS,
     *PROJECTS,
     *TASKS,
+    *POLICIES,
+    *RUNS,
+    *OFFERS,
     *EARNINGS,
     *FUNDINGS,
     *TREASURY,

@@ -21,9 +21,12 @@ from market.earnings import rules as earnings
 from market.errors import MarketError
 from market.experts import rules as experts
 from market.fundings import rules as fundings
+from market.offers import rules as offers
 from market.people import rules as people
+from market.policies import rules as policies
 from market.projects import rules as projects
 from market.reviews import rules as reviews
+from market.runs import rules as runs
 from market.tasks import rules as tasks
 from market.treasury import rules as treasury
 from market.work import rules as work
@@ -104,6 +107,21 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     money.EventRefused: (400, "event_refused"),
     egress.AddressRefused: (422, "address_refused"),
     egress.Unanswered: (502, "target_unanswered"),
+    policies.PolicyNotFound: (404, "not_found"),
+    policies.PolicyRefused: (422, "policy_refused"),
+    policies.PolicyNameInvalid: (422, "policy_name_invalid"),
+    policies.ReasonBlank: (422, "reason_blank"),
+    offers.OfferNotFound: (404, "not_found"),
+    offers.OfferExpired: (409, "offer_expired"),
+    offers.OverlapFull: (409, "overlap_full"),
+    offers.NotEligible: (409, "not_eligible"),
+    offers.ProjectNotLive: (409, "project_not_live"),
+    offers.LeaseLost: (409, "lease_lost"),
+    offers.AnswerReasonUnknown: (422, "answer_reason_unknown"),
+    runs.RunNotFound: (404, "not_found"),
+    runs.SeedOutOfRange: (422, "seed_out_of_range"),
+    runs.RunNotOver: (409, "run_not_over"),
+    runs.OperationNotCancellable: (409, "operation_not_cancellable"),
     work.SessionNotFound: (404, "not_found"),
     work.SubmissionNotFound: (404, "not_found"),
     work.TimeEntryNotFound: (404, "not_found"),

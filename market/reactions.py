@@ -4,7 +4,13 @@ from market.attempts.jobs import ask_model
 from market.broker import Job
 from market.earnings.jobs import credit_earning, credit_time
 from market.events import Event
+from market.offers.jobs import (
+    withdraw_expert_offers,
+    withdraw_project_offers,
+    withdraw_task_offers,
+)
 from market.reviews.jobs import open_reviews
+from market.runs.jobs import run_matching
 from market.treasury.jobs import (
     apply_stripe_event,
     create_payee,
@@ -16,6 +22,10 @@ from market.treasury.jobs import (
 )
 
 REACTIONS: dict[Event, tuple[Job, ...]] = {
+    Event.RUN_REQUESTED: (run_matching,),
+    Event.PROJECT_DRAINING: (withdraw_project_offers,),
+    Event.TASK_CANCELLED: (withdraw_task_offers,),
+    Event.STANDING_CHANGED: (withdraw_expert_offers,),
     Event.ATTEMPT_SENT: (ask_model,),
     Event.SUBMISSION_SUBMITTED: (open_reviews,),
     Event.VERDICT_RECORDED: (credit_earning,),

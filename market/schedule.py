@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from market.clock import Entry
+from market.offers.jobs import expire_offers
 from market.reviews.jobs import approve_by_silence, requeue_reviews
 from market.tasks.jobs import settle_projects
 from market.treasury.jobs import (
@@ -16,6 +17,7 @@ from market.treasury.jobs import (
 from market.work.jobs import confirm_recorded_time, end_lost_sessions
 
 TIMETABLE: tuple[Entry, ...] = (
+    Entry(expire_offers, every=timedelta(seconds=10)),
     Entry(end_lost_sessions, every=timedelta(seconds=30)),
     Entry(approve_by_silence, every=timedelta(minutes=1)),
     Entry(requeue_reviews, every=timedelta(minutes=1)),

@@ -7,7 +7,7 @@ Locks are taken in one order: offer, slot and task, recording, ledger.
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal, cast
+from typing import cast
 from uuid import UUID
 
 from sqlalchemy import ARRAY, Uuid, bindparam, exists, insert, select, text
@@ -51,7 +51,6 @@ _PROMISE_SLOTS = text(
 EVENTS = {
     "decline": Event.OFFER_DECLINED,
     "expire": Event.OFFER_TIMED_OUT,
-    "rescind": Event.OFFER_RESCINDED,
     "cancel": Event.OFFER_CANCELED,
     "release": Event.OFFER_RELEASED,
     "abandon": Event.OFFER_ABANDONED,
@@ -204,23 +203,26 @@ def expire_offer(session: Session, offer_id: UUID, *, at: datetime) -> bool:
 
 
 def withdraw_offer(
-    session: Session,
-    offer_id: UUID,
-    *,
-    action: Literal["rescind", "cancel"],
-    reason: str,
-    at: datetime,
+    session: Session, offer_id: UUID, *, reason: str, grace: timedelta, at: datetime
 ) -> Offer:
-    """Take an unanswered offer back: `rescind` when its seat went to another, `cancel` when its
-    task is withdrawn. Nothing is held against the expert; a withdrawn offer stays as it is.
+    """Take an offer back from its expert: its task or its project ended, or the expert's access.
+
+    Unanswered, it is cancelled; accepted without work begun, released; under work, there is some
+    grace to hand in what there is. Nothing is held against the expert. In any other state it stays
+    as it is.
 
     Raises:
-        OfferNotFound, StateConflict.
+        OfferNotFound.
     """
     offer = any_offer(session, offer_id, locked=True)
-    if offer.state in ("rescinded", "canceled"):
-        return offer
-    return _end(session, offer, action, at=at, reason=reason)
+    if offer.state == "pending":
+        return _end(session, offer, "cancel", at=at, reason=reason)
+    if offer.state == "accepted":
+        return _end(session, offer, "release", at=at, reason=reason)
+    if offer.state == "active":
+        offer.lease_until = at + grace
+        change_state(session, OFFER, offer, "grace", at=at, reason_code=reason)
+    return offer
 
 
 def release_offer(
@@ -286,22 +288,6 @@ def activate_offer(session: Session, offer_id: UUID, *, expert_id: UUID, at: dat
     if project_state != "live":
         raise ProjectNotLive(project_state or "gone")
     change_state(session, OFFER, offer, "activate", at=at, actor_id=expert_id)
-    return offer
-
-
-def grace_offer(
-    session: Session, offer_id: UUID, *, until: datetime, reason: str, at: datetime
-) -> Offer:
-    """Let an expert finish, or hand in what there is, although the work as such has ended.
-
-    Raises:
-        OfferNotFound, StateConflict.
-    """
-    offer = any_offer(session, offer_id, locked=True)
-    if offer.state == "grace":
-        return offer
-    offer.lease_until = until
-    change_state(session, OFFER, offer, "grace", at=at, reason_code=reason)
     return offer
 
 

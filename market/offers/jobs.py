@@ -1,23 +1,21 @@
-"""What becomes of offers by themselves: deadlines, and the end of their project."""
+"""What becomes of offers by themselves: deadlines, and the end of what they belong to."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
 from market.broker import job
 from market.db import database, now
-from market.offers.actions import expire_offer, grace_offer, lapse_offer, withdraw_offer
-from market.offers.queries import (
-    lapsed_offers,
-    offer,
-    overdue_offers,
-    withdrawable_offers,
-)
+from market.experts.queries import expert
+from market.experts.rules import WORKING
+from market.offers.actions import expire_offer, lapse_offer, withdraw_offer
+from market.offers.queries import lapsed_offers, overdue_offers, unfinished_offers
 
 SWEEP = 2_000
 """The most offers that one sweep ends; the next one comes seconds later."""
 
 GRACE = timedelta(hours=48)
-"""How long work that was under way when its project ended may still be handed in."""
+"""How long work that was under way when its task ended may still be handed in."""
 
 
 @job(queue="default", max_retries=2)
@@ -38,21 +36,32 @@ def expire_offers(slot: str) -> None:
 
 
 @job(queue="default")
-def withdraw_offers(project_id: str) -> None:
-    """A project is draining: take its unanswered offers back, and give grace to work under way."""
-    while True:
-        with database.begin() as session:
-            found = withdrawable_offers(session, UUID(project_id), limit=SWEEP)
-        for offer_id in found:
-            with database.begin() as session:
-                row = offer(session, offer_id, locked=True)
-                if row.state == "pending":
-                    withdraw_offer(
-                        session, offer_id, action="cancel", reason="project_ended", at=now()
-                    )
-                elif row.state == "active":
-                    grace_offer(
-                        session, offer_id, until=now() + GRACE, reason="project_ended", at=now()
-                    )
-        if len(found) < SWEEP:
+def withdraw_project_offers(project_id: str) -> None:
+    """A project is draining: its offers are withdrawn."""
+    with database.begin() as session:
+        found = unfinished_offers(session, project_id=UUID(project_id))
+    _withdraw(found, "project_ended")
+
+
+@job(queue="default")
+def withdraw_task_offers(task_id: str) -> None:
+    """A task was cancelled or is over its time: its offers are withdrawn."""
+    with database.begin() as session:
+        found = unfinished_offers(session, task_id=UUID(task_id))
+    _withdraw(found, "task_withdrawn")
+
+
+@job(queue="default")
+def withdraw_expert_offers(expert_id: str) -> None:
+    """An expert's standing changed: its offers are withdrawn if it may not work any more."""
+    with database.begin() as session:
+        if expert(session, UUID(expert_id)).state in WORKING:
             return
+        found = unfinished_offers(session, expert_id=UUID(expert_id))
+    _withdraw(found, "access_revoked")
+
+
+def _withdraw(offer_ids: Sequence[UUID], reason: str) -> None:
+    for offer_id in offer_ids:
+        with database.begin() as session:
+            withdraw_offer(session, offer_id, reason=reason, grace=GRACE, at=now())

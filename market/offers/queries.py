@@ -94,13 +94,14 @@ def lapsed_offers(session: Session, *, at: datetime, limit: int) -> list[UUID]:
     )
 
 
-def withdrawable_offers(session: Session, project_id: UUID, *, limit: int) -> list[UUID]:
-    """Offers of a project that its end touches: unanswered ones, and ones under work."""
-    return list(
-        session.scalars(
-            select(Offer.id)
-            .where(Offer.project_id == project_id, Offer.state.in_(("pending", "active")))
-            .order_by(Offer.id)
-            .limit(limit)
-        )
-    )
+def unfinished_offers(
+    session: Session,
+    *,
+    project_id: UUID | None = None,
+    task_id: UUID | None = None,
+    expert_id: UUID | None = None,
+) -> list[UUID]:
+    """Offers of a project, a task or an expert that wait for an answer or for work to end."""
+    wanted = offers(project_id=project_id, task_id=task_id, expert_id=expert_id)
+    waiting = wanted.where(Offer.state.in_(("pending", "accepted", "active")))
+    return list(session.scalars(waiting.with_only_columns(Offer.id).order_by(Offer.id)))

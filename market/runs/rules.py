@@ -5,7 +5,8 @@ Also the states of a run, and refusals.
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
+import re
+from dataclasses import dataclass, fields, replace
 from io import BytesIO
 from types import NoneType
 from typing import Any
@@ -18,6 +19,7 @@ from market.errors import MarketError
 from market.policies.rules import RunPolicy
 from market.states import Machine, Move
 from matching.assignment import Assignment, OpenSeats, Prices
+from matching.explain import PairExplanation, PricePaid, explain_pair
 from matching.problem import (
     Bool,
     Float64,
@@ -465,3 +467,44 @@ def unpacked(file: bytes) -> Recorded:
             Value(problem.value, weighed),
             assignment,
         )
+
+
+def explain(recorded: Recorded, task_id: UUID, expert_id: UUID) -> PairExplanation | None:
+    """Why a run put an expert on a task, or did not; none, when it did not look at the pair."""
+    task = index_of(recorded.task_ids, task_id)
+    expert = index_of(recorded.expert_ids, expert_id)
+    if task is None or expert is None:
+        return None
+    problem = recorded.problem
+    found = np.flatnonzero((problem.task == task) & (problem.expert == expert))
+    if not len(found):
+        return None
+    told = explain_pair(problem, recorded.assignment, recorded.value, int(found[0]))
+    # The library counts tasks and experts; who reads this asked about one of each.
+    prices = tuple(PricePaid(NUMBERED.sub(r"the \1", p.name), p.amount) for p in told.prices)
+    return replace(told, prices=prices, sentence=why_pair(told))
+
+
+NUMBERED = re.compile(r"\b(task|expert|project|quota) \d+")
+
+
+def why_pair(told: PairExplanation) -> str:
+    """One sentence about a pair that a run looked at."""
+    if told.chosen:
+        place = "above" if told.margin >= 0 else "below"
+        return (
+            f"Chosen: worth {told.value:.4g}, {abs(told.margin):.4g} {place} the prices of the"
+            " seats it takes."
+        )
+    dearest = max(told.prices, key=lambda price: price.amount)
+    name = NUMBERED.sub(r"the \1", dearest.name)
+    if told.margin < 0:
+        return (
+            f"Not chosen: worth {told.value:.4g}, it falls {-told.margin:.4g} short of its prices,"
+            f" most of all {dearest.amount:.4g} for {name};"
+            f" in the way: {told.rule}."
+        )
+    return (
+        f"Not chosen although worth {told.margin:.4g} more than its prices, which is within the"
+        f" gap of the plan or an even choice; in the way: {told.rule}."
+    )

@@ -79,7 +79,12 @@ def load_bids(db: Session, folder: Path, *, seats: int, load: int) -> Project:
     db.execute(
         insert(TaskSlot),
         [
-            {"id": new_id(), "organisation_id": project.organisation_id, "task_id": task, "number": number}
+            {
+                "id": new_id(),
+                "organisation_id": project.organisation_id,
+                "task_id": task,
+                "number": number,
+            }
             for task in tasks
             for number in range(1, seats + 1)
         ],

@@ -1,0 +1,332 @@
+"""Offers over HTTP: what an expert is offered, its answers, and why it was chosen."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from litestar import Response
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.status_codes import HTTP_200_OK
+from msgspec import Meta
+from sqlalchemy.orm import Session
+
+from market.auth import Part, Principal
+from market.db import PLATFORM, Json, database, now
+from market.http import (
+    Cursor,
+    Limit,
+    Page,
+    StateFilter,
+    Wire,
+    expect_version,
+    get,
+    page,
+    page_of,
+    post,
+    read_id,
+    tagged,
+    wire_id,
+)
+from market.offers.actions import accept_offer, decline_offer, release_offer
+from market.offers.models import Offer
+from market.offers.queries import offer as any_offer
+from market.offers.queries import offers, own_offer
+from market.offers.rules import HELD, LIVE, OFFER
+from market.projects.routes import MoneyOut
+from market.states import StateConflict
+from market.tasks.models import Task
+
+Note = Annotated[str, Meta(max_length=2000)]
+
+ProjectFilter = Annotated[
+    str | None, QueryParameter(name="project", description="Only of this project.")
+]
+
+
+class TermsOut(Wire):
+    """What binds once the offer is accepted; it was frozen when the offer was made."""
+
+    project_id: str
+    project_name: str
+    project_version: int
+    round: int
+    domain: str
+    complexity: int
+    rate_per_hour: MoneyOut
+    rate_from: str
+    tier: str | None
+    cap_minutes: int
+    expected_minutes: int
+    expected_pay: MoneyOut
+    most_pay: MoneyOut
+    expected_week_minutes: int
+    expected_week_pay: MoneyOut
+    open_seats: int
+    review_within_hours: int
+    reviews_per_submission: int
+    work_within_hours: int
+    binding_at: datetime
+
+
+class OfferOut(Wire):
+    """An offer: its state, its terms and its deadlines."""
+
+    id: str
+    state: str
+    project_id: str
+    task_id: str
+    expert_id: str
+    run_id: str
+    terms: TermsOut
+    terms_digest: str
+    created_at: datetime
+    expires_at: datetime
+    accepted_at: datetime | None
+    lease_until: datetime | None
+    ended_at: datetime | None
+    version: int
+
+
+class OfferedOut(OfferOut):
+    """An offer with what there is to do, while it is the expert's to take or to do."""
+
+    task: Json | None
+
+
+class DeclineIn(Wire):
+    """Why an offer is declined; no reason counts against anyone."""
+
+    reason: str
+    note: Note = ""
+
+
+class OfferTransitionIn(Wire):
+    """A move of an offer by its expert; declining and releasing need a reason code."""
+
+    action: Literal["accept", "decline", "release"]
+    reason_code: str = ""
+    note: Note = ""
+
+
+class PartOut(Wire):
+    """One named part of what a pair is worth: as measured, and as the policy weighs it."""
+
+    name: str
+    unit: str
+    weight: float
+    measured: float
+    weighed: float
+
+
+class OfferExplanationOut(Wire):
+    """Why this expert was chosen for this task. Prices are for ops only: they say what others
+    would have brought.
+    """
+
+    offer_id: str
+    value: float
+    parts: list[PartOut]
+    sentence: str
+    probability: float
+    task_price: float | None
+    expert_price: float | None
+
+
+@get("/offers", scope="offer:read", tags=["Offers"])
+def get_offers(
+    principal: NamedDependency[Principal],
+    project_id: ProjectFilter = None,
+    in_state: StateFilter = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[OfferOut]:
+    """Your offers, newest first; for ops, everybody's."""
+    project = None if project_id is None else read_id("prj", project_id)
+    expert = None if principal.part is Part.OPS else principal.person_id
+    with database.begin() as session:
+        rows, following = page_of(
+            session,
+            offers(expert_id=expert, project_id=project, state=in_state),
+            Offer.id,
+            limit=limit,
+            cursor=cursor,
+            filters=f"offers {project} {in_state}",
+        )
+        return page([offer_out(row) for row in rows], following)
+
+
+@get("/offers/{offer_id:str}", scope="offer:read", tags=["Offers"])
+def get_offer(
+    offer_id: FromPath[str], principal: NamedDependency[Principal]
+) -> Response[OfferedOut]:
+    """One offer, with its task."""
+    with database.begin() as session:
+        found = _seen_offer(session, read_id("ofr", offer_id), principal)
+        task = session.get(Task, found.task_id) if found.state in (*LIVE, *HELD) else None
+        body: Json | None = None
+        if task is not None:
+            body = {"domain": task.domain, "complexity": task.complexity, **task.payload}
+        return tagged(OfferedOut(**_columns(found), task=body), found.version)
+
+
+@post(
+    "/offers/{offer_id:str}/accept", scope="offer:write", status_code=HTTP_200_OK, tags=["Offers"]
+)
+def post_offer_accept(
+    offer_id: FromPath[str], principal: NamedDependency[Principal]
+) -> Response[OfferOut]:
+    """Accept an offer; send the ETag of the terms that you read as If-Match."""
+    return _moved(offer_id, principal, "accept", "", "")
+
+
+@post(
+    "/offers/{offer_id:str}/decline", scope="offer:write", status_code=HTTP_200_OK, tags=["Offers"]
+)
+def post_offer_decline(
+    offer_id: FromPath[str], data: JSONBody[DeclineIn], principal: NamedDependency[Principal]
+) -> Response[OfferOut]:
+    """Decline an offer, with a reason; it costs nothing."""
+    return _moved(offer_id, principal, "decline", data.reason, data.note)
+
+
+@post(
+    "/offers/{offer_id:str}/transitions",
+    scope="offer:write",
+    status_code=HTTP_200_OK,
+    tags=["Offers"],
+)
+def post_offer_transition(
+    offer_id: FromPath[str],
+    data: JSONBody[OfferTransitionIn],
+    principal: NamedDependency[Principal],
+) -> Response[OfferOut]:
+    """Accept or decline an offer, or release one on which no work has begun."""
+    return _moved(offer_id, principal, data.action, data.reason_code, data.note)
+
+
+@get("/offers/{offer_id:str}/explanation", scope="offer:read", tags=["Offers"])
+def get_offer_explanation(
+    offer_id: FromPath[str], principal: NamedDependency[Principal]
+) -> OfferExplanationOut:
+    """Why you were chosen: what the pair is worth, part by part."""
+    with database.begin() as session:
+        found = _seen_offer(session, read_id("ofr", offer_id), principal)
+        is_ops = principal.part is Part.OPS
+        return OfferExplanationOut(
+            offer_id=wire_id("ofr", found.id),
+            value=found.value,
+            parts=[PartOut(name=name, **part) for name, part in found.parts.items()],
+            sentence=found.explanation,
+            probability=found.probability,
+            task_price=found.task_price if is_ops else None,
+            expert_price=found.expert_price if is_ops else None,
+        )
+
+
+def _moved(
+    offer_id: str,
+    principal: Principal,
+    action: Literal["accept", "decline", "release"],
+    reason: str,
+    note: str,
+) -> Response[OfferOut]:
+    found_id, me, at = read_id("ofr", offer_id), principal.person_id, now()
+    # An offer moves with a slot, a task and money that an expert may not see; the expert's own
+    # offer is looked for by both ids.
+    with database.begin(PLATFORM) as session:
+        found = own_offer(session, found_id, me, locked=True)
+        if action == "accept":
+            # Who accepted already is told so, whatever version it names.
+            if found.state == "pending":
+                expect_version(found.version)
+            found = accept_offer(session, found_id, expert_id=me, at=at)
+        elif action == "decline":
+            if found.state == "pending":
+                expect_version(found.version, required=False)
+            found = decline_offer(
+                session, found_id, expert_id=me, reason=reason, note=note or None, at=at
+            )
+        else:
+            # With a session open its minutes have to be counted first, which is the work's affair.
+            if found.state == "active":
+                raise StateConflict("offer", found.state, "release", OFFER.allowed("active"))
+            found = release_offer(
+                session,
+                found_id,
+                expert_id=me,
+                reason=reason,
+                note=note or None,
+                owes_time=False,
+                at=at,
+            )
+        return tagged(offer_out(found), found.version)
+
+
+def _seen_offer(session: Session, offer_id: UUID, principal: Principal) -> Offer:
+    if principal.part is Part.OPS:
+        return any_offer(session, offer_id)
+    return own_offer(session, offer_id, principal.person_id)
+
+
+def offer_out(found: Offer) -> OfferOut:
+    """An offer as it travels."""
+    return OfferOut(**_columns(found))
+
+
+def _columns(found: Offer) -> Json:
+    return {
+        "id": wire_id("ofr", found.id),
+        "state": found.state,
+        "project_id": wire_id("prj", found.project_id),
+        "task_id": wire_id("tsk", found.task_id),
+        "expert_id": wire_id("per", found.expert_id),
+        "run_id": wire_id("mrn", found.run_id),
+        "terms": _terms_out(found.terms),
+        "terms_digest": found.terms_digest,
+        "created_at": found.created_at,
+        "expires_at": found.expires_at,
+        "accepted_at": found.accepted_at,
+        "lease_until": found.lease_until,
+        "ended_at": found.ended_at,
+        "version": found.version,
+    }
+
+
+def _terms_out(terms: Json) -> TermsOut:
+    def money(name: str) -> MoneyOut:
+        return MoneyOut(amount_minor=terms[name], currency=terms["currency"])
+
+    return TermsOut(
+        project_id=wire_id("prj", UUID(terms["project_id"])),
+        project_name=terms["project_name"],
+        project_version=terms["project_version"],
+        round=terms["round"],
+        domain=terms["domain"],
+        complexity=terms["complexity"],
+        rate_per_hour=money("rate_minor_per_hour"),
+        rate_from=terms["rate_from"],
+        tier=terms["tier"],
+        cap_minutes=terms["cap_s"] // 60,
+        expected_minutes=-(-terms["expected_s"] // 60),
+        expected_pay=money("expected_pay_minor"),
+        most_pay=money("most_pay_minor"),
+        expected_week_minutes=-(-terms["expected_week_s"] // 60),
+        expected_week_pay=money("expected_week_pay_minor"),
+        open_seats=terms["open_seats"],
+        review_within_hours=-(-terms["review_within_s"] // 3600),
+        reviews_per_submission=terms["reviews_per_submission"],
+        work_within_hours=terms["work_ttl_s"] // 3600,
+        binding_at=datetime.fromisoformat(terms["binding_at"]),
+    )
+
+
+ROUTES: list[HTTPRouteHandler] = [
+    get_offers,
+    get_offer,
+    post_offer_accept,
+    post_offer_decline,
+    post_offer_transition,
+    get_offer_explanation,
+]
