@@ -162,7 +162,7 @@ def run_replay(options: argparse.Namespace) -> int:
     import tempfile
 
     from market.replay.drive import open_here, replay
-    from market.replay.folders import read_folder
+    from market.replay.folders import read_folder, write_recording
     from market.replay.generate import generate_market
     from market.replay.report import as_json, as_table
     from market.supervisor import Market
@@ -174,9 +174,12 @@ def run_replay(options: argparse.Namespace) -> int:
     )
     with tempfile.TemporaryDirectory(prefix="stumpwork-replay-") as passing:
         folder = options.data or Path(passing)
+        recording = Path(passing) / "recording.jsonl"
+        write_recording(script, recording)
         house = Market(
             folder,
             instant_onboarding=True,
+            recording=recording,
             durable=options.data is not None,
             environ={**os.environ, **MADE_UP_PEOPLE},
         )

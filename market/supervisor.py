@@ -102,7 +102,8 @@ class Market:
     Settings come from `environ` (the process's own by default); what is given here comes first,
     and what is given nowhere is made: keys, the database, a free port for `web_port=None`. A count
     of nought leaves that part out. The stand-ins are a target model and, unless there is a key for
-    the real one, payments; with `instant_onboarding` every payee of theirs is ready at once.
+    the real one, payments; with `instant_onboarding` every payee of theirs is ready at once, and the
+    model answers from `recording` where it has the prompt.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class Market:
         solvers: int = 1,
         stand_ins: bool = True,
         instant_onboarding: bool = False,
+        recording: Path | None = None,
         database_url: str | None = None,
         durable: bool = True,
         environ: Mapping[str, str] | None = None,
@@ -126,6 +128,7 @@ class Market:
         self._webs, self._relays, self._workers, self._solvers = webs, relays, workers, solvers
         self._stand_ins = stand_ins
         self._instant_onboarding = instant_onboarding
+        self._recording = recording
         given = dict(os.environ if environ is None else environ)
         self._outer = {name: value for name, value in given.items() if not name.startswith(PREFIX)}
         self._given = {name: value for name, value in given.items() if name.startswith(PREFIX)}
@@ -306,7 +309,7 @@ class Market:
         if stripe is not None:
             services.append(self._payments_stand_in(stripe, web))
         if model is not None:
-            services.append(_model_stand_in(model))
+            services.append(_model_stand_in(model, self._recording))
         descriptor = self._socket.fileno()
         threads = self.environment.get(f"{PREFIX}WORKER_THREADS", "4")
         return [
@@ -379,10 +382,11 @@ def _stand_in_address(module: str) -> str:
     return f"http://{HOST}:{free_port()}"
 
 
-def _model_stand_in(address: str) -> Service:
+def _model_stand_in(address: str, recording: Path | None) -> Service:
+    answers = () if recording is None else ("--recording", str(recording.absolute()))
     return Service(
         name="model-stand-in",
-        argv=_python(MODEL_STAND_IN, "--port", address.rpartition(":")[2]),
+        argv=_python(MODEL_STAND_IN, "--port", address.rpartition(":")[2], *answers),
         ready=f"{address}/v1/models",
         cwd=CHECKOUT,
     )

@@ -356,3 +356,13 @@ def _published_optimum(folder: Path) -> float | None:
         return None
     found = re.search(r"Best total[^*]*\*\*([0-9.]+)\*\*", readme.read_text(encoding="utf-8"))
     return float(found.group(1)) if found else None
+
+
+def write_recording(script: Script, path: Path) -> None:
+    """Write what the model said in a record, so that the stand-in for it says the same again."""
+    attempts = script.behaviour.attempts.values() if isinstance(script.behaviour, Recorded) else ()
+    with path.open("wb") as file:
+        for line in attempts:
+            file.write(
+                msgspec.json.encode({"prompt": line.prompt, "outputs": [line.answer]}) + b"\n"
+            )

@@ -102,7 +102,8 @@ class Drawn:
             sent_at=sent,
             active_s=active,
             prompt=f"{QUESTIONS[self._field(task)]} (case {task}, asked by {expert}).",
-            answer=f"A fluent and confident answer to case {task}.",
+            # The stand-in for the model answers by its own rules.
+            answer="",
         )
 
     def votes_on(self, attempt: AttemptLine) -> Sequence[VoteLine]:
