@@ -102,8 +102,8 @@ class Market:
     Settings come from `environ` (the process's own by default); what is given here comes first,
     and what is given nowhere is made: keys, the database, a free port for `web_port=None`. A count
     of nought leaves that part out. The stand-ins are a target model and, unless there is a key for
-    the real one, payments; with `instant_onboarding` every payee of theirs is ready at once, and the
-    model answers from `recording` where it has the prompt.
+    the real one, payments; with `instant_onboarding` every payee of theirs is ready at once, and
+    the model answers from `recording` where it has the prompt.
     """
 
     def __init__(
