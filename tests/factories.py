@@ -1,14 +1,14 @@
 """Valid rows and callers, by plain functions: `make_expert(db, ...)`."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 from uuid import UUID
 
 import httpx
 from litestar.testing import TestClient
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from market.auth import Part
@@ -16,14 +16,26 @@ from market.db import new_id
 from market.experts.actions import create_profile
 from market.experts.models import Expert
 from market.experts.rules import Claim, Profile
-from market.people.actions import grant_part, sign_up
+from market.offers.actions import accept_offer
+from market.offers.models import Offer
+from market.offers.rules import Terms as OfferTerms
+from market.offers.rules import reservation_key
+from market.people.actions import grant_part, make_key, sign_up
 from market.people.models import Person
+from market.people.rules import scopes_of
 from market.projects.actions import ModelTerms, Terms, create_project, create_target_model
 from market.projects.models import Project
 from market.states import Machine
 from market.tasks.models import Task, TaskSlot
-from payouts.chart import lab_funding, project_budget, stripe_clearing
-from payouts.ledger import Line, post_entry
+from payouts.chart import (
+    lab_funding,
+    owed_to,
+    platform_fee,
+    project_budget,
+    stripe_clearing,
+)
+from payouts.ledger import Line, post_entry, reserve
+from payouts.pay import pay_minor, worst_case_minor
 
 AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 """A Monday morning: the time of whatever a test does not date itself."""
@@ -209,6 +221,105 @@ def make_task(
         db.add(TaskSlot(organisation_id=task.organisation_id, task_id=task.id, number=number))
     db.flush()
     return task
+
+
+def make_offer(
+    db: Session,
+    task: Task,
+    expert_id: UUID,
+    *,
+    accepted: bool = True,
+    at: datetime = AT,
+    cap_s: int | None = None,
+) -> Offer:
+    """An offer of a task's first open slot, with its money reserved; accepted, unless told not."""
+    project = db.get_one(Project, task.project_id)
+    slot = db.scalars(
+        select(TaskSlot)
+        .where(TaskSlot.task_id == task.id, TaskSlot.state == "open")
+        .order_by(TaskSlot.number)
+    ).first()
+    assert slot is not None, "the task has no open slot"
+    cap_s = project.cap_s if cap_s is None else cap_s
+    rate = project.rate_minor_per_hour or 9500
+    pay, fee = worst_case_minor(cap_s, rate, project.fee_basis_points)
+    # A line for each week that the work may touch is rounded on its own.
+    pay, fee = pay + 10, fee + 10
+    expected_pay = pay_minor(min(task.expected_s, cap_s), rate)
+    terms = OfferTerms(
+        project_id=str(project.id),
+        project_name=project.name,
+        project_version=project.version,
+        round=project.round,
+        domain=task.domain,
+        complexity=task.complexity,
+        currency=project.currency,
+        rate_minor_per_hour=rate,
+        rate_from="tier" if project.rate_minor_per_hour is None else "project",
+        tier=None,
+        cap_s=cap_s,
+        fee_basis_points=project.fee_basis_points,
+        expected_s=task.expected_s,
+        expected_pay_minor=expected_pay,
+        most_pay_minor=pay,
+        expected_week_s=task.expected_s,
+        expected_week_pay_minor=expected_pay,
+        open_seats=1,
+        review_within_s=project.review_ttl_s,
+        reviews_per_submission=project.reviews_per_submission,
+        work_ttl_s=project.work_ttl_s,
+        binding_at=at.isoformat(),
+    )
+    offer = Offer(
+        organisation_id=task.organisation_id,
+        project_id=task.project_id,
+        task_id=task.id,
+        slot_id=slot.id,
+        expert_id=expert_id,
+        run_id=new_id(),
+        value=1.0,
+        parts={},
+        explanation="Made for a test.",
+        probability=1.0,
+        task_price=0.0,
+        expert_price=0.0,
+        terms=terms.to_dict(),
+        terms_digest=terms.digest(),
+        currency=project.currency,
+        expected_s=task.expected_s,
+        reserved_minor=pay + fee,
+        created_at=at,
+        expires_at=at + timedelta(seconds=project.offer_ttl_s),
+    )
+    db.add(offer)
+    escrow = project_budget(project.id, project.organisation_id, project.currency)
+    reserve(
+        db,
+        key=reservation_key(offer.id),
+        kind="J3",
+        lines=[
+            Line(escrow, owed_to(expert_id, project.currency), pay),
+            Line(escrow, platform_fee(project.currency), fee),
+        ],
+        at=at,
+        memo="offer",
+    )
+    slot.offer_id = offer.id
+    slot.state = "offered"
+    db.flush()
+    if accepted:
+        accept_offer(db, offer.id, expert_id=expert_id, at=at)
+    return offer
+
+
+def key_for(db: Session, web: TestClient[Any], person_id: UUID, part: Part) -> Caller:
+    """A caller for someone who is there already, in a part that it gets, if it has it not."""
+    membership = grant_part(db, person_id, part, organisation_id=None, at=datetime.now(UTC))
+    _, text_key = make_key(
+        db, membership, name="a key", scopes=scopes_of(part), days=30, at=datetime.now(UTC)
+    )
+    db.commit()
+    return Caller(web, text_key, person_id)
 
 
 def pairs_in_database(db: Session, machine: Machine) -> set[tuple[str, str]]:
