@@ -193,14 +193,15 @@ class Gateway:
 
     def create_account(self, params: "Params", *, key: str) -> AccountSeen:
         """Make a recipient that can hold a Stripe balance."""
-        accounts = self._client.v2.core.accounts
-        return _asked(lambda: _account(accounts.create(cast("Any", params), _key(key))))
+        create, options = self._client.v2.core.accounts.create, _key(key)
+        return _asked(lambda: _account(create(cast("Any", params), options)))
 
     def create_account_link(self, params: "Params", *, key: str) -> LinkSeen:
         """Make a page on which the recipient gives Stripe what it asks for."""
+        create, options = self._client.v2.core.account_links.create, _key(key)
 
         def ask() -> LinkSeen:
-            link = self._client.v2.core.account_links.create(cast("Any", params), _key(key))
+            link = create(cast("Any", params), options)
             return LinkSeen(
                 account_id=link["account"], url=link["url"], expires_at=str(link["expires_at"])
             )
@@ -209,28 +210,26 @@ class Gateway:
 
     def create_payment_intent(self, params: "Params", *, key: str) -> PaymentIntentSeen:
         """Take a lab's money with a payment method that it gave before."""
-        intents = self._client.v1.payment_intents
-        return _asked(lambda: _payment_intent(intents.create(cast("Any", params), _key(key))))
+        create, options = self._client.v1.payment_intents.create, _key(key)
+        return _asked(lambda: _payment_intent(create(cast("Any", params), options)))
 
     def create_transfer(self, params: "Params", *, key: str) -> TransferSeen:
         """Move money from the platform's balance to a connected account's."""
-        transfers = self._client.v1.transfers
-        return _asked(lambda: _transfer(transfers.create(cast("Any", params), _key(key))))
+        create, options = self._client.v1.transfers.create, _key(key)
+        return _asked(lambda: _transfer(create(cast("Any", params), options)))
 
     def create_reversal(self, transfer_id: str, params: "Params", *, key: str) -> ReversalSeen:
         """Take a named amount back from a connected account."""
         # Without an amount Stripe takes everything back.
         _amount_named(params)
-        reversals = self._client.v1.transfers.reversals
-        return _asked(
-            lambda: _reversal(reversals.create(transfer_id, cast("Any", params), _key(key)))
-        )
+        create, options = self._client.v1.transfers.reversals.create, _key(key)
+        return _asked(lambda: _reversal(create(transfer_id, cast("Any", params), options)))
 
     def create_refund(self, params: "Params", *, key: str) -> RefundSeen:
         """Send a named amount back to whoever paid."""
         _amount_named(params)
-        refunds = self._client.v1.refunds
-        return _asked(lambda: _refund(refunds.create(cast("Any", params), _key(key))))
+        create, options = self._client.v1.refunds.create, _key(key)
+        return _asked(lambda: _refund(create(cast("Any", params), options)))
 
     # Reads.
 

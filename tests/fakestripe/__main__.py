@@ -83,7 +83,7 @@ def main(argv: list[str]) -> int:
     here: Json = {"self": {"id": "self", "url": url}}
     world.objects["self"] = here
     config = uvicorn.Config(
-        app, http=Protocol, loop="asyncio", lifespan="on", log_level="warning", ws="none"
+        app, http=Protocol, loop="asyncio", lifespan="on", log_level="critical", ws="none"
     )
     server = uvicorn.Server(config)
     if args.while_stdin:

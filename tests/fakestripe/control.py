@@ -44,6 +44,8 @@ async def _route(app: FakeStripeApp, method: str, parts: list[str], data: Json) 
                 "never_run_against_stripe": True,
                 "requests": app.requests,
             }
+        case ("GET", "_headers"):
+            return {"headers": app.last_headers}
         case ("GET", "_bank"):
             return {"places": world.bank.by_place(), "movements": world.bank.entries}
         case ("GET", "_bank", "check"):

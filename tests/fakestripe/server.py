@@ -97,6 +97,7 @@ class FakeStripeApp:
         self.revoked: set[str] = set()
         self.transports: dict[tuple[str, int], asyncio.Transport] = {}
         self.requests = 0
+        self.last_headers: dict[str, str] = {}
         self._background: list[asyncio.Task[None]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -187,6 +188,7 @@ class FakeStripeApp:
     async def api(self, asked: Asked) -> Answer:
         """Answer one request to Stripe's API, and write it to the tape."""
         self.requests += 1
+        self.last_headers = asked.headers
         answer = await self._api(asked)
         answer.headers.setdefault("request-id", f"req_{self.world.run}{self.requests:06d}")
         answer.headers.setdefault("stripe-version", asked.headers.get("stripe-version", ""))
