@@ -5,7 +5,7 @@ round trip; a refusal leaves the caller's transaction usable. Lines apply in the
 an entry brings to an account cannot be spent by the same entry.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -393,7 +393,8 @@ def _write(
         if answer.refusal == "unknown_account":
             raise AccountMismatch(_first_unknown(session, accounts))
     if answer.refusal is not None:
-        raise _refused(session, _Refusal(*answer[1:]), key, resolves or reverses or "")
+        facts = _Refusal(*answer[1:])
+        raise _refused(session, facts, accounts, key, resolves or reverses or "")
     entry: JournalEntry = answer.JournalEntry
     return entry
 
@@ -422,19 +423,27 @@ def _first_unknown(session: Session, accounts: dict[UUID, AccountRef]) -> Accoun
     return next(ref for found, ref in accounts.items() if found not in known)
 
 
-def _refused(session: Session, facts: _Refusal, key: str, other_key: str) -> PayoutsError:
-    refusal = facts.refusal
-    if refusal == "floor_breached":
-        account = _named(session, facts.debit_id)
-        return FloorBreached(account, facts.available_minor, facts.wanted_minor)
-    if refusal == "pending_exceeded":
-        debit, credit = _named(session, facts.debit_id), _named(session, facts.credit_id)
+def _refused(
+    session: Session,
+    facts: _Refusal,
+    accounts: Mapping[UUID, AccountRef],
+    key: str,
+    other_key: str,
+) -> PayoutsError:
+    def named(account: UUID) -> AccountRef:
+        # A reversal names no accounts itself, so those of the original are read.
+        return accounts.get(account) or _account(session, account)
+
+    if facts.refusal == "floor_breached":
+        return FloorBreached(named(facts.debit_id), facts.available_minor, facts.wanted_minor)
+    if facts.refusal == "pending_exceeded":
+        debit, credit = named(facts.debit_id), named(facts.credit_id)
         return PendingExceeded(debit, credit, facts.available_minor, facts.wanted_minor)
-    if refusal == "entry_conflict":
+    if facts.refusal == "entry_conflict":
         return EntryConflict(key)
-    return _OF_THE_OTHER[refusal](other_key)
+    return _OF_THE_OTHER[facts.refusal](other_key)
 
 
-def _named(session: Session, account: UUID) -> AccountRef:
+def _account(session: Session, account: UUID) -> AccountRef:
     row = session.get_one(LedgerAccount, account)
     return AccountRef(Code(row.code), row.owner_id, row.currency, row.tenant_id)

@@ -146,7 +146,8 @@ create function payouts.tells(
     entry payouts.journal_entry, p_kind text, p_phase text, p_resolves text, p_reverses text,
     p_debits uuid[], p_credits uuid[], p_amounts bigint[]
 ) returns boolean language sql stable set search_path = payouts, pg_temp as $$
-    select entry.kind = coalesce(p_kind, other.kind, 'reversal')
+    select entry.kind = coalesce(
+            p_kind, case when p_resolves is null then 'reversal' else other.kind end)
         and entry.phase = p_phase
         and coalesce(entry.resolves_id, entry.reverses_id) is not distinct from other.id
         and (entry.resolves_id is null) = (p_resolves is null)
