@@ -10,7 +10,8 @@ import numpy as np
 from matching.assignment import Assignment, Prices, objective_micro, plan_gap
 from matching.blocking import open_seats
 from matching.bound import price_bound
-from matching.model import Model, chosen_pairs, make_model, model_prices, solve_priced
+from matching.clash import feasible_plan
+from matching.model import Model, chosen_pairs, make_model, model_choice, model_prices, solve_priced
 from matching.policy import Policy
 from matching.priced import search_prices
 from matching.problem import MICRO, Int64, Problem
@@ -159,20 +160,26 @@ def _assign_priced(
         _tell(progress, number, effort.rounds, (value + fixed) / MICRO, (bound + fixed) / MICRO)
         _stop_if(cancelled, number)
 
+    # A plan that keeps the hard floors, if any plan does; where none asks, the empty one.
+    known = feasible_plan(problem)
+    if known.rules:
+        raise Infeasible(known.rules)
     found = search_prices(model, rounds=effort.rounds, target_gap=effort.target_gap, report=report)
     prices = model_prices(model, found.task_price, found.expert_price, found.row_price)
     on, bound, proof = found.on, None, "prices"
-    small = len(model.profit) <= effort.core_pairs
-    if small and (on is None or found.bound - found.worth > effort.target_gap * abs(found.bound)):
+    if on is None and known.chosen is not None:
+        on = model_choice(model, known.chosen)
+    far = on is None or found.bound - found.worth > effort.target_gap * abs(found.bound)
+    if far and len(model.profit) <= effort.core_pairs:
+        # Branch and bound takes a third of a second to load, and most runs never need it.
         from matching.core import finish_by_search
 
         searched = finish_by_search(model, on, limit=effort.search)
-        if searched.on is not None:
-            on = searched.on
+        on = on if searched.on is None else searched.on
         if searched.proved_micro is not None:
             bound, proof = (searched.proved_micro + fixed) / MICRO, "search"
     if on is None:
-        raise Infeasible(("no plan was found that keeps every hard rule",))
+        raise Infeasible(("no plan that keeps every hard floor was found within the effort",))
     chosen = chosen_pairs(model, on)
     return finished(
         problem,

@@ -112,6 +112,13 @@ def chosen_pairs(model: Model, on: Bool) -> Int64:
     return np.sort(np.concatenate([model.pair[on], model.problem.locked]))
 
 
+def model_choice(model: Model, chosen: Int64) -> Bool:
+    """The choice of the model that some chosen pairs of the problem stand for."""
+    taken = np.zeros(model.problem.pairs, np.bool_)
+    taken[chosen] = True
+    return taken[model.pair]
+
+
 def _ranks(group: np.ndarray, size: int, tie_break: UInt64 | None) -> Int64:
     """Where each group stands when groups are ordered by their smallest hash."""
     if tie_break is None:
