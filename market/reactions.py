@@ -2,7 +2,7 @@
 
 from market.attempts.jobs import ask_model
 from market.broker import Job
-from market.earnings.jobs import credit_earning, credit_time
+from market.earnings.jobs import credit_decided_time, credit_earning, credit_time
 from market.events import Event
 from market.offers.jobs import (
     withdraw_expert_offers,
@@ -28,6 +28,7 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.STANDING_CHANGED: (withdraw_expert_offers,),
     Event.ATTEMPT_SENT: (ask_model,),
     Event.SUBMISSION_SUBMITTED: (open_reviews,),
+    Event.TIME_ENTRY_CHANGED: (credit_decided_time,),
     Event.VERDICT_RECORDED: (credit_earning,),
     Event.OFFER_RELEASED: (credit_time,),
     Event.OFFER_ABANDONED: (credit_time,),

@@ -5,12 +5,13 @@ from datetime import datetime
 from typing import cast
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from market.earnings.models import Earning
 from market.earnings.queries import (
     credited,
+    has_disputed_time,
     paid_time,
     rates_of,
     still_reserved,
@@ -24,12 +25,13 @@ from market.earnings.rules import (
 from market.events import Event, emit
 from market.offers.models import Offer
 from market.offers.queries import offer as any_offer
-from market.offers.rules import LIVE, reservation_key
-from market.work.models import Submission
+from market.offers.rules import LIVE, RECORDING, reservation_key
+from market.work.models import Submission, TimeEntry
 from payouts import chart, ledger
 from payouts.chart import account_id
 from payouts.errors import FloorBreached, PendingResolved
 
+_NOT_WHILE_RECORDING = text("select pg_advisory_xact_lock_shared(hashtextextended(:name, 7))")
 _LOCK_PAY = text("select pg_advisory_xact_lock(hashtextextended('earnings:' || :expert_id, 0))")
 
 
@@ -48,6 +50,8 @@ def accrue_earning(
     offer = any_offer(session, offer_id, locked=True)
     if offer.state in LIVE:
         raise OfferNotOver(offer_id, offer.state)
+    # A run that records reserves for many experts in an order of its own.
+    session.execute(_NOT_WHILE_RECORDING, {"name": RECORDING})
     lock_pay(session, offer.expert_id)
     stretches = paid_time(session, offer_id)
     spans = spans_in_force(offer.terms, rates_of(session, offer, stretches))
@@ -59,7 +63,8 @@ def accrue_earning(
     fee_basis_points = cast("int", offer.terms["fee_basis_points"])
     lines = priced(stretches, spans, fee_basis_points=fee_basis_points, credited=seen)
     if not lines:
-        if not before:
+        # While time is in dispute, the money for it stays where it is.
+        if not before and not has_disputed_time(session, offer_id):
             _let_go(session, offer, at=at)
         return []
     part = 1 + max((line.part for line in before), default=0)
@@ -114,6 +119,24 @@ def accrue_submission(session: Session, submission_id: UUID, *, at: datetime) ->
     """
     submission = session.get_one(Submission, submission_id)
     return accrue_earning(session, submission.offer_id, at=at, submission_id=submission_id)
+
+
+def accrue_decided_time(session: Session, entry_id: UUID, *, at: datetime) -> list[Earning]:
+    """Credit time on work that is over, now that somebody has decided about it.
+
+    Work that still waits for its verdict is left to that.
+
+    Raises:
+        As `accrue_earning`.
+    """
+    entry = session.get_one(TimeEntry, entry_id)
+    offer = any_offer(session, entry.offer_id)
+    handed_in = session.scalar(select(Submission).where(Submission.offer_id == offer.id))
+    if offer.state in ("released", "abandoned"):
+        return accrue_earning(session, offer.id, at=at)
+    if handed_in is not None and handed_in.decided_at is not None:
+        return accrue_earning(session, offer.id, at=at, submission_id=handed_in.id)
+    return []
 
 
 def lock_pay(session: Session, expert_id: UUID) -> None:

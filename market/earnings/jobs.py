@@ -16,6 +16,15 @@ def credit_earning(submission_id: str) -> None:
 
 
 @job(queue="money")
+def credit_decided_time(entry_id: str) -> None:
+    """Credit time that was in dispute, once somebody has decided for it."""
+    from market.earnings.actions import accrue_decided_time
+
+    with database.begin() as session:
+        accrue_decided_time(session, UUID(entry_id), at=now())
+
+
+@job(queue="money")
 def credit_time(offer_id: str) -> None:
     """Credit the minutes on an offer that ended without a submission."""
     from market.earnings.actions import accrue_earning

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import date
 from uuid import UUID
 
-from sqlalchemy import Select, func, select, text
+from sqlalchemy import Select, exists, func, select, text
 from sqlalchemy.orm import Session, aliased
 
 from market.earnings.models import Earning
@@ -35,6 +35,16 @@ def paid_time(session: Session, offer_id: UUID) -> list[Stretch]:
         .order_by(func.lower(TimeEntry.during))
     )
     return [Stretch(starts_at, int(seconds)) for starts_at, seconds in rows]
+
+
+def has_disputed_time(session: Session, offer_id: UUID) -> bool:
+    """Whether somebody has still to decide on time that may have to be paid."""
+    disputed = exists().where(
+        TimeEntry.offer_id == offer_id,
+        TimeEntry.state == "disputed",
+        TimeEntry.seconds > TimeEntry.capped_s,
+    )
+    return bool(session.scalar(select(disputed)))
 
 
 def rates_of(session: Session, offer: Offer, stretches: list[Stretch]) -> list[RateSpan]:
