@@ -9,6 +9,7 @@ from uuid import UUID
 from litestar import Response
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromQuery
 
 from market.auth import Part, Principal
 from market.db import database
@@ -46,7 +47,7 @@ class EarningOut(Wire):
 @get("/earnings", scope="earning:read", tags=["Earnings"])
 def get_earnings(
     principal: NamedDependency[Principal],
-    week: date | None = None,
+    week: FromQuery[date | None] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[EarningOut]:
@@ -67,7 +68,9 @@ def get_earnings(
 
 @get("/earnings.csv", scope="earning:read", tags=["Earnings"], media_type="text/csv")
 def get_statement(
-    principal: NamedDependency[Principal], first: date | None = None, last: date | None = None
+    principal: NamedDependency[Principal],
+    first: FromQuery[date | None] = None,
+    last: FromQuery[date | None] = None,
 ) -> Response[str]:
     """Your statement as CSV: every line of the weeks that begin from `first` to `last`."""
     with database.begin() as session:

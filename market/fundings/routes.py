@@ -6,7 +6,7 @@ from typing import Annotated
 from litestar import Response
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.status_codes import HTTP_201_CREATED
 from msgspec import Meta
 
@@ -179,7 +179,7 @@ def post_refund(
 
 @get("/balance", scope="fund:read", tags=["Funding"])
 def get_balance(
-    principal: NamedDependency[Principal], organisation_id: str | None = None
+    principal: NamedDependency[Principal], organisation_id: FromQuery[str | None] = None
 ) -> list[LabMoneyOut]:
     """What your lab paid in, promised, spent and has free, by currency and project.
 

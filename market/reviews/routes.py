@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.status_codes import HTTP_200_OK
 from sqlalchemy.orm import Session
 
@@ -19,6 +19,7 @@ from market.http import (
     Cursor,
     Limit,
     Page,
+    StateFilter,
     Wire,
     get,
     page,
@@ -228,7 +229,7 @@ class ProgressOut(Wire):
 @get("/reviews", scope="review:read", tags=["Reviews"])
 def get_reviews(
     principal: NamedDependency[Principal],
-    state: str | None = None,
+    in_state: StateFilter = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[ReviewOut]:
@@ -236,8 +237,8 @@ def get_reviews(
 
     The queue begins with what waits longest; every other list with the newest.
     """
-    queue = principal.part is Part.REVIEWER and state == "queued"
-    statement = claimable(principal.person_id) if queue else reviews(state=state)
+    queue = principal.part is Part.REVIEWER and in_state == "queued"
+    statement = claimable(principal.person_id) if queue else reviews(state=in_state)
     if principal.part is Part.REVIEWER and not queue:
         statement = statement.where(Review.reviewer_id == principal.person_id)
     with database.begin() as session:
@@ -247,7 +248,7 @@ def get_reviews(
             Review.id,
             limit=limit,
             cursor=cursor,
-            filters=f"{principal.tenant}|reviews|{state}",
+            filters=f"{principal.tenant}|reviews|{in_state}",
             newest_first=not queue,
         )
         return page([ReviewOut(**_review_fields(row)) for row in rows], following)
@@ -354,8 +355,8 @@ def post_vote(
 @get("/submissions", scope="work:read", tags=["Work"])
 def get_submissions(
     principal: NamedDependency[Principal],
-    project_id: str | None = None,
-    state: str | None = None,
+    project_id: FromQuery[str | None] = None,
+    in_state: StateFilter = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[SubmissionOut]:
@@ -364,11 +365,11 @@ def get_submissions(
     with database.begin() as session:
         rows, following = page_of(
             session,
-            submissions(project_id=wanted, state=state),
+            submissions(project_id=wanted, state=in_state),
             Submission.id,
             limit=limit,
             cursor=cursor,
-            filters=f"{principal.tenant}|submissions|{wanted}|{state}",
+            filters=f"{principal.tenant}|submissions|{wanted}|{in_state}",
         )
         return page([SubmissionOut(**_submission_fields(row)) for row in rows], following)
 

@@ -8,7 +8,7 @@ import litestar
 from litestar import Request, Response
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, JSONBody, RawBody
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED, HTTP_202_ACCEPTED
 from sqlalchemy.orm import Session
 
@@ -357,14 +357,14 @@ def get_invariants() -> list[InvariantOut]:
 
 
 @litestar.post("/webhooks/stripe", sync_to_thread=True, status_code=200, tags=["Stripe"])
-def post_stripe_event(request: Request[Any, Any, Any], body: bytes) -> dict[str, bool]:
+def post_stripe_event(request: Request[Any, Any, Any], body: RawBody) -> dict[str, bool]:
     """Where Stripe says that something has changed; the work is done afterwards."""
     secret = in_force.settings.stripe_webhook_secret
     return _keep_event(request, body, secret, webhooks.SNAPSHOT)
 
 
 @litestar.post("/webhooks/stripe-thin", sync_to_thread=True, status_code=200, tags=["Stripe"])
-def post_thin_event(request: Request[Any, Any, Any], body: bytes) -> dict[str, bool]:
+def post_thin_event(request: Request[Any, Any, Any], body: RawBody) -> dict[str, bool]:
     """The same for events that name an object and say nothing about it."""
     secret = in_force.settings.stripe_thin_secret
     return _keep_event(request, body, secret, webhooks.THIN)

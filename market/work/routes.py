@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 
 from market.auth import Part, Principal, ScopeMissing
@@ -211,7 +211,7 @@ def post_stop(session_id: FromPath[str], principal: NamedDependency[Principal]) 
 @get("/sessions", scope="work:read", tags=["Work"])
 def get_sessions(
     principal: NamedDependency[Principal],
-    offer_id: str | None = None,
+    offer_id: FromQuery[str | None] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[SessionOut]:
