@@ -346,10 +346,11 @@ class Market:
             "--webhook-secret": self.environment[f"{PREFIX}STRIPE_WEBHOOK_SECRET"],
             "--thin-webhook": f"{web}{THIN_WEBHOOK_PATH}",
             "--thin-secret": self.environment[f"{PREFIX}STRIPE_THIN_SECRET"],
-            # What it promised yesterday it must still know today.
-            "--state": str(states / "stripe.json"),
         }
         words = [word for option in options.items() for word in option]
+        if self._durable:
+            # What it promised yesterday it must still know today.
+            words += ["--state", str(states / "stripe.json")]
         if self._instant_onboarding:
             words.append("--instant-onboarding")
         return Service(

@@ -180,7 +180,8 @@ class World:
         if self.state_file is None:
             return
         document = {
-            "objects": self.objects,
+            # Where it listens is this process's own, and no object of an account's.
+            "objects": {kind: known for kind, known in self.objects.items() if kind != "self"},
             "owner_of": self.owner_of,
             "deliveries": self.deliveries,
             "keys": self.keys,
