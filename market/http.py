@@ -374,7 +374,7 @@ def run_once(context: RequestContext, act: Callable[[], R], status: int) -> Resp
         content: object = result
         if isinstance(result, Response):
             content, status = result.content, result.status_code or status
-            headers = {h.name: str(h.value) for h in result.headers if h.value is not None}
+            headers = {name: str(value) for name, value in result.headers.items()}
         body = msgspec.json.encode(content)
         with database.begin(PLATFORM) as session:
             session.execute(
