@@ -172,6 +172,8 @@ def _post(session: Session, offer: Offer, lines: Sequence[Line], *, key: str, at
     pay = sum(line.pay_minor for line in lines)
     fee = sum(line.fee_minor for line in lines)
     if pay + fee == 0:
+        # A second or two, worth less than half of the smallest unit.
+        _let_go(session, offer, at=at)
         return 0
     reserved = still_reserved(session, reservation_key(offer.id))
     if reserved is not None:
@@ -185,7 +187,7 @@ def _post(session: Session, offer: Offer, lines: Sequence[Line], *, key: str, at
             lines=_ledger_lines((budget, expert, kept_pay), (budget, platform, kept_fee)),
             at=at,
         )
-        pay, fee, key = pay - kept_pay, fee - kept_fee, f"{key}:more"
+        pay, fee, key = pay - kept_pay, fee - kept_fee, f"{key}/more"
     if pay + fee == 0:
         return 0
     try:

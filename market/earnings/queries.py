@@ -152,7 +152,7 @@ _UNBACKED = text(
             coalesce(sum(p.amount_minor) filter (where a.code = 'platform_fee'), 0) as fee
         from line
         left join payouts.journal_entry e
-            on e.key in (line.entry_key, line.entry_key || ':more') and e.phase = 'posted'
+            on e.key in (line.entry_key, line.entry_key || '/more') and e.phase = 'posted'
         left join payouts.posting p on p.entry_id = e.id
         left join payouts.ledger_account a on a.id = p.credit_account_id
         group by line.entry_key

@@ -101,7 +101,7 @@ def get_statement(
         )
     return Response(
         text.getvalue(),
-        media_type="text/csv; charset=utf-8",
+        media_type="text/csv",
         headers={"Content-Disposition": 'attachment; filename="earnings.csv"'},
     )
 
