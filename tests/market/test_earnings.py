@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -52,7 +53,7 @@ def assert_books_hold(db: Session) -> None:
     assert unbacked_lines(db) == []
 
 
-def make_active(db: Session, tier: str = "T1", **terms: int) -> tuple[Project, Offer]:
+def make_active(db: Session, tier: str = "T1", **terms: Any) -> tuple[Project, Offer]:
     expert = make_expert(db, tier=tier, at=AT - timedelta(days=30))
     project = make_project(db, **terms)
     return project, make_offer(db, project, make_task(db, project), expert.id)
@@ -144,9 +145,8 @@ def test_an_offer_without_a_second_of_work_gives_all_its_money_back(db: Session)
 
 
 def test_a_second_that_is_worth_nothing_is_listed_and_keeps_no_money(db: Session) -> None:
-    project, offer = make_active(db)
+    project, offer = make_active(db, rate_minor_per_hour=1000)
     work_on(db, offer, AT, 1)
-    offer.terms = {**offer.terms, "rate_minor_per_hour": 1000, "rate_from": "project"}
     end_offer(db, offer)
     (earning,) = accrue_earning(db, offer.id, at=AT)
     assert (earning.seconds, earning.pay_minor, earning.fee_minor) == (1, 0, 0)
@@ -300,7 +300,7 @@ def test_a_cell_never_begins_as_a_formula(text: str) -> None:
     assert plain_cell(text) == f"'{text}"
 
 
-def test_an_expert_reads_its_own_lines_and_nobody_elses(db: Session, web: TestClient) -> None:
+def test_an_expert_reads_its_own_lines_and_nobody_elses(db: Session, web: TestClient[Any]) -> None:
     _, other = make_active(db)
     work_on(db, other, AT, HOUR)
     end_offer(db, other)
@@ -321,7 +321,9 @@ def test_an_expert_reads_its_own_lines_and_nobody_elses(db: Session, web: TestCl
     assert lab.get("/v1/earnings").status_code == 403
 
 
-def test_a_statement_lists_every_line_and_runs_no_formula(db: Session, web: TestClient) -> None:
+def test_a_statement_lists_every_line_and_runs_no_formula(
+    db: Session, web: TestClient[Any]
+) -> None:
     me = make_caller(db, web, Part.EXPERT)
     make_own_offer(db, me.person_id, project_name='=HYPERLINK("http://x")')
     db.commit()
