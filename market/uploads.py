@@ -211,7 +211,7 @@ def _read_jsonl(upload: Upload, shape: Shape[T]) -> Iterator[Batch[T]]:
             try:
                 batch.append((number, decode(line)))
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as wrong:
-                batch.append((number, _fault_of(wrong, _name_in(line, shape.name))))
+                batch.append((number, _fault_in(line, wrong, shape.name)))
         if len(batch) >= BATCH_ROWS:
             yield batch
             batch = []
@@ -241,12 +241,17 @@ def _lines(file: IO[bytes]) -> Iterator[bytes | None]:
         yield rest
 
 
-def _name_in(line: bytes, name: str) -> str | None:
-    """What a row that is at fault calls itself, if that much of it can be read."""
+def _fault_in(line: bytes, wrong: Exception, name: str) -> Fault:
+    """What is wrong with a line, and what it calls itself if that much of it can be read."""
     try:
-        return _name_of(msgspec.json.decode(line), name)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
+        line.decode()
+    except UnicodeDecodeError as no_text:
+        return _fault_of(no_text, None)
+    try:
+        named = _name_of(msgspec.json.decode(line), name)
+    except (msgspec.MsgspecError, RecursionError):
+        named = None
+    return _fault_of(wrong, named)
 
 
 def _name_of(row: object, name: str) -> str | None:

@@ -27,6 +27,8 @@ def main(argv: list[str]) -> int:
         return 0
     # A name may be written as the shell likes it: match-pairs is the file match_pairs.py.
     name = argv[0].replace("-", "_")
+    # `import` is a word of the language, so no file can be imported by that name.
+    name = "import_tasks" if name == "import" else name
     if name not in names():
         known = ", ".join(names())
         print(f"there is no bench {name!r}; there are: {known}", file=sys.stderr)
