@@ -100,6 +100,8 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     treasury.PayoutNotFound: (404, "not_found"),
     treasury.PayoutRunNotFound: (404, "not_found"),
     treasury.HoldNotFound: (404, "not_found"),
+    treasury.CallNotFound: (404, "not_found"),
+    treasury.CallStillOpen: (409, "call_still_open"),
     treasury.NoteMissing: (422, "note_missing"),
     money.UnknownCurrency: (422, "currency_unknown"),
     money.BadAmount: (422, "amount_invalid"),

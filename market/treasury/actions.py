@@ -18,6 +18,8 @@ from market.treasury.models import PayoutRun
 from market.treasury.queries import payout_run
 from market.treasury.rules import (
     PAYOUT_RUN,
+    CallNotFound,
+    CallStillOpen,
     CountryInvalid,
     HoldNotFound,
     checked_note,
@@ -25,10 +27,11 @@ from market.treasury.rules import (
     is_country,
 )
 from payouts.calls import Fact, FactKind
-from payouts.errors import UnknownHold
+from payouts.errors import CallNotOpen, UnknownCall, UnknownHold
 from payouts.holds import HoldPolicy
 from payouts.models import Payee, Payout, PayoutHold
 from payouts.payees import ensure_payee
+from payouts.sender import approve_new_attempt
 from payouts.states import PayoutState
 from payouts.transfers import clear_hold, open_payout
 
@@ -58,7 +61,7 @@ _OF_LAB = (FactKind.REFUND_SENT, FactKind.REFUND_REFUSED)
 def become_payee(
     session: Session, *, expert_id: UUID, country: str, email: str, at: datetime
 ) -> Payee:
-    """Open an account for an expert to be paid on; asked again, the first one is returned.
+    """Open an account for an expert to be paid on; asked again, the first one is looked at again.
 
     Raises:
         CountryInvalid.
@@ -66,8 +69,7 @@ def become_payee(
     if not is_country(country):
         raise CountryInvalid(country)
     payee = ensure_payee(session, owner_id=expert_id, country=country, email=email, at=at)
-    if payee.account_id is None:
-        emit(session, Event.PAYEE_REQUESTED, payee.id, at=at, person_id=expert_id)
+    emit(session, Event.PAYEE_REQUESTED, payee.id, at=at, person_id=expert_id)
     return payee
 
 
@@ -230,6 +232,27 @@ def record_fact(session: Session, fact: Fact, *, at: datetime) -> None:
         person_id=None if is_lab or fact.kind is FactKind.CALL_UNKNOWN else fact.owner_id,
         data=data,
     )
+
+
+def approve_again(
+    session: Session, call_id: UUID, *, by: UUID, note: str, at: datetime, policy: HoldPolicy
+) -> None:
+    """Decide, as a person, that a call of unknown outcome never happened: its money is free again.
+
+    A payout is held then, and is sent anew when its hold is ended.
+
+    Raises:
+        CallNotFound, CallStillOpen, NoteMissing.
+    """
+    reason = checked_note(note)
+    try:
+        facts = approve_new_attempt(session, call_id, by=by, reason=reason, at=at, policy=policy)
+    except UnknownCall:
+        raise CallNotFound(call_id) from None
+    except CallNotOpen as open_still:
+        raise CallStillOpen(call_id, open_still.why) from None
+    for fact in facts:
+        record_fact(session, fact, at=at)
 
 
 def end_hold(

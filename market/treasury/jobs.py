@@ -65,7 +65,7 @@ def tell(session: "Session", fact: "Fact") -> None:
 def _make_call(call_id: UUID) -> None:
     from payouts.sender import Result, run_call
 
-    outcome = run_call(database.begin, gateway(), call_id, now=now, tell=tell)
+    outcome = run_call(database.begin, gateway(), call_id, now=now, tell=tell, policy=hold_policy())
     if outcome.result in (Result.TRY_LATER, Result.UNKNOWN):
         # The sweep comes back to it: the row says when.
         log.warning(
@@ -95,12 +95,16 @@ def make_stripe_call(call_id: str) -> None:
 
 @job(queue="money")
 def create_payee(payee_id: str) -> None:
-    """Open a connected account for an expert."""
+    """Open a connected account for an expert; one that is open is looked at again."""
     from payouts.models import Payee
+    from payouts.webhooks import refresh_payee
 
     with database.begin() as session:
-        call_id = session.get_one(Payee, UUID(payee_id)).account_call_id
-    if call_id is not None:
+        payee = session.get_one(Payee, UUID(payee_id))
+        owner_id, account_id, call_id = payee.owner_id, payee.account_id, payee.account_call_id
+    if account_id is not None:
+        refresh_payee(database.begin, gateway(), owner_id, now=now, tell=tell, policy=hold_policy())
+    elif call_id is not None:
         _make_call(call_id)
 
 

@@ -11,6 +11,7 @@ from payouts import chart
 from payouts.chart import Code
 from payouts.ledger import Balance, balance
 from payouts.models import (
+    ExternalCall,
     LedgerAccount,
     LedgerBalance,
     Payout,
@@ -50,6 +51,12 @@ def payouts(*, owner_id: UUID | None = None, state: str | None = None) -> Select
     if owner_id is not None:
         wanted = wanted.where(Payout.owner_id == owner_id)
     return wanted if state is None else wanted.where(Payout.state == state)
+
+
+def calls(*, state: str | None = None) -> Select[ExternalCall]:
+    """Writes to Stripe, as a statement to page through."""
+    wanted = select(ExternalCall)
+    return wanted if state is None else wanted.where(ExternalCall.state == state)
 
 
 def payout_runs() -> Select[PayoutRun]:

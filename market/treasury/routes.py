@@ -35,6 +35,7 @@ from market.people.rules import PersonNotFound
 from market.projects.routes import MoneyOut
 from market.settings import in_force
 from market.treasury.actions import (
+    approve_again,
     become_payee,
     end_hold,
     request_payout_run,
@@ -42,6 +43,7 @@ from market.treasury.actions import (
 from market.treasury.jobs import gateway, hold_policy, is_live, tell
 from market.treasury.models import PayoutRun
 from market.treasury.queries import (
+    calls,
     holds_of,
     payout,
     payout_run,
@@ -54,7 +56,7 @@ from payouts import webhooks
 from payouts.errors import PayeeNotReady, UnknownPayee
 from payouts.invariants import INVARIANTS, violations
 from payouts.ledger import trial_balance
-from payouts.models import Payout, PayoutHold
+from payouts.models import ExternalCall, Payout, PayoutHold
 from payouts.payees import payee_state, plan_onboarding_link
 from payouts.sender import run_call
 
@@ -299,6 +301,58 @@ def get_payout_run(run_id: FromPath[str]) -> PayoutRunOut:
         return _run_out(payout_run(session, read_id("prn", run_id)))
 
 
+class CallOut(Wire):
+    """A write to Stripe: `unknown` may have happened, and is looked for before anything else."""
+
+    id: str
+    operation: str
+    state: str
+    attempt: int
+    tries: int
+    lookups: int
+    planned_at: datetime
+    next_try_at: datetime
+    object_id: str | None
+    error: str | None
+
+
+@get("/external-calls", scope="pay:read", tags=["Payouts"])
+def get_calls(
+    in_state: StateFilter = None, limit: Limit = 50, cursor: Cursor = None
+) -> Page[CallOut]:
+    """What was asked of Stripe, newest first."""
+    with database.begin() as session:
+        rows, following = page_of(
+            session,
+            calls(state=in_state),
+            ExternalCall.id,
+            limit=limit,
+            cursor=cursor,
+            filters=f"calls|{in_state}",
+        )
+        return page([_call_out(row) for row in rows], following)
+
+
+@post(
+    "/external-calls/{call_id:str}/approval", scope="pay:write", status_code=200, tags=["Payouts"]
+)
+def post_call_approval(
+    call_id: FromPath[str], data: JSONBody[NoteIn], principal: NamedDependency[Principal]
+) -> CallOut:
+    """Decide that a call which was looked for twice and not found never happened."""
+    wanted = read_id("cal", call_id)
+    with database.begin() as session:
+        approve_again(
+            session,
+            wanted,
+            by=principal.person_id,
+            note=data.note,
+            at=now(),
+            policy=hold_policy(),
+        )
+        return _call_out(session.get_one(ExternalCall, wanted))
+
+
 # The books ----------------------------------------------------------------------------------------
 
 
@@ -424,6 +478,21 @@ def _payout_out(found: Payout, holds: list[PayoutHold]) -> PayoutOut:
     )
 
 
+def _call_out(call: ExternalCall) -> CallOut:
+    return CallOut(
+        id=wire_id("cal", call.id),
+        operation=str(call.operation),
+        state=str(call.state),
+        attempt=call.attempt,
+        tries=call.tries,
+        lookups=call.lookups,
+        planned_at=call.planned_at,
+        next_try_at=call.next_try_at,
+        object_id=call.object_id,
+        error=call.error_text,
+    )
+
+
 def _run_out(run: PayoutRun, operation_id: str | None = None) -> PayoutRunOut:
     return PayoutRunOut(
         id=wire_id("prn", run.id),
@@ -448,6 +517,8 @@ ROUTES: list[HTTPRouteHandler] = [
     post_payout_run,
     get_payout_runs,
     get_payout_run,
+    get_calls,
+    post_call_approval,
     get_trial_balance,
     get_invariants,
 ]

@@ -95,6 +95,23 @@ class HoldNotFound(MarketError):
         self.hold_id = hold_id
 
 
+class CallNotFound(MarketError):
+    """No call to Stripe has this id."""
+
+    def __init__(self, call_id: UUID) -> None:
+        super().__init__("there is no such call")
+        self.call_id = call_id
+
+
+class CallStillOpen(MarketError):
+    """A call whose outcome is known, or that was not looked for often enough."""
+
+    def __init__(self, call_id: UUID, why: str) -> None:
+        super().__init__(f"this call {why}")
+        self.call_id = call_id
+        self.why = why
+
+
 class NoteMissing(MarketError):
     """A decision about somebody's money without a word on why."""
 
