@@ -322,14 +322,17 @@ end $$;
 create function payouts.fold_lines() returns bigint language plpgsql security definer
 set search_path = payouts, pg_temp as $$
 declare
+    hot uuid[];
     folded bigint;
 begin
-    perform from payouts.ledger_balance b
-    where not b.has_floor
-      and exists (select from payouts.unfolded_line u where u.account_id = b.account_id)
-    order by b.account_id for no key update;
+    select array_agg(account_id) into hot from (
+        select b.account_id from payouts.ledger_balance b
+        where not b.has_floor
+          and exists (select from payouts.unfolded_line u where u.account_id = b.account_id)
+        order by b.account_id for no key update
+    ) locked;
     with gone as (
-        delete from payouts.unfolded_line returning *
+        delete from payouts.unfolded_line where account_id = any (hot) returning *
     ), total as (
         select account_id, count(*) as lines,
                sum(posted_debit_minor - posted_credit_minor) as posted_debit,
