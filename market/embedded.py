@@ -214,18 +214,26 @@ class EmbeddedPostgres:
 
 
 def _refuse_taken_port(host: str, port: int) -> None:
+    if not _is_free(host, port):
+        raise PortInUse(host, port)
+
+
+def _is_free(host: str, port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise PortInUse(host, port) from error
+                return False
             raise
+    return True
 
 
-def free_port() -> int:
-    """A port of loopback that nobody listens on at this moment; somebody may take it the next."""
+def free_port(preferred: int | None = None) -> int:
+    """A port of loopback that nobody listens on at this moment, the preferred one if it is free."""
+    if preferred is not None and _is_free(HOST, preferred):
+        return preferred
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]

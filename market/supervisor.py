@@ -2,6 +2,7 @@
 
     DIR/postgres/     the embedded PostgreSQL, unless a database is given by URL
     DIR/secrets/      keys made at the first start, readable by their owner only
+    DIR/stand-ins/    their ports, and what the payments stand-in must remember
     DIR/logs/         a file for each child; the one before is kept beside it as NAME.log.1
 
 One supervisor owns the folder and every child. The web's socket is opened here and inherited, so
@@ -230,8 +231,8 @@ class Market:
         assert self._socket is not None
         web = f"http://{_reachable(self._host)}:{self._socket.getsockname()[1]}"
         keyless = self._given.get(f"{PREFIX}STRIPE_KEY", STANDIN_KEY) == STANDIN_KEY
-        stripe = _stand_in_address(PAYMENTS_STAND_IN) if self._stand_ins and keyless else None
-        model = _stand_in_address(MODEL_STAND_IN) if self._stand_ins else None
+        stripe = self._stand_in_at(PAYMENTS_STAND_IN) if self._stand_ins and keyless else None
+        model = self._stand_in_at(MODEL_STAND_IN) if self._stand_ins else None
         database_url = self._start_database()
         with _timed(self._say, "database migrated"):
             upgrade_database(database_url)
@@ -337,9 +338,17 @@ class Market:
             ),
         ]
 
+    def _stand_in_at(self, module: str) -> str:
+        """Where a stand-in shall listen: as last time, since projects keep its address."""
+        if not (CHECKOUT / module.replace(".", "/") / "__main__.py").exists():
+            raise StandInMissing(module)
+        kept = self.data_dir / "stand-ins" / f"{module}.port"
+        kept.parent.mkdir(exist_ok=True, mode=0o700)
+        port = free_port(int(kept.read_text()) if kept.exists() else None)
+        write_private(kept, str(port))
+        return f"http://{HOST}:{port}"
+
     def _payments_stand_in(self, address: str, web: str) -> Service:
-        states = self.data_dir / "stand-ins"
-        states.mkdir(exist_ok=True, mode=0o700)
         options = {
             "--port": address.rpartition(":")[2],
             "--webhook": f"{web}{WEBHOOK_PATH}",
@@ -350,7 +359,7 @@ class Market:
         words = [word for option in options.items() for word in option]
         if self._durable:
             # What it promised yesterday it must still know today.
-            words += ["--state", str(states / "stripe.json")]
+            words += ["--state", str(self.data_dir / "stand-ins" / "stripe.json")]
         if self._instant_onboarding:
             words.append("--instant-onboarding")
         return Service(
@@ -375,12 +384,6 @@ class Market:
 
 def _python(module: str, *words: str) -> tuple[str, ...]:
     return (sys.executable, "-m", module, *words)
-
-
-def _stand_in_address(module: str) -> str:
-    if not (CHECKOUT / module.replace(".", "/") / "__main__.py").exists():
-        raise StandInMissing(module)
-    return f"http://{HOST}:{free_port()}"
 
 
 def _model_stand_in(address: str, recording: Path | None) -> Service:

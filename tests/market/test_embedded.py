@@ -299,6 +299,13 @@ def test_a_port_in_use_is_refused_in_one_line(used: Path) -> None:
         assert f":{port}/" in server.url
 
 
+def test_a_preferred_port_is_taken_only_while_it_is_free() -> None:
+    port = free_port()
+    assert free_port(port) == port
+    with socket.create_server(("127.0.0.1", port)):
+        assert free_port(port) != port
+
+
 def test_a_cluster_of_another_major_version_is_refused_in_one_line(used: Path) -> None:
     (used / "cluster" / "PG_VERSION").write_text("13\n")
     with pytest.raises(DataDirectoryOfAnotherVersion) as refusal:

@@ -91,7 +91,8 @@ def say(line):
     print(line, flush=True)
 
 try:
-    with Market(Path(sys.argv[1]), web_port=int(sys.argv[2]), stand_ins=False).start(say) as house:
+    with Market(Path(sys.argv[1]), web_port=int(sys.argv[2])).start(say) as house:
+        say(f"model {house.addresses.target_model}")
         say("pids " + " ".join(f"{name}={pid}" for name, pid in house.pids.items()))
         house.wait()
 except StopRequested as stop:
@@ -358,7 +359,7 @@ def test_without_a_checkout_there_are_no_stand_ins_and_that_is_said_in_one_line(
 ) -> None:
     shutil.copytree(REPOSITORY / "market", tmp_path / "market")
     done = subprocess.run(
-        [sys.executable, "-c", SERVE_ALL.replace("stand_ins=False", ""), str(folder), "0"],
+        [sys.executable, "-c", SERVE_ALL, str(folder), "0"],
         env=environment(PYTHONPATH=f"{tmp_path}:{PACKAGES}"),
         cwd=tmp_path,
         capture_output=True,
@@ -406,7 +407,10 @@ def test_the_house_answers_mends_itself_and_stops_without_a_trace(folder: Path) 
     house = start_house(folder, port)
     try:
         pids = house.pids
-        assert set(pids) == {"postgres", "web", "relay", "worker", "solver"}
+        assert set(pids) == {
+            *("postgres", "web", "relay", "worker", "solver"),
+            *("payments-stand-in", "model-stand-in"),
+        }
         assert ready_status(port) == 200
         os.kill(pids["web"], signal.SIGKILL)
         # The socket is the supervisor's: a caller waits, and is not turned away.
@@ -425,6 +429,8 @@ def test_the_house_answers_mends_itself_and_stops_without_a_trace(folder: Path) 
 
     second = start_house(folder, port)
     try:
+        # Projects keep the address of their target model, so it must answer there again.
+        assert second.says(house.model)
         # SIGKILL runs no clean-up at all.
         second.process.kill()
         second.process.wait(PATIENCE_S)
@@ -465,6 +471,11 @@ class House:
         """Of its parts, as it said at its start."""
         words = next(line for line in self.lines if line.startswith("pids ")).split()[1:]
         return {name: int(pid) for name, _, pid in (word.partition("=") for word in words)}
+
+    @property
+    def model(self) -> str:
+        """The line in which it said where its target model answers."""
+        return next(line for line in self.lines if line.startswith("model "))
 
     def says(self, words: str) -> bool:
         """Whether a line with these words has come, or comes soon."""
