@@ -75,6 +75,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    for role in ("lab", "expert"):
+        op.execute(f"drop policy {role}_select on payouts.journal_entry")
     for table in (
         "chain_link",
         "unfolded_line",
