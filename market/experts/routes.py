@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from decimal import Decimal
 from typing import Annotated, Literal
 
 import msgspec
 from litestar import Response
-from litestar.di import NamedDependency
+from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
@@ -17,7 +16,13 @@ from sqlalchemy.orm import Session
 
 from market.auth import Principal
 from market.db import PLATFORM, database, now
-from market.experts.actions import assign_tier, change_profile, change_standing, create_profile
+from market.experts.actions import (
+    assign_tier,
+    change_profile,
+    change_standing,
+    create_profile,
+    import_experts,
+)
 from market.experts.models import Expert
 from market.experts.queries import (
     domains_of,
@@ -27,7 +32,7 @@ from market.experts.queries import (
     profile_of,
     tiers_of,
 )
-from market.experts.rules import Claim, Profile
+from market.experts.rules import Claim, Profile, tenths
 from market.http import (
     Cursor,
     Limit,
@@ -43,6 +48,8 @@ from market.http import (
     tagged,
     wire_id,
 )
+from market.imports import ImportOut, import_out, take_in
+from market.uploads import MAX_UPLOAD_BYTES, Upload, spool_upload
 
 Years = Annotated[float, Meta(ge=0, le=99)]
 Hours = Annotated[int, Meta(ge=0, le=168)]
@@ -251,13 +258,35 @@ def post_standing(
         return tagged(_named(session, [found])[0], found.version)
 
 
+@post(
+    "/experts:import",
+    scope="expert:write",
+    keyed="required",
+    streamed=True,
+    status_code=HTTP_201_CREATED,
+    request_max_body_size=MAX_UPLOAD_BYTES,
+    dependencies={"upload": Provide(spool_upload)},
+    tags=["Experts"],
+)
+def post_experts_import(upload: NamedDependency[Upload]) -> Response[bytes]:
+    """Upload experts as JSON lines, CSV or Parquet: every row gets a verdict.
+
+    A row has `email` and `name`, and may have the fields of a profile and `tier`. `languages` and
+    `domains` are lists (JSON text in CSV). All that can be taken is taken together, or nothing.
+    """
+
+    def act() -> ImportOut:
+        with database.begin() as session:
+            return import_out(session, import_experts(session, upload, now=now))
+
+    return take_in(upload, act)
+
+
 _PLAIN = ("headline", "bio", "country", "timezone", "weekly_hours", "max_concurrent")
 
 
 def _claims(domains: Sequence[DomainIn]) -> tuple[Claim, ...]:
-    return tuple(
-        Claim(one.domain, Decimal(str(one.years)).quantize(Decimal("0.1"))) for one in domains
-    )
+    return tuple(Claim(one.domain, tenths(one.years)) for one in domains)
 
 
 def _experts_out(session: Session, rows: Sequence[Expert]) -> list[ExpertOut]:
@@ -306,4 +335,5 @@ ROUTES: list[HTTPRouteHandler] = [
     get_expert,
     post_tier,
     post_standing,
+    post_experts_import,
 ]

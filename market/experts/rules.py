@@ -5,11 +5,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
+from typing import Annotated, Literal
 from uuid import UUID
 from zoneinfo import available_timezones
 
+import msgspec
+from msgspec import Meta
+
 from market.errors import MarketError
 from market.states import Machine, Move
+from market.uploads import Shape
 
 LEVELS = ("claimed", "qualified")
 """How sure we are of a domain, in rising order: the expert's word, or a test."""
@@ -84,6 +89,33 @@ def checked_domains(domains: Iterable[str]) -> list[str]:
     return found
 
 
+class DomainRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A domain in a row of an upload."""
+
+    domain: str
+    years: Annotated[float, Meta(ge=0, le=MAX_YEARS)] = 0
+
+
+class ExpertRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """An expert as a row of an upload; `tier` is where it starts, the first pay tier otherwise."""
+
+    email: Annotated[str, Meta(min_length=3, max_length=320)]
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    external_id: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    headline: str = ""
+    bio: str = ""
+    country: str | None = None
+    timezone: str = "UTC"
+    languages: tuple[str, ...] = ()
+    weekly_hours: int = 20
+    max_concurrent: int = 3
+    domains: tuple[DomainRow, ...] = ()
+    tier: Literal["T1", "T2", "T3", "T4"] | None = None
+
+
+EXPERT_ROWS = Shape(ExpertRow, "email", nested=("languages", "domains"))
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A domain that an expert says to know, and for how many years it has worked in it."""
@@ -144,6 +176,11 @@ def check_profile(profile: Profile) -> None:
     names = checked_domains(claim.domain for claim in profile.claims)
     if len(names) != len(profile.claims):
         raise ProfileInvalid("domains", "named once each")
+
+
+def tenths(years: float) -> Decimal:
+    """Years as they are kept: to a tenth."""
+    return Decimal(str(years)).quantize(Decimal("0.1"))
 
 
 def is_timezone(name: str) -> bool:
