@@ -109,7 +109,7 @@ def price_bound(problem: Problem, prices: Prices, left: Left | None = None) -> f
     """
     left = left_after_locked(problem) if left is None else left
     task_price, expert_price = micro_price(prices.task), micro_price(prices.expert)
-    charge, total = _side_terms(problem, prices, left)
+    charge, total = side_terms(problem, prices, left)
     live = np.flatnonzero(left.live)
     task, expert = problem.task[live], problem.expert[live]
     profit = micro_value(problem, live) - task_price[task] - expert_price[expert]
@@ -136,7 +136,7 @@ def _expert_terms(problem: Problem, left: Left, price: Int64) -> float:
     return float((best - missing * floor).sum())
 
 
-def _side_terms(problem: Problem, prices: Prices, left: Left) -> tuple[Float64, float]:
+def side_terms(problem: Problem, prices: Prices, left: Left) -> tuple[Float64, float]:
     """What each pair pays for the side rules, and what the rules' limits sell for, micro-units."""
     charge, total = np.zeros(problem.pairs), 0.0
     project = problem.task_project()
