@@ -28,7 +28,8 @@ from market.embedded import EmbeddedPostgres, PortInUse, free_port
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = Path(sysconfig.get_path("purelib"))
 AS_ROOT = os.geteuid() == 0
-PATIENCE_S = 15.0
+PATIENCE_S = 45.0
+"""How long a test waits for what takes a moment, on a machine that is busy with something else."""
 
 SERVE = """
 import sys, threading, time
@@ -139,7 +140,7 @@ def run_as_nobody(python: str, code: str, *words: str) -> subprocess.CompletedPr
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=2 * PATIENCE_S,
         user=nobody.pw_uid,
         group=nobody.pw_gid,
         extra_groups=[],
@@ -154,7 +155,7 @@ def run_here(code: str, *words: str, **more: str) -> subprocess.CompletedProcess
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=2 * PATIENCE_S,
     )
 
 

@@ -490,12 +490,13 @@ class House:
         self.process.kill()
         self.process.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)
+        self.leaves_nothing()
 
 
 def start_house(folder: Path, port: int) -> House:
     """A house that is up, or a failed test with what it said."""
     house = House(folder, port)
-    until = time.monotonic() + 45
+    until = time.monotonic() + 2 * PATIENCE_S
     while not any(line.startswith("pids ") for line in house.lines):
         if house.process.poll() is not None or time.monotonic() > until:
             house.kill()
