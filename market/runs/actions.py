@@ -308,6 +308,8 @@ def _reserved(
     *,
     at: datetime,
 ) -> list[Offer]:
+    if not drafts:
+        return []
     told = _Told(session, answer.candidates, drafts, at=at)
     rate, top = answer.candidates.pair_rates()
     margin = margins(answer.problem, answer.assignment, answer.assignment.chosen)

@@ -1,0 +1,596 @@
+"""Offers: what an expert sees and answers, and what moves along with each answer."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from litestar.testing import TestClient
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from market.auth import Part
+from market.db import PLATFORM, Scope, database, new_id
+from market.errors import MarketError
+from market.events import Event, EventRow, StateChange
+from market.experts.actions import change_standing, create_profile
+from market.experts.models import Expert
+from market.experts.rules import Claim, Profile
+from market.http import wire_id
+from market.offers.actions import (
+    abandon_offer,
+    accept_offer,
+    activate_offer,
+    complete_offer,
+    decline_offer,
+    expire_offer,
+    lapse_offer,
+    release_offer,
+    withdraw_offer,
+)
+from market.offers.jobs import expire_offers, withdraw_project_offers, withdraw_task_offers
+from market.offers.models import Offer
+from market.offers.queries import open_offers
+from market.offers.rules import OFFER, LeaseLost, OfferExpired, OverlapFull
+from market.projects.models import Project
+from market.runs.actions import request_run
+from market.runs.jobs import run_matching
+from market.states import StateConflict
+from market.tasks.models import Task, TaskSlot
+from payouts.chart import project_budget
+from payouts.ledger import balance
+from tests.factories import (
+    AT,
+    Caller,
+    make_caller,
+    make_expert,
+    make_project,
+    make_task,
+    pairs_in_database,
+)
+
+
+def make_offers(db: Session) -> list[Offer]:
+    """Run the matcher over whatever there is; the offers that wait for an answer."""
+    found, _ = request_run(db, at=datetime.now(UTC))
+    db.commit()
+    run_matching(str(found.id))
+    db.expire_all()
+    return list(db.scalars(select(Offer).where(Offer.run_id == found.id).order_by(Offer.id)))
+
+
+@dataclass
+class Stage:
+    """One expert, one task of one seat, and the offer between them."""
+
+    db: Session
+    expert: Expert
+    project: Project
+    task: Task
+    offer: Offer
+
+    @property
+    def slot(self) -> TaskSlot:
+        """The task's only seat."""
+        return self.db.scalars(select(TaskSlot).where(TaskSlot.task_id == self.task.id)).one()
+
+    @property
+    def reserved(self) -> int:
+        """What the project has promised."""
+        self.db.commit()
+        escrow = project_budget(self.project.id, self.project.organisation_id)
+        return balance(self.db, escrow).pending_debit_minor
+
+    def states(self) -> tuple[str, str, str]:
+        """Of the offer, its slot and its task."""
+        self.db.flush()
+        self.db.expire_all()
+        return self.offer.state, self.slot.state, self.task.state
+
+    def history(self) -> list[str]:
+        """The states that the offer went through."""
+        return history_of(self.db, self.offer)
+
+
+def history_of(db: Session, offer: Offer) -> list[str]:
+    """The states that an offer went through, by its history rows, each joined to the one before."""
+    rows = db.scalars(
+        select(StateChange).where(StateChange.subject_id == offer.id).order_by(StateChange.id)
+    ).all()
+    for before, after in pairwise(rows):
+        assert before.to_state == after.from_state
+    return [row.to_state for row in rows]
+
+
+@pytest.fixture
+def stage(db: Session) -> Stage:
+    expert, project = make_expert(db), make_project(db)
+    task = make_task(db, project)
+    [offer] = make_offers(db)
+    return Stage(db, expert, project, task, offer)
+
+
+def test_the_database_holds_the_moves_of_an_offer(db: Session) -> None:
+    assert pairs_in_database(db, OFFER) == OFFER.pairs()
+
+
+def test_accepting_starts_the_lease_and_the_task(stage: Stage) -> None:
+    db, offer, at = stage.db, stage.offer, datetime.now(UTC)
+    accept_offer(db, offer.id, expert_id=stage.expert.id, at=at)
+    assert stage.states() == ("accepted", "claimed", "active")
+    assert (offer.accepted_at, offer.lease_until) == (at, at + timedelta(hours=72))
+    again = accept_offer(db, offer.id, expert_id=stage.expert.id, at=at + timedelta(days=9))
+    assert (again.id, again.accepted_at, again.version) == (offer.id, at, 2)
+    assert stage.history() == ["pending", "accepted"]
+    assert stage.reserved == offer.reserved_minor
+    kinds = db.scalars(select(EventRow.type).where(EventRow.subject_id == offer.id)).all()
+    assert sorted(kinds) == ["offer.accepted", "offer.created"]
+
+
+def test_an_answer_after_the_deadline_is_too_late(stage: Stage) -> None:
+    late = stage.offer.expires_at
+    for answer in (
+        lambda: accept_offer(stage.db, stage.offer.id, expert_id=stage.expert.id, at=late),
+        lambda: decline_offer(
+            stage.db, stage.offer.id, expert_id=stage.expert.id, reason="no_time", at=late
+        ),
+    ):
+        with pytest.raises(OfferExpired):
+            answer()
+        assert expire_offer(stage.db, stage.offer.id, at=late) in (True, False)
+        assert stage.offer.state == "timed_out"
+
+
+def test_an_offer_that_nobody_answers_ends_and_frees_seat_and_money(stage: Stage) -> None:
+    before = stage.offer.expires_at - timedelta(seconds=1)
+    assert not expire_offer(stage.db, stage.offer.id, at=before)
+    assert stage.reserved == stage.offer.reserved_minor
+    assert expire_offer(stage.db, stage.offer.id, at=stage.offer.expires_at)
+    assert not expire_offer(stage.db, stage.offer.id, at=stage.offer.expires_at)
+    assert stage.states() == ("timed_out", "open", "queued")
+    assert stage.reserved == 0
+    assert stage.slot.offer_id is None
+    # Silence is no answer: the same expert may be asked again.
+    [again] = make_offers(stage.db)
+    assert (again.expert_id, again.task_id) == (stage.expert.id, stage.task.id)
+
+
+def test_declining_frees_seat_and_money_and_is_not_asked_again(stage: Stage) -> None:
+    for _ in range(2):
+        decline_offer(
+            stage.db,
+            stage.offer.id,
+            expert_id=stage.expert.id,
+            reason="task_unclear",
+            note="Which solvent?",
+            at=datetime.now(UTC),
+        )
+    assert stage.states() == ("declined", "open", "queued")
+    assert stage.reserved == 0
+    row = stage.db.scalars(
+        select(StateChange).where(
+            StateChange.subject_id == stage.offer.id, StateChange.to_state == "declined"
+        )
+    ).one()
+    assert (row.reason_code, row.note, row.actor_id) == (
+        "task_unclear",
+        "Which solvent?",
+        stage.expert.id,
+    )
+    assert make_offers(stage.db) == []
+    assert stage.expert.state == "good"
+
+
+def test_work_goes_from_accepted_to_completed_with_its_slot(stage: Stage) -> None:
+    db, offer, expert_id, at = stage.db, stage.offer, stage.expert.id, datetime.now(UTC)
+    with pytest.raises(StateConflict):
+        activate_offer(db, offer.id, expert_id=expert_id, at=at)
+    accept_offer(db, offer.id, expert_id=expert_id, at=at)
+    activate_offer(db, offer.id, expert_id=expert_id, at=at)
+    assert activate_offer(db, offer.id, expert_id=expert_id, at=at).version == 3
+    complete_offer(db, offer.id, expert_id=expert_id, at=at)
+    assert complete_offer(db, offer.id, expert_id=expert_id, at=at).version == 4
+    assert stage.states() == ("completed", "submitted", "active")
+    assert stage.history() == ["pending", "accepted", "active", "completed"]
+    # The money waits for the verdict.
+    assert stage.reserved == offer.reserved_minor
+
+
+def test_work_has_to_begin_within_the_lease(stage: Stage) -> None:
+    db, offer, at = stage.db, stage.offer, datetime.now(UTC)
+    accept_offer(db, offer.id, expert_id=stage.expert.id, at=at)
+    assert offer.lease_until is not None
+    with pytest.raises(LeaseLost):
+        activate_offer(db, offer.id, expert_id=stage.expert.id, at=offer.lease_until)
+    assert not lapse_offer(db, offer.id, at=offer.lease_until - timedelta(seconds=1))
+    assert lapse_offer(db, offer.id, at=offer.lease_until)
+    assert not lapse_offer(db, offer.id, at=offer.lease_until)
+    assert stage.states() == ("released", "open", "queued")
+    assert stage.reserved == 0
+
+
+@pytest.mark.parametrize("owes_time", [False, True])
+def test_giving_back_keeps_the_money_only_while_minutes_are_owed(
+    stage: Stage, owes_time: bool
+) -> None:
+    db, offer, expert_id, at = stage.db, stage.offer, stage.expert.id, datetime.now(UTC)
+    accept_offer(db, offer.id, expert_id=expert_id, at=at)
+    activate_offer(db, offer.id, expert_id=expert_id, at=at)
+    for _ in range(2):
+        release_offer(
+            db, offer.id, expert_id=expert_id, reason="no_time", owes_time=owes_time, at=at
+        )
+    assert stage.states() == ("released", "open", "queued")
+    assert stage.reserved == (offer.reserved_minor if owes_time else 0)
+
+
+def test_abandoned_work_frees_the_seat(stage: Stage) -> None:
+    db, offer, at = stage.db, stage.offer, datetime.now(UTC)
+    accept_offer(db, offer.id, expert_id=stage.expert.id, at=at)
+    activate_offer(db, offer.id, expert_id=stage.expert.id, at=at)
+    for _ in range(2):
+        abandon_offer(db, offer.id, owes_time=False, at=at)
+    assert stage.states() == ("abandoned", "open", "queued")
+    assert stage.reserved == 0
+
+
+def test_a_task_with_another_answer_under_way_stays_active(db: Session) -> None:
+    project = make_project(db)
+    make_expert(db), make_expert(db)
+    task = make_task(db, project, slots=2)
+    one, other = make_offers(db)
+    at = datetime.now(UTC)
+    for offer in (one, other):
+        accept_offer(db, offer.id, expert_id=offer.expert_id, at=at)
+    release_offer(db, one.id, expert_id=one.expert_id, reason="other", owes_time=False, at=at)
+    assert db.get_one(Task, task.id).state == "active"
+    release_offer(db, other.id, expert_id=other.expert_id, reason="other", owes_time=False, at=at)
+    assert db.get_one(Task, task.id).state == "queued"
+
+
+def test_a_seat_that_was_taken_back_cannot_be_accepted(stage: Stage) -> None:
+    slot = stage.slot
+    for state in ("released", "open"):
+        slot.state, slot.offer_id = state, None
+        stage.db.flush()
+    with pytest.raises(OverlapFull):
+        accept_offer(stage.db, stage.offer.id, expert_id=stage.expert.id, at=datetime.now(UTC))
+
+
+def test_terms_are_frozen_by_the_database(stage: Stage) -> None:
+    frozen = ("terms = '{}'", "reserved_minor = 1", "terms_digest = 'x'", "created_at = now()")
+    for change in frozen:
+        with pytest.raises(IntegrityError, match="frozen"), stage.db.begin_nested():
+            stage.db.execute(text(f"update market.offer set {change}"))
+
+
+def test_a_slot_has_one_live_offer_and_an_expert_one_offer_of_a_task(stage: Stage) -> None:
+    copied = (
+        "insert into market.offer select (jsonb_populate_record(o, jsonb_build_object("
+        "'id', gen_random_uuid(), '{column}', cast(:other as uuid)))).* from market.offer o"
+    )
+    other = make_expert(stage.db).id
+    slot = TaskSlot(organisation_id=stage.task.organisation_id, task_id=stage.task.id, number=2)
+    stage.db.add(slot)
+    stage.db.flush()
+    for column, value, index in (
+        ("expert_id", other, "uq_offer_live_slot"),
+        ("slot_id", slot.id, "uq_offer_task_expert"),
+    ):
+        with pytest.raises(IntegrityError, match=index), stage.db.begin_nested():
+            stage.db.execute(text(copied.format(column=column)), {"other": value})
+
+
+def test_the_clock_ends_what_is_overdue(stage: Stage) -> None:
+    expire_offers("2026-01-01T00:00:00+00:00")
+    assert stage.states()[0] == "pending"
+    stage.db.execute(
+        text("update market.offer set expires_at = created_at + interval '1 microsecond'")
+    )
+    stage.db.commit()
+    expire_offers("2026-01-01T00:00:10+00:00")
+    assert stage.states() == ("timed_out", "open", "queued")
+    [again] = make_offers(stage.db)
+    accept_offer(stage.db, again.id, expert_id=again.expert_id, at=datetime.now(UTC))
+    again.lease_until = again.created_at
+    stage.db.commit()
+    expire_offers("2026-01-01T00:00:20+00:00")
+    stage.db.expire_all()
+    assert stage.db.get_one(Offer, again.id).state == "released"
+
+
+@pytest.mark.parametrize("ended", ["project", "task"])
+def test_offers_go_when_their_project_or_task_does(db: Session, ended: str) -> None:
+    project = make_project(db)
+    for _ in range(3):
+        make_expert(db)
+    task = make_task(db, project, slots=3)
+    unanswered, accepted, begun = make_offers(db)
+    at = datetime.now(UTC)
+    for offer in (accepted, begun):
+        accept_offer(db, offer.id, expert_id=offer.expert_id, at=at)
+    activate_offer(db, begun.id, expert_id=begun.expert_id, at=at)
+    if ended == "project":
+        project.state = "draining"
+    else:
+        task.state = "cancelled"
+    db.commit()
+    for _ in range(2):
+        if ended == "project":
+            withdraw_project_offers(str(project.id))
+        else:
+            withdraw_task_offers(str(task.id))
+    db.expire_all()
+    assert [o.state for o in (unanswered, accepted, begun)] == ["canceled", "released", "grace"]
+    escrow = project_budget(project.id, project.organisation_id)
+    assert balance(db, escrow).pending_debit_minor == begun.reserved_minor
+    # Grace is for handing in what there is.
+    complete_offer(db, begun.id, expert_id=begun.expert_id, at=at)
+    assert begun.state == "completed"
+
+
+def test_a_suspended_expert_loses_its_offers_by_a_reaction(
+    stage: Stage, react: Callable[[], list[str]]
+) -> None:
+    for action in ("watch", "limit", "suspend"):
+        change_standing(
+            stage.db, stage.expert.id, action, reason_code="evidence_7", note="Case 7.", at=AT
+        )
+    stage.db.commit()
+    assert "withdraw_expert_offers" in react()
+    assert stage.states() == ("canceled", "open", "queued")
+    assert stage.reserved == 0
+
+
+def test_whatever_is_tried_only_listed_moves_happen(db: Session) -> None:
+    project = make_project(db, budget_minor=10**9)
+    make_expert(db, max_concurrent=100, weekly_hours=168)
+    for _ in range(12):
+        make_task(db, project)
+    offers, chance = make_offers(db), random.Random(4)
+    assert len(offers) == 12
+
+    def one_of(offer: Offer) -> Callable[[], object]:
+        me, at = offer.expert_id, datetime.now(UTC)
+        late = at + timedelta(days=30)
+        return chance.choice(
+            [
+                lambda: accept_offer(db, offer.id, expert_id=me, at=at),
+                lambda: decline_offer(db, offer.id, expert_id=me, reason="other", at=at),
+                lambda: expire_offer(db, offer.id, at=late),
+                lambda: lapse_offer(db, offer.id, at=late),
+                lambda: activate_offer(db, offer.id, expert_id=me, at=at),
+                lambda: complete_offer(db, offer.id, expert_id=me, at=at),
+                lambda: abandon_offer(db, offer.id, owes_time=False, at=at),
+                lambda: withdraw_offer(
+                    db, offer.id, reason="project_ended", grace=timedelta(1), at=at
+                ),
+                lambda: release_offer(
+                    db, offer.id, expert_id=me, reason="other", owes_time=False, at=at
+                ),
+            ]
+        )
+
+    refused = 0
+    for offer in offers:
+        for _ in range(10):
+            try:
+                one_of(offer)()
+            except MarketError:
+                refused += 1
+        history = history_of(db, offer)
+        assert history[-1] == offer.state
+        moves = set(zip(["", *history], history, strict=False))
+        assert moves <= OFFER.pairs()
+    assert refused > 10
+    held = {"pending", "accepted", "active", "grace", "completed"}
+    promised = sum(o.reserved_minor for o in offers if o.state in held)
+    escrow = project_budget(project.id, project.organisation_id)
+    assert balance(db, escrow).pending_debit_minor == promised
+    for offer in offers:
+        slot = db.get_one(TaskSlot, offer.slot_id)
+        assert (slot.offer_id == offer.id) == (offer.state in held)
+
+
+# Over HTTP ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Answering:
+    """An expert with a key, and an offer that waits for it."""
+
+    me: Caller
+    offer: Offer
+    address: str
+    task: Task
+
+
+@pytest.fixture
+def answering(db: Session, web: TestClient[Any]) -> Answering:
+    me = make_caller(db, web, Part.EXPERT)
+    create_profile(db, me.person_id, Profile(claims=(Claim("chemistry"),)), at=AT)
+    project = make_project(db, rate_minor_per_hour=9500)
+    task = make_task(db, project, payload={"instructions": "Stump it."})
+    [offer] = make_offers(db)
+    db.commit()
+    return Answering(me, offer, f"/v1/offers/{wire_id('ofr', offer.id)}", task)
+
+
+def test_an_expert_reads_all_terms_before_it_accepts(answering: Answering) -> None:
+    [listed] = answering.me.get("/v1/offers?state=pending").json()["items"]
+    assert listed["id"] == wire_id("ofr", answering.offer.id)
+    read = answering.me.get(answering.address)
+    assert (read.status_code, read.headers["etag"]) == (200, '"1"')
+    body = read.json()
+    terms = body["terms"]
+    assert terms["rate_per_hour"] == {"amount_minor": 9500, "currency": "USD"}
+    assert terms["expected_pay"] == {"amount_minor": 4750, "currency": "USD"}
+    assert terms["expected_week_pay"] == terms["expected_pay"]
+    assert (terms["expected_minutes"], terms["cap_minutes"]) == (30, 240)
+    assert (terms["review_within_hours"], terms["open_seats"]) == (168, 1)
+    assert body["task"]["instructions"] == "Stump it."
+    assert body["terms_digest"] == answering.offer.terms_digest
+
+
+def test_accepting_needs_the_version_that_was_read_and_may_be_repeated(
+    answering: Answering,
+) -> None:
+    me, accept = answering.me, f"{answering.address}/accept"
+
+    def answer(**headers: str) -> tuple[int, str]:
+        got = me.post(accept, headers=headers)
+        return got.status_code, got.json().get("code") or got.json()["state"]
+
+    assert answer() == (428, "version_missing")
+    assert answer(**{"If-Match": '"9"'}) == (412, "version_conflict")
+    assert answer(**{"If-Match": '"1"'}) == (200, "accepted")
+    assert answer(**{"If-Match": '"1"'}) == (200, "accepted")
+    assert answer() == (200, "accepted")
+    refused = me.post(f"{answering.address}/decline", json={"reason": "no_time"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "state_conflict")
+    assert refused.json()["allowed"] == ["activate", "release"]
+
+
+def test_an_expert_declines_or_gives_back_with_a_reason(db: Session, answering: Answering) -> None:
+    me, moves = answering.me, f"{answering.address}/transitions"
+    for address, body in (
+        (f"{answering.address}/decline", {"reason": "boring"}),
+        (moves, {"action": "decline"}),
+        (moves, {"action": "release", "reason_code": "boring"}),
+    ):
+        answer = me.post(address, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (422, "answer_reason_unknown")
+        assert "no_time" in answer.json()["known"]
+    for body in ({"action": "explode"}, {"action": "decline", "note": "x" * 2001}, {}):
+        assert me.post(moves, json=body).json()["code"] == "invalid_body"
+    accepted = me.post(moves, json={"action": "accept"}, headers={"If-Match": '"1"'})
+    assert accepted.json()["state"] == "accepted"
+    given = me.post(moves, json={"action": "release", "reason_code": "no_time"})
+    assert (given.status_code, given.json()["state"]) == (200, "released")
+    # What was given back does not come again.
+    assert make_offers(db) == []
+    assert me.get("/v1/offers?state=pending").json()["items"] == []
+
+
+def test_work_under_way_is_given_back_where_its_minutes_are_counted(
+    db: Session, answering: Answering
+) -> None:
+    me, offer, at = answering.me, answering.offer, datetime.now(UTC)
+    accept_offer(db, offer.id, expert_id=me.person_id, at=at)
+    activate_offer(db, offer.id, expert_id=me.person_id, at=at)
+    db.commit()
+    body = {"action": "release", "reason_code": "no_time"}
+    answer = me.post(f"{answering.address}/transitions", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (409, "state_conflict")
+
+
+def test_anothers_offer_is_not_there(
+    db: Session, web: TestClient[Any], answering: Answering
+) -> None:
+    other = make_caller(db, web, Part.EXPERT)
+    unknown = f"/v1/offers/{wire_id('ofr', new_id())}"
+    for address in (answering.address, unknown, "/v1/offers/ofr_1"):
+        for got in (
+            other.get(address),
+            other.get(f"{address}/explanation"),
+            other.post(f"{address}/accept", headers={"If-Match": '"1"'}),
+            other.post(f"{address}/decline", json={"reason": "no_time"}),
+        ):
+            assert (got.status_code, got.json()["code"]) == (404, "not_found")
+    assert other.get("/v1/offers").json()["items"] == []
+    lab = make_caller(db, web, Part.LAB)
+    assert lab.get("/v1/offers").json()["code"] == "scope_missing"
+    ops = make_caller(db, web, Part.OPS)
+    assert len(ops.get("/v1/offers").json()["items"]) == 1
+    assert ops.post(f"{answering.address}/accept").json()["code"] == "scope_missing"
+
+
+def test_the_database_shows_an_expert_and_a_lab_their_own_rows_only(
+    db: Session, stage: Stage
+) -> None:
+    del db
+    counts = {}
+    for name, scope in (
+        ("platform", PLATFORM),
+        ("expert", Scope("stumpwork_expert", stage.expert.id)),
+        ("other expert", Scope("stumpwork_expert", new_id())),
+        ("lab", Scope("stumpwork_lab", stage.project.organisation_id)),
+        ("other lab", Scope("stumpwork_lab", new_id())),
+    ):
+        with database.begin(scope) as session:
+            offers = session.scalar(select(func.count()).select_from(Offer))
+            tasks = session.scalar(select(func.count()).select_from(Task))
+            counts[name] = (offers, tasks)
+    assert counts == {
+        "platform": (1, 1),
+        "expert": (1, 1),
+        "other expert": (0, 0),
+        "lab": (1, 1),
+        "other lab": (0, 0),
+    }
+
+
+def test_an_expert_learns_its_own_part_of_the_reason_and_ops_the_prices(
+    db: Session, web: TestClient[Any], answering: Answering
+) -> None:
+    mine = answering.me.get(f"{answering.address}/explanation").json()
+    assert (mine["task_price"], mine["expert_price"]) == (None, None)
+    assert mine["value"] == pytest.approx(sum(part["weighed"] for part in mine["parts"]))
+    assert {"stump", "interest", "affinity"} <= {part["name"] for part in mine["parts"]}
+    assert mine["sentence"].startswith("Chosen for stump")
+    theirs = make_caller(db, web, Part.OPS).get(f"{answering.address}/explanation").json()
+    assert isinstance(theirs["task_price"], float)
+    assert isinstance(theirs["expert_price"], float)
+
+
+def test_late_closed_and_barred_are_told_apart(
+    db: Session, web: TestClient[Any], answering: Answering
+) -> None:
+    del web
+    offer, me = answering.offer, answering.me
+
+    def accept() -> tuple[int, str]:
+        got = me.post(f"{answering.address}/accept", headers={"If-Match": "*"})
+        return got.status_code, got.json()["code"]
+
+    project, expert = db.get_one(Project, offer.project_id), db.get_one(Expert, me.person_id)
+    project.state = "paused"
+    db.commit()
+    assert accept() == (409, "project_not_live")
+    project.state = "live"
+    db.commit()
+    for state in ("watched", "limited", "suspended"):
+        expert.state = state
+        db.flush()
+    db.commit()
+    assert accept() == (409, "not_eligible")
+    expert.state = "good"
+    answering.task.state = "cancelled"
+    db.commit()
+    assert accept() == (409, "overlap_full")
+    db.execute(text("update market.offer set expires_at = created_at + interval '1 microsecond'"))
+    db.commit()
+    assert accept() == (409, "offer_expired")
+    expire_offer(db, offer.id, at=datetime.now(UTC))
+    db.commit()
+    assert accept() == (409, "offer_expired")
+    assert me.get(answering.address).json()["task"] is None
+
+
+def test_open_offers_come_by_deadline(db: Session) -> None:
+    expert = make_expert(db, max_concurrent=9)
+    for hours in (30, 2, 9):
+        make_task(db, make_project(db, offer_ttl_s=hours * 3600))
+    made = make_offers(db)
+    at = made[0].created_at
+    found = open_offers(db, expert.id, at=at)
+    assert [round((o.expires_at - at).total_seconds() / 3600) for o in found] == [2, 9, 30]
+    assert len(open_offers(db, expert.id, at=at + timedelta(hours=10))) == 1
+    told = db.scalar(
+        select(func.count()).select_from(EventRow).where(EventRow.type == Event.OFFER_CREATED.value)
+    )
+    assert told == 3
