@@ -183,7 +183,7 @@ def get_problem(code: FromPath[str], request: Request[Any, Any, Any]) -> Respons
 def create_app(settings: Settings) -> Litestar:
     """The whole web application; the caller opens the database and the keyring."""
     swagger = str(files("swagger_ui") / "static")
-    return Litestar(
+    app = Litestar(
         route_handlers=[
             Router("/v1", route_handlers=ROUTES),
             *WEBHOOKS,
@@ -200,7 +200,6 @@ def create_app(settings: Settings) -> Litestar:
         dependencies={"principal": Provide(principal_of_request, sync_to_thread=False)},
         before_request=open_request,
         exception_handlers=HANDLERS,
-        middleware=[Edge],
         template_config=template_config(),
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=OpenAPIConfig(
@@ -223,6 +222,9 @@ def create_app(settings: Settings) -> Litestar:
         logging_config=None,
         state=State({"settings": settings, "principal_of": principal_of}),
     )
+    # Around everything: what no route answers is named, counted and logged too.
+    app.asgi_handler = Edge(app.asgi_handler)
+    return app
 
 
 def main(argv: list[str] | None = None) -> None:
