@@ -35,8 +35,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 STANDIN_KEY = "sk_test_standin"
 PAYMENTS_STAND_IN = "tests.fakestripe"
 MODEL_STAND_IN = "tests.fakemodel"
-WEBHOOK_PATH = "/v1/webhooks/stripe"
-THIN_WEBHOOK_PATH = "/v1/webhooks/stripe-thin"
+WEBHOOK_PATH = "/webhooks/stripe"
+THIN_WEBHOOK_PATH = "/webhooks/stripe-thin"
 WORKER_GRACE_S = 25.0
 
 _BACKLOG = 2048
