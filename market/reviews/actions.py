@@ -19,7 +19,7 @@ from market.attempts.models import Attempt
 from market.attempts.rules import ATTEMPT
 from market.db import Json, new_id
 from market.events import Changes, Event
-from market.projects.models import Project
+from market.offers.models import Offer
 from market.reviews.models import Review, Verdict
 from market.reviews.queries import claimable, tally
 from market.reviews.rules import (
@@ -45,8 +45,9 @@ from market.work.rules import SUBMISSION
 def open_reviews(session: Session, submission_id: UUID, *, at: datetime) -> int:
     """Put a submission before its reviewers; how many reviews were new. Safe to do twice."""
     found = session.execute(
-        select(Submission, Project.reviews_per_submission)
-        .join(Project, Project.id == Submission.project_id)
+        # As many as its terms promised, whatever the project asks for by now.
+        select(Submission, Offer.terms["reviews_per_submission"].as_integer())
+        .join(Offer, Offer.id == Submission.offer_id)
         .where(Submission.id == submission_id)
         .with_for_update(of=Submission)
     ).one_or_none()
