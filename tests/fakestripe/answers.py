@@ -82,9 +82,9 @@ def page(world: World, found: list[Json], call: Call) -> Json:
             "lte": lambda a, b: a <= b,
         }
         for name, bound in created.items():
-            found = [obj for obj in found if tests[name](obj["created"], bound)]
+            found = [obj for obj in found if tests[name](obj["created"], int(bound))]
     elif created is not None:
-        found = [obj for obj in found if obj["created"] == created]
+        found = [obj for obj in found if obj["created"] == int(created)]
     ids = [obj["id"] for obj in found]
     limit = int(params.get("limit", 10))
     if not 1 <= limit <= 100:

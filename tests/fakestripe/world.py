@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import json
-import os
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -176,7 +175,7 @@ class World:
         self.run = secrets.token_hex(4)
 
     def save(self) -> None:
-        """Write everything to the state file, whole or not at all."""
+        """Write everything to the state file: whole or not at all, should this process end."""
         if self.state_file is None:
             return
         document = {
@@ -192,10 +191,7 @@ class World:
             "bank": self.bank.dump(),
         }
         scratch = self.state_file.with_suffix(self.state_file.suffix + ".new")
-        with scratch.open("w", encoding="utf-8") as out:
-            json.dump(document, out)
-            out.flush()
-            os.fsync(out.fileno())
+        scratch.write_text(json.dumps(document), encoding="utf-8")
         scratch.replace(self.state_file)
 
     def load(self) -> bool:

@@ -1,7 +1,11 @@
 """Payouts from what is owed to the bank: the real library, the stand-in's process, real commits."""
 
+import subprocess
+import sys
 import threading
+import time
 from datetime import date, timedelta
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -44,6 +48,7 @@ from payouts.wire import plan_reversal
 from tests.payouts.scene import API_KEY, AT_ONCE, PERIOD_END, Scene
 
 TRANSFER = "post /v1/transfers"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def batched(scene: Scene, amount_minor: int = 13_316) -> Payout:
@@ -297,6 +302,44 @@ def test_a_sender_that_died_after_its_lease_leaves_the_call_to_the_next(scene: S
     assert live_transfers(scene, payout.id) == 1
 
 
+SENDER = """
+import sys
+from datetime import UTC, datetime
+from uuid import UUID
+
+from market.db import database
+from payouts.gateway import Gateway
+from payouts.sender import run_call
+
+database.open(sys.argv[1])
+gateway = Gateway(api_key="sk_test_stumpwork", base_url=sys.argv[2])
+run_call(database.begin, gateway, UUID(sys.argv[3]), now=lambda: datetime.now(UTC))
+"""
+
+
+def test_a_sender_killed_between_sending_and_the_answer_pays_once(scene: Scene, books: str) -> None:
+    payout = batched(scene)
+    # Done at Stripe; the answer hangs, and the process that waits for it is killed.
+    scene.stripe.fault(TRANSFER, "timeout_after", delay_s=1)
+    command = [sys.executable, "-c", SENDER, books, scene.stripe.url, str(payout.call_id)]
+    with subprocess.Popen(command, cwd=ROOT) as sender:
+        until = time.monotonic() + 30
+        while not live_transfers(scene, payout.id):
+            assert sender.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        sender.kill()
+        sender.wait(timeout=10)
+    assert scene.payout(payout.id).state == PayoutState.TRANSFERRING
+    assert scene.available(chart.owed_to(payout.owner_id)) == 0
+    scene.pass_time(minutes=2)
+    assert scene.insist(payout.call_id).result == Result.CONFIRMED
+    assert live_transfers(scene, payout.id) == 1
+    scene.deliver()
+    assert scene.payout(payout.id).state == PayoutState.PAID
+    scene.agrees(payout.owner_id)
+
+
 def test_a_slow_answer_beyond_the_lease_still_pays_once(scene: Scene) -> None:
     payout = batched(scene)
     scene.stripe.fault(TRANSFER, "slow", delay_s=1)
@@ -305,7 +348,7 @@ def test_a_slow_answer_beyond_the_lease_still_pays_once(scene: Scene) -> None:
     slow.start()
     # The second sender thinks the first is dead, and meets its key in use.
     while not scene.stripe.ask("GET", "/_faults")["rules"][0]["seen"]:
-        pass
+        time.sleep(0.01)
     scene.pass_time(minutes=2)
     second = scene.run(payout.call_id)
     slow.join(timeout=10)
