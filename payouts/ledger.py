@@ -8,9 +8,21 @@ an entry brings to an account cannot be spent by the same entry.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, DateTime, Text, Uuid, bindparam, column, select, text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    BindParameter,
+    DateTime,
+    Text,
+    Uuid,
+    bindparam,
+    column,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
@@ -41,21 +53,16 @@ _REFUSAL_COLUMNS = (
     column("available_minor", BigInteger()),
     column("wanted_minor", BigInteger()),
 )
-_PARAMETERS = (
+_PARAMETERS: tuple[BindParameter[Any], ...] = (
     bindparam("id", type_=Uuid()),
-    bindparam("key", type_=Text()),
-    bindparam("kind", type_=Text()),
-    bindparam("phase", type_=Text()),
-    bindparam("at", type_=DateTime(timezone=True)),
-    bindparam("memo", type_=Text()),
-    bindparam("expires_at", type_=DateTime(timezone=True)),
-    bindparam("resolves", type_=Text()),
-    bindparam("reverses", type_=Text()),
-    bindparam("accounts", type_=ARRAY(Uuid())),
-    bindparam("debits", type_=ARRAY(Uuid())),
-    bindparam("credits", type_=ARRAY(Uuid())),
     bindparam("currencies", type_=ARRAY(Text())),
     bindparam("amounts", type_=ARRAY(BigInteger())),
+    *(bindparam(name, type_=DateTime(timezone=True)) for name in ("at", "expires_at")),
+    *(bindparam(name, type_=ARRAY(Uuid())) for name in ("accounts", "debits", "credits")),
+    *(
+        bindparam(name, type_=Text())
+        for name in ("key", "kind", "phase", "memo", "resolves", "reverses")
+    ),
 )
 
 # One round trip: the function's answer carries the entry, whole, or the facts of a refusal.
@@ -179,7 +186,7 @@ def post_entry(
     """
     if not lines:
         raise EmptyEntry(key)
-    return _write(session, key=key, kind=kind, phase="posted", lines=lines, at=at, memo=memo)
+    return _write(session, key, kind, "posted", lines, at, memo)
 
 
 def reserve(
@@ -199,16 +206,7 @@ def reserve(
     """
     if not lines:
         raise EmptyEntry(key)
-    return _write(
-        session,
-        key=key,
-        kind=kind,
-        phase="pending",
-        lines=lines,
-        at=at,
-        memo=memo,
-        expires_at=expires_at,
-    )
+    return _write(session, key, kind, "pending", lines, at, memo, expires_at=expires_at)
 
 
 def post_pending(
@@ -231,16 +229,7 @@ def post_pending(
     """
     if not lines:
         raise EmptyEntry(key)
-    return _write(
-        session,
-        key=key,
-        kind=kind,
-        phase="posted",
-        lines=lines,
-        at=at,
-        memo=memo,
-        resolves=pending_key,
-    )
+    return _write(session, key, kind, "posted", lines, at, memo, resolves=pending_key)
 
 
 def void_pending(
@@ -257,16 +246,7 @@ def void_pending(
     Raises:
         EntryConflict, UnknownEntry, NotPending, PendingResolved.
     """
-    return _write(
-        session,
-        key=key,
-        kind=kind,
-        phase="voided",
-        lines=(),
-        at=at,
-        memo=memo,
-        resolves=pending_key,
-    )
+    return _write(session, key, kind, "voided", (), at, memo, resolves=pending_key)
 
 
 def void_expired(session: Session, *, at: datetime, limit: int = 500) -> list[JournalEntry]:
@@ -297,16 +277,7 @@ def reverse_entry(
     Raises:
         EntryConflict, UnknownEntry, NotReversible, FloorBreached.
     """
-    return _write(
-        session,
-        key=key,
-        kind=None,
-        phase="posted",
-        lines=(),
-        at=at,
-        memo=memo,
-        reverses=original_key,
-    )
+    return _write(session, key, None, "posted", (), at, memo, reverses=original_key)
 
 
 def balance(session: Session, account: AccountRef) -> Balance:
@@ -358,13 +329,13 @@ def _balance_of(posted: int, pending_debit: int, pending_credit: int, normal_sid
 
 def _write(
     session: Session,
-    *,
     key: str,
     kind: str | None,
     phase: str,
     lines: Sequence[Line],
     at: datetime,
     memo: str,
+    *,
     expires_at: datetime | None = None,
     resolves: str | None = None,
     reverses: str | None = None,
