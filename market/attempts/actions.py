@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import cast
 from uuid import UUID
 
-from sqlalchemy import exists, select
+from sqlalchemy import exists, select, text
 from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.orm import Session
 
@@ -133,7 +133,9 @@ def make_attempt(
             version=1,
         )
         .on_conflict_do_nothing(
-            index_elements=["offer_id"], index_where=Attempt.state.in_(("drafted", "sent"))
+            # As text: with parameters the predicate matches no index once the statement is prepared.
+            index_elements=["offer_id"],
+            index_where=text("state in ('drafted', 'sent')"),
         )
         .returning(Attempt)
     )

@@ -125,7 +125,9 @@ def start_session(
         insert_or(WorkSession)
         .values(values)
         .on_conflict_do_nothing(
-            index_elements=["expert_id"], index_where=WorkSession.state.in_(OPEN_SESSIONS)
+            # As text: with parameters the predicate matches no index once the statement is prepared.
+            index_elements=["expert_id"],
+            index_where=text(f"state in {OPEN_SESSIONS}"),
         )
         .returning(WorkSession)
     )
