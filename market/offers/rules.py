@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -168,9 +168,10 @@ class Terms:
 
     def to_dict(self) -> dict[str, object]:
         """Every term under its name, as JSON can hold it."""
-        return asdict(self)
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
-    def digest(self) -> str:
-        """A SHA-256 of the terms, by which anyone can tell that they are the ones accepted."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+
+def terms_digest(terms: Mapping[str, object]) -> str:
+    """A SHA-256 of terms, by which anyone can tell that they are the ones accepted."""
+    text = json.dumps(terms, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -17,7 +17,15 @@ from market.experts.queries import tiers_of
 from market.experts.rules import WORKING
 from market.offers.actions import make_offers
 from market.offers.models import Offer
-from market.offers.rules import GONE, LIVE, RECORDING, ProjectNotLive, Terms, reservation_key
+from market.offers.rules import (
+    GONE,
+    LIVE,
+    RECORDING,
+    ProjectNotLive,
+    Terms,
+    reservation_key,
+    terms_digest,
+)
 from market.operations import Operation, cancel_operation, end_operation, open_operation
 from market.policies.queries import default_policy, policy
 from market.projects.models import Project
@@ -313,18 +321,20 @@ def _reserved(
     told = _Told(session, answer.candidates, drafts, at=at)
     rate, top = answer.candidates.pair_rates()
     margin = margins(answer.problem, answer.assignment, answer.assignment.chosen)
-    offers = []
+    value = answer.problem.value
     # The most valuable first, so that a budget that falls short goes to them.
-    for draft in sorted(drafts, key=lambda d: (-answer.problem.value[d.pair], d.pair)):
-        facts = draft.project
-        most = worst_cost(
-            np.array([facts.cap_s]),
-            top[draft.pair : draft.pair + 1],
-            np.array([facts.fee_basis_points]),
-            np.array([pay_lines(facts.offer_ttl_s, facts.work_ttl_s)]),
-        )
-        pay, fee = int(most[0][0]), int(most[1][0])
-        offer_id = new_id()
+    ranked = sorted(drafts, key=lambda draft: (-value[draft.pair], draft.pair))
+    whole = np.array(
+        [
+            (p.cap_s, p.fee_basis_points, pay_lines(p.offer_ttl_s, p.work_ttl_s))
+            for p in (draft.project for draft in ranked)
+        ]
+    )
+    pairs = np.array([draft.pair for draft in ranked])
+    most_pay, most_fee = worst_cost(whole[:, 0], top[pairs], whole[:, 1], whole[:, 2])
+    offers = []
+    for draft, pay, fee in zip(ranked, most_pay.tolist(), most_fee.tolist(), strict=True):
+        facts, offer_id = draft.project, new_id()
         escrow = project_budget(facts.id, facts.organisation_id, facts.currency)
         lines = [Line(escrow, owed_to(draft.expert_id, facts.currency), pay)]
         if fee:
@@ -336,11 +346,8 @@ def _reserved(
         except FloorBreached:
             left[draft.task, "budget"] += 1
             continue
-        terms = told.terms(draft, int(rate[draft.pair]), pay, at=at)
-        value, parts = (
-            float(answer.problem.value[draft.pair]),
-            parts_of(answer.weighed.value, draft.pair),
-        )
+        terms = told.terms(draft, int(rate[draft.pair]), pay, at=at).to_dict()
+        worth, parts = float(value[draft.pair]), parts_of(answer.weighed.value, draft.pair)
         offers.append(
             Offer(
                 id=offer_id,
@@ -350,18 +357,18 @@ def _reserved(
                 slot_id=draft.slot_id,
                 expert_id=draft.expert_id,
                 run_id=found.id,
-                value=value,
+                value=worth,
                 parts=parts,
-                explanation=why_chosen(value, parts, float(margin[draft.nth])),
+                explanation=why_chosen(worth, parts, float(margin[draft.nth])),
                 probability=float(answer.assignment.probability[draft.nth]),
                 task_price=float(answer.assignment.prices.task[draft.task]),
                 expert_price=float(
                     answer.assignment.prices.expert[answer.problem.expert[draft.pair]]
                 ),
-                terms=terms.to_dict(),
-                terms_digest=terms.digest(),
+                terms=terms,
+                terms_digest=terms_digest(terms),
                 currency=facts.currency,
-                expected_s=terms.expected_s,
+                expected_s=int(answer.candidates.task_expected_s[draft.task]),
                 reserved_minor=pay + fee,
                 created_at=at,
                 expires_at=at + timedelta(seconds=facts.offer_ttl_s),

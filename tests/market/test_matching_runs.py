@@ -329,7 +329,7 @@ def test_interest_that_was_said_counts_and_silence_counts_as_the_policy_says(db:
 def test_a_budget_that_does_not_reach_leaves_seats_open_and_says_so(db: Session) -> None:
     project = make_project(db, budget_minor=50_000, rate_minor_per_hour=10_000, cap_s=3600)
     for _ in range(3):
-        make_expert(db)
+        make_expert(db, max_concurrent=9)
     for _ in range(6):
         make_task(db, project)
     ended = run_now(db)

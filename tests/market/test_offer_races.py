@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -70,7 +71,7 @@ def in_transaction(act: Callable[[Session], object]) -> Callable[[], object]:
     return run
 
 
-def market_of(*, experts: int, tasks: int, slots: int = 1, **profile: int) -> Project:
+def market_of(*, experts: int, tasks: int, slots: int = 1, **profile: Any) -> Project:
     """A live project with some tasks, and experts who could all take any."""
     with database.begin() as session:
         project = make_project(session, budget_minor=10**9)

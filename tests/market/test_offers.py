@@ -132,17 +132,14 @@ def test_accepting_starts_the_lease_and_the_task(stage: Stage) -> None:
 
 
 def test_an_answer_after_the_deadline_is_too_late(stage: Stage) -> None:
-    late = stage.offer.expires_at
-    for answer in (
-        lambda: accept_offer(stage.db, stage.offer.id, expert_id=stage.expert.id, at=late),
-        lambda: decline_offer(
-            stage.db, stage.offer.id, expert_id=stage.expert.id, reason="no_time", at=late
-        ),
-    ):
+    db, offer, me, late = stage.db, stage.offer, stage.expert.id, stage.offer.expires_at
+    for is_swept in (False, True):
+        assert expire_offer(db, offer.id, at=late) if is_swept else offer.state == "pending"
         with pytest.raises(OfferExpired):
-            answer()
-        assert expire_offer(stage.db, stage.offer.id, at=late) in (True, False)
-        assert stage.offer.state == "timed_out"
+            accept_offer(db, offer.id, expert_id=me, at=late)
+        with pytest.raises(OfferExpired):
+            decline_offer(db, offer.id, expert_id=me, reason="no_time", at=late)
+    assert stage.history() == ["pending", "timed_out"]
 
 
 def test_an_offer_that_nobody_answers_ends_and_frees_seat_and_money(stage: Stage) -> None:
