@@ -19,7 +19,7 @@ from market.experts.rules import Claim, Profile
 from market.offers.actions import accept_offer
 from market.offers.models import Offer
 from market.offers.rules import Terms as OfferTerms
-from market.offers.rules import reservation_key
+from market.offers.rules import reservation_key, terms_digest
 from market.people.actions import grant_part, make_key, sign_up
 from market.people.models import Person
 from market.people.rules import scopes_of
@@ -284,7 +284,7 @@ def make_offer(
         task_price=0.0,
         expert_price=0.0,
         terms=terms.to_dict(),
-        terms_digest=terms.digest(),
+        terms_digest=terms_digest(terms.to_dict()),
         currency=project.currency,
         expected_s=task.expected_s,
         reserved_minor=pay + fee,
