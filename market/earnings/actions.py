@@ -45,7 +45,6 @@ def accrue_earning(
 
     Raises:
         OfferNotFound, OfferNotOver.
-        RateMissing: the expert had no pay tier with a rate in this currency at the time.
     """
     offer = any_offer(session, offer_id, locked=True)
     if offer.state in LIVE:

@@ -64,16 +64,22 @@ def spans_in_force(terms: Mapping[str, object], tier_spans: Sequence[RateSpan]) 
     """The rates that an offer's time is paid at: those of its terms, or of the expert's pay tier.
 
     A promotion raises the rate from its moment on; a rate is never lower than the one that the
-    offer was accepted at, whatever happened to the tier since.
+    offer was accepted at, whatever happened to the tier since, and there always is one.
     """
     bound = terms["rate_minor_per_hour"]
     assert isinstance(bound, int)
-    if terms["rate_from"] == "project":
-        return [RateSpan(bound, datetime.min.replace(tzinfo=UTC), None)]
-    return [
-        RateSpan(max(bound, span.rate_minor_per_hour), span.starts_at, span.ends_at)
-        for span in tier_spans
-    ]
+    found: list[RateSpan] = []
+    covered_until: datetime | None = datetime.min.replace(tzinfo=UTC)
+    for span in tier_spans if terms["rate_from"] == "tier" else ():
+        assert covered_until is not None
+        if covered_until < span.starts_at:
+            found.append(RateSpan(bound, covered_until, span.starts_at))
+        rate = max(bound, span.rate_minor_per_hour)
+        found.append(RateSpan(rate, span.starts_at, span.ends_at))
+        covered_until = span.ends_at
+    if covered_until is not None:
+        found.append(RateSpan(bound, covered_until, None))
+    return found
 
 
 def priced(

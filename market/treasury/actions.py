@@ -175,12 +175,15 @@ def pay_owner(
 
 
 def end_run(session: Session, run_id: UUID, *, at: datetime) -> PayoutRun:
-    """Close a run with what it came to, counted from the payouts themselves.
+    """Close a run with what it came to, counted from the payouts themselves; one that is over stays
+    as it is, since two workers may have run it.
 
     Raises:
-        PayoutRunNotFound, StateConflict.
+        PayoutRunNotFound.
     """
     run = payout_run(session, run_id, locked=True)
+    if run.state == "succeeded":
+        return run
     rows = session.execute(
         select(
             Payout.currency,

@@ -22,7 +22,7 @@ from payouts.pay import worst_case_minor
 from tests.factories import AT
 
 
-def make_offer(
+def make_active_offer(
     db: Session,
     project: Project,
     task: Task,
@@ -35,9 +35,11 @@ def make_offer(
     """An active offer with its terms frozen and its money reserved; `reserved_s` instead of the cap
     when less is to be reserved.
     """
-    rate_now = rate_spans(db, expert_id, project.currency, at, at + timedelta(seconds=1))
     own = project.rate_minor_per_hour
-    rate = rate_minor_per_hour or own or rate_now[0].rate_minor_per_hour
+    rate = rate_minor_per_hour or own
+    if rate is None:
+        now = rate_spans(db, expert_id, project.currency, at, at + timedelta(seconds=1))
+        rate = now[0].rate_minor_per_hour
     terms = Terms(
         project_id=str(project.id),
         project_name=project.name,
@@ -91,7 +93,7 @@ def make_offer(
         task_price=0.0,
         expert_price=0.0,
         terms=terms.to_dict(),
-        terms_digest=terms.digest(),
+        terms_digest="of a test",
         currency=project.currency,
         expected_s=task.expected_s,
         reserved_minor=pay + fee,

@@ -29,7 +29,7 @@ from payouts.invariants import violations
 from payouts.ledger import balance, void_pending
 from payouts.pay import RateSpan, pay_minor
 from tests.factories import AT, make_caller, make_expert, make_project, make_task
-from tests.market.earned import end_offer, hand_in, make_offer, work_on
+from tests.market.earned import end_offer, hand_in, make_active_offer, work_on
 
 HOUR = 3600
 
@@ -56,7 +56,7 @@ def assert_books_hold(db: Session) -> None:
 def make_active(db: Session, tier: str = "T1", **terms: Any) -> tuple[Project, Offer]:
     expert = make_expert(db, tier=tier, at=AT - timedelta(days=30))
     project = make_project(db, **terms)
-    return project, make_offer(db, project, make_task(db, project), expert.id)
+    return project, make_active_offer(db, project, make_task(db, project), expert.id)
 
 
 def test_time_is_paid_at_the_tiers_rate_and_the_rest_of_the_reservation_is_free(
@@ -174,6 +174,18 @@ def test_a_promotion_counts_from_its_second_on(db: Session) -> None:
     assert_books_hold(db)
 
 
+def test_time_at_no_tiers_rate_is_paid_at_the_rate_of_the_terms(db: Session) -> None:
+    expert = make_expert(db, tier="T2", at=AT + timedelta(minutes=30))
+    project = make_project(db)
+    offer = make_active_offer(
+        db, project, make_task(db, project), expert.id, rate_minor_per_hour=2500
+    )
+    work_on(db, offer, AT, HOUR)
+    end_offer(db, offer)
+    lines = accrue_earning(db, offer.id, at=AT)
+    assert [(one.rate_minor_per_hour, one.seconds) for one in lines] == [(2500, 1800), (3000, 1800)]
+
+
 def test_a_demotion_never_touches_work_that_was_accepted(db: Session) -> None:
     _, offer = make_active(db, tier="T3")
     assign_tier(db, offer.expert_id, "T1", at=AT + timedelta(minutes=1), reason="from next week")
@@ -186,7 +198,7 @@ def test_a_demotion_never_touches_work_that_was_accepted(db: Session) -> None:
 def test_a_projects_own_rate_is_the_one_of_the_terms(db: Session) -> None:
     expert = make_expert(db, tier="T4", at=AT - timedelta(days=1))
     project = make_project(db, rate_minor_per_hour=5000)
-    offer = make_offer(db, project, make_task(db, project), expert.id)
+    offer = make_active_offer(db, project, make_task(db, project), expert.id)
     project.rate_minor_per_hour = 9000
     work_on(db, offer, AT, HOUR)
     end_offer(db, offer)
@@ -248,7 +260,7 @@ def test_a_rate_that_rose_is_paid_beyond_the_reservation(db: Session) -> None:
 def test_work_is_paid_in_full_when_the_budget_is_too_small_for_it(db: Session) -> None:
     expert = make_expert(db, tier="T1", at=AT - timedelta(days=1))
     project = make_project(db, budget_minor=2700)
-    offer = make_offer(db, project, make_task(db, project), expert.id, reserved_s=HOUR)
+    offer = make_active_offer(db, project, make_task(db, project), expert.id, reserved_s=HOUR)
     assign_tier(db, expert.id, "T2", at=AT + timedelta(minutes=1), reason="a late promotion")
     work_on(db, offer, AT + timedelta(minutes=2), HOUR)
     end_offer(db, offer)
@@ -345,7 +357,7 @@ def make_own_offer(db: Session, person_id: UUID, *, project_name: str = "project
     )
     project = make_project(db)
     project.name = project_name
-    offer = make_offer(db, project, make_task(db, project), person_id)
+    offer = make_active_offer(db, project, make_task(db, project), person_id)
     work_on(db, offer, AT, HOUR)
     end_offer(db, offer)
     accrue_earning(db, offer.id, at=AT)

@@ -1,0 +1,323 @@
+"""What is owed, on its way to the bank: payees, runs, holds, transfers and webhooks."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from sqlalchemy import select
+
+from market.auth import Part
+from market.earnings.actions import accrue_earning
+from market.events import Event
+from market.treasury.jobs import (
+    catch_up_stripe,
+    open_weekly_payouts,
+    run_payouts,
+    send_payout,
+    sweep_stripe,
+)
+from market.treasury.models import PayoutRun
+from market.treasury.rules import PAYOUT_RUN
+from payouts import chart
+from payouts.models import Payout
+from tests.factories import (
+    AT,
+    Caller,
+    make_project,
+    make_task,
+    pairs_in_database,
+)
+from tests.market.earned import end_offer, make_active_offer, work_on
+from tests.market.house import MONDAY, House
+
+HOUR = 3600
+
+
+def earn(house: House, expert: Caller, seconds: int = 2 * HOUR) -> int:
+    """Time that was worked on a project with settled money, credited; what it pays."""
+    at = datetime.now(UTC)
+    with house.begin() as session:
+        project = make_project(session)
+        offer = make_active_offer(
+            session, project, make_task(session, project), expert.person_id, at=at
+        )
+        work_on(session, offer, at.replace(microsecond=0), seconds)
+        end_offer(session, offer)
+        lines = accrue_earning(session, offer.id, at=at)
+        return sum(line.pay_minor for line in lines)
+
+
+def paid_in(house: House) -> None:
+    """Money at Stripe for transfers to be made of."""
+    lab = house.caller(Part.LAB)
+    house.fund(lab, 5_000_000)
+    house.hear()
+
+
+def test_what_was_earned_is_in_the_bank_after_a_run(house: House) -> None:
+    paid_in(house)
+    expert, ops = house.expert(), house.caller(Part.OPS)
+    house.become_payee(expert)
+    assert expert.get("/v1/payees/me").json() == {"is_ready": True, "missing": []}
+    assert earn(house, expert) == 4400
+    owed = expert.get("/v1/earnings/balance").json()
+    assert (owed[0]["free"]["amount_minor"], owed[0]["in_payouts"]["amount_minor"]) == (4400, 0)
+
+    done = house.pay_out(ops)
+    assert (done["state"], done["result"]) == (
+        "succeeded",
+        {"payouts": 1, "held": 0, "total_minor": {"USD": 4400}},
+    )
+    (payout,) = expert.get("/v1/payouts").json()["items"]
+    assert (payout["state"], payout["amount"]["amount_minor"]) == ("transferred", 4400)
+    (line,) = expert.get("/v1/earnings").json()["items"]
+    assert (line["state"], line["payout_id"]) == ("transferred", payout["id"])
+
+    house.hear()
+    found = expert.get(f"/v1/payouts/{payout['id']}").json()
+    assert (found["state"], found["holds"]) == ("paid", [])
+    assert expert.get("/v1/earnings").json()["items"][0]["state"] == "paid"
+    assert house.posted(chart.owed_to(expert.person_id)) == 0
+    assert house.posted(chart.in_transit_to(expert.person_id)) == 0
+    assert len(house.events(Event.PAYOUT_PAID)) == 1
+    assert len(house.stripe.every("transfer")) == 1
+
+
+def test_a_run_twice_and_its_jobs_twice_pay_once(house: House) -> None:
+    paid_in(house)
+    expert, ops = house.expert(), house.caller(Part.OPS)
+    house.become_payee(expert)
+    earn(house, expert)
+    house.pay_out(ops, key="first")
+    house.pay_out(ops, key="second")
+    with house.begin() as session:
+        runs = session.scalars(select(PayoutRun.id)).all()
+        (payout,) = session.scalars(select(Payout)).all()
+    assert len(runs) == 2
+    for run_id in runs:
+        run_payouts(str(run_id))
+    send_payout(str(payout.id))
+    house.hear()
+    assert len(house.stripe.every("transfer")) == 1
+    assert house.posted(chart.owed_to(expert.person_id)) == 0
+
+
+def test_the_same_key_is_the_same_run(house: House) -> None:
+    ops = house.caller(Part.OPS)
+    body = {"period_end": MONDAY.isoformat()}
+    assert ops.post("/v1/payout-runs", json=body).json()["code"] == "idempotency_key_missing"
+    keyed = {"Idempotency-Key": "k"}
+    first = ops.post("/v1/payout-runs", json=body, headers=keyed)
+    again = ops.post("/v1/payout-runs", json=body, headers=keyed)
+    assert first.json() == again.json()
+    assert first.headers["location"] == again.headers["location"]
+    other = {"period_end": (MONDAY - timedelta(days=7)).isoformat()}
+    refused = ops.post("/v1/payout-runs", json=other, headers=keyed)
+    assert (refused.status_code, refused.json()["code"]) == (422, "idempotency_key_reused")
+    assert len(ops.get("/v1/payout-runs").json()["items"]) == 1
+
+
+@pytest.mark.parametrize("days", [1, 7])
+def test_a_period_ends_on_a_monday_that_has_come(house: House, days: int) -> None:
+    ops = house.caller(Part.OPS)
+    body = {"period_end": (MONDAY + timedelta(days=days)).isoformat()}
+    refused = ops.post("/v1/payout-runs", json=body, headers={"Idempotency-Key": "k"})
+    assert (refused.status_code, refused.json()["code"]) == (422, "period_end_invalid")
+    assert refused.json()["latest"] == MONDAY.isoformat()
+
+
+def test_who_is_no_payee_yet_reads_why_nothing_comes(house: House) -> None:
+    paid_in(house)
+    expert, ops = house.expert(), house.caller(Part.OPS)
+    assert expert.get("/v1/payees/me").json()["code"] == "not_a_payee"
+    earn(house, expert)
+    assert house.pay_out(ops)["result"]["held"] == 1
+    (payout,) = expert.get("/v1/payouts?state=held").json()["items"]
+    (hold,) = payout["holds"]
+    assert (hold["code"], hold["acts"]) == ("payee_requirements", "expert")
+    assert "set up your payouts" in hold["text"]
+    # Nothing else is to be done: it goes as soon as the expert can be paid.
+    house.become_payee(expert)
+    house.hear()
+    assert expert.get(f"/v1/payouts/{payout['id']}").json()["state"] == "paid"
+
+
+def test_ops_end_a_hold_and_the_reason_comes_back_while_it_stands(house: House) -> None:
+    paid_in(house)
+    expert, ops = house.expert(), house.caller(Part.OPS)
+    earn(house, expert)
+    house.pay_out(ops)
+    (payout,) = ops.get("/v1/payouts").json()["items"]
+    address = f"/v1/payout-holds/{payout['holds'][0]['id']}/end"
+    assert ops.post(address, json={"note": "ok"}).json()["code"] == "note_missing"
+    after = ops.post(address, json={"note": "looked at it, may go"}).json()
+    assert (after["state"], len(after["holds"])) == ("held", 1)
+    assert ops.post(address, json={"note": "looked at it, may go"}).status_code == 404
+    assert expert.post(address, json={"note": "let me have it"}).status_code == 403
+
+
+def test_nobody_reads_anothers_payout(house: House) -> None:
+    paid_in(house)
+    expert, other, ops = house.expert(), house.expert(), house.caller(Part.OPS)
+    earn(house, expert)
+    house.pay_out(ops)
+    (payout,) = expert.get("/v1/payouts").json()["items"]
+    assert other.get(f"/v1/payouts/{payout['id']}").status_code == 404
+    assert other.get("/v1/payouts").json()["items"] == []
+    assert other.get("/v1/earnings/balance").json() == []
+    lab = house.caller(Part.LAB)
+    assert lab.get("/v1/payouts").status_code == 403
+    assert expert.get("/v1/payout-runs").status_code == 403
+    assert expert.get("/v1/ledger/trial-balance").status_code == 403
+
+
+def test_a_country_is_two_letters(house: House) -> None:
+    expert = house.expert()
+    refused = expert.post("/v1/payees/me", json={"country": "USA"})
+    assert (refused.status_code, refused.json()["code"]) == (422, "country_invalid")
+
+
+def test_onboarding_is_a_page_of_stripes_for_a_few_minutes(house: House) -> None:
+    expert = house.expert()
+    address = "/v1/payees/me/onboarding-link"
+    assert expert.put(address).json()["code"] == "not_a_payee"
+    expert.post("/v1/payees/me", json={"country": "US"})
+    assert expert.put(address).json()["code"] == "onboarding_not_ready"
+    house.react()
+    assert expert.get("/v1/payees/me").json()["is_ready"] is False
+    assert expert.get("/v1/payees/me").json()["missing"]
+    assert expert.put(address).json()["url"].startswith("http")
+
+
+def test_a_webhook_is_kept_once_and_only_from_stripe(house: House) -> None:
+    lab = house.caller(Part.LAB)
+    house.fund(lab, 10_000, "pm_usBankAccount_success")
+    house.react()
+    house.stripe.settle()
+    letters = house.mailbox.take()
+    assert letters
+    for letter in letters:
+        assert house.receive(letter) == 200
+        # Stripe may send again what it has sent.
+        assert house.receive(letter) == 200
+        forged = type(letter)(letter.endpoint, letter.payload + b" ", letter.signature)
+        assert house.receive(forged) == 400
+        unsigned = type(letter)(letter.endpoint, letter.payload, "")
+        assert house.receive(unsigned) == 400
+    assert len(house.events(Event.STRIPE_EVENT_RECEIVED)) == len(letters)
+    house.react()
+    assert lab.get("/v1/fundings").json()["items"][0]["state"] == "succeeded"
+
+
+def test_webhooks_that_never_came_are_caught_up_with(house: House) -> None:
+    paid_in(house)
+    expert, ops = house.expert(), house.caller(Part.OPS)
+    house.become_payee(expert)
+    earn(house, expert)
+    house.pay_out(ops)
+    house.stripe.settle()
+    house.mailbox.take()
+    assert expert.get("/v1/payouts").json()["items"][0]["state"] == "transferred"
+    catch_up_stripe(datetime.now(UTC).isoformat())
+    house.react()
+    assert expert.get("/v1/payouts").json()["items"][0]["state"] == "paid"
+
+
+def test_a_job_that_was_lost_is_made_up_for_by_the_sweep(house: House) -> None:
+    paid_in(house)
+    expert, ops = house.expert(), house.caller(Part.OPS)
+    house.become_payee(expert)
+    earn(house, expert)
+    body = {"period_end": MONDAY.isoformat()}
+    answer = ops.post("/v1/payout-runs", json=body, headers={"Idempotency-Key": "k"})
+    # The run's own job, and then a crash: the payout's event is never relayed.
+    run_payouts(str(UUID(answer.json()["id"].removeprefix("prn_"))))
+    sweep_stripe("2026-01-05T00:00:00+00:00")
+    assert len(house.stripe.every("transfer")) == 1
+    assert expert.get("/v1/payouts").json()["items"][0]["state"] == "transferred"
+
+
+def test_a_run_that_died_half_way_goes_on_where_it_was(house: House) -> None:
+    paid_in(house)
+    experts = [house.expert() for _ in range(3)]
+    for expert in experts:
+        house.become_payee(expert)
+        earn(house, expert)
+    ops = house.caller(Part.OPS)
+    body = {"period_end": MONDAY.isoformat()}
+    answer = ops.post("/v1/payout-runs", json=body, headers={"Idempotency-Key": "k"})
+    run_id = UUID(answer.json()["id"].removeprefix("prn_"))
+    # Two workers at once stand for one that was thought dead and was not.
+    both = [threading.Thread(target=run_payouts, args=(str(run_id),)) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    house.hear()
+    assert len(house.stripe.every("transfer")) == 3
+    found = ops.get(f"/v1/payout-runs/prn_{run_id.hex}").json()
+    assert (found["state"], found["payouts"]) == ("succeeded", 3)
+
+
+def test_the_clock_asks_once_for_a_week(house: House) -> None:
+    wednesday = datetime(2026, 3, 4, 18, tzinfo=UTC)
+    open_weekly_payouts(wednesday.isoformat())
+    open_weekly_payouts(wednesday.isoformat())
+    assert house.react() == ["run_payouts"]
+    with house.begin() as session:
+        (run,) = session.scalars(select(PayoutRun)).all()
+    assert (run.period_end, run.state) == (AT.date(), "succeeded")
+
+
+def test_pay_credited_while_a_run_pays_waits_for_the_next(house: House) -> None:
+    paid_in(house)
+    expert, ops = house.expert(), house.caller(Part.OPS)
+    house.become_payee(expert)
+    threads = [threading.Thread(target=earn_once, args=(house, expert, n)) for n in range(6)]
+    for thread in threads[:3]:
+        thread.start()
+    house.pay_out(ops)
+    for thread in threads[3:]:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with house.begin() as session:
+        payouts = session.scalars(select(Payout)).all()
+    lines = expert.get("/v1/earnings").json()["items"]
+    assert len(lines) == 6
+    for payout in payouts:
+        taken = [one["pay_minor"] for one in lines if one["payout_id"] == f"pay_{payout.id.hex}"]
+        assert sum(taken) == payout.amount_minor
+    waiting = [one["pay_minor"] for one in lines if one["payout_id"] is None]
+    owed = expert.get("/v1/earnings/balance").json()[0]
+    assert owed["free"]["amount_minor"] == sum(waiting)
+
+
+def earn_once(house: House, expert: Caller, n: int) -> None:
+    """An hour of work, each in an hour of its own so that no two overlap; then its credit."""
+    at = datetime.now(UTC)
+    with house.begin() as session:
+        project = make_project(session)
+        task = make_task(session, project)
+        offer = make_active_offer(session, project, task, expert.person_id, at=at)
+        work_on(session, offer, at.replace(microsecond=0) + timedelta(hours=n), HOUR)
+        end_offer(session, offer)
+    with house.begin() as session:
+        accrue_earning(session, offer.id, at=at)
+
+
+def test_the_books_are_open_to_ops_and_balance(house: House) -> None:
+    paid_in(house)
+    expert, ops = house.expert(), house.caller(Part.OPS)
+    earn(house, expert)
+    rows = ops.get("/v1/ledger/trial-balance").json()
+    assert sum(row["debit_minor"] for row in rows) == sum(row["credit_minor"] for row in rows) > 0
+    found = ops.get("/v1/ledger/invariants").json()
+    assert len(found) > 5
+    assert [one["id"] for one in found if one["broken_by"]] == []
+
+
+def test_the_database_knows_the_moves_of_a_run(house: House) -> None:
+    with house.begin() as session:
+        assert pairs_in_database(session, PAYOUT_RUN) == PAYOUT_RUN.pairs()
