@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,10 @@ from matching.problem import MICRO, Int64, Problem
 from matching.repair import worth
 
 __all__ = ["Assignment", "Cancelled", "Effort", "Infeasible", "Prices", "Progress", "assign"]
+
+
+FLOOR_SEARCH = 60.0
+"""Deterministic time for each search under a floor."""
 
 
 class Cancelled(RuntimeError):
@@ -87,6 +91,8 @@ def assign(
     effort = Effort() if effort is None else effort
     _stop_if(cancelled, 0)
     model = make_model(problem)
+    if policy is not None and policy.floor:
+        return _assign_floor(model, seed, effort, progress, cancelled)
     if model.rows.count == 0:
         plan = solve_priced(model, None)
         chosen = chosen_pairs(model, plan.on)
@@ -95,6 +101,38 @@ def assign(
         _tell(progress, 1, 1, answer.objective, answer.bound)
         return answer
     return _assign_priced(model, seed, effort, progress, cancelled)
+
+
+def _assign_floor(
+    model: Model,
+    seed: int,
+    effort: Effort,
+    progress: Callable[[Progress], None] | None,
+    cancelled: Callable[[], bool] | None,
+) -> Assignment:
+    """The worst-off task first, then the total; the bound is one under the floor."""
+    # Loads CP-SAT, which most runs never need.
+    from matching.floor import raise_floor
+
+    problem = model.problem
+    start = assign(problem, seed=seed, effort=effort, progress=progress, cancelled=cancelled)
+    nothing = np.zeros(len(model.profit), np.bool_)
+    fixed = objective_micro(problem, problem.locked) - worth(model, nothing)
+    _stop_if(cancelled, start.rounds)
+    raised = raise_floor(model, model_choice(model, start.chosen), limit=FLOOR_SEARCH)
+    chosen = chosen_pairs(model, raised.on)
+    bound = min((raised.proved + fixed) / MICRO, start.bound)
+    answer = finished(
+        problem,
+        chosen,
+        start.prices,
+        model=model,
+        proof="search",
+        rounds=start.rounds,
+        seed=seed,
+        bound=bound,
+    )
+    return replace(answer, floor=raised.floor / MICRO)
 
 
 def under_policy(problem: Problem, policy: Policy | None) -> Problem:

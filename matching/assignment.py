@@ -70,11 +70,13 @@ class Assignment:
     `gap` is (bound - objective) / |bound|, and 0 is a proof of optimality. `proof` says how the
     bound is known: "flow" and "prices" are checked by `verify` from the prices alone, "search"
     rests on a finished branch and bound. For a drawn plan the objective is that of the draw, and
-    the bound still that of the best plan there is.
+    the bound still that of the best plan there is. `floor` is set when the worst-off task came
+    first: every task that asks for seats gets at least that, and the bound is one for plans that
+    give it.
 
     Shapes: chosen (seats filled,) int64, pairs in ascending order; probability beside it;
         marginal_pair, marginal (support,) every pair that could have been drawn, and its chance.
-    Units: objective, bound, expected in units of value; probability from 0 to 1; gap a share.
+    Units: objective, bound, expected, floor in units of value; probability 0 to 1; gap a share.
     """
 
     chosen: Int64
@@ -90,6 +92,7 @@ class Assignment:
     marginal_pair: Int64
     marginal: Float64
     expected: float
+    floor: float | None = None
 
     @property
     def task_price(self) -> Float64:

@@ -23,6 +23,7 @@ class Rule(IntEnum):
     CONFLICT = 3
     QUOTA_MOST = 4
     QUOTA_LEAST = 5
+    TASK_FLOOR = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +33,8 @@ class Rows:
     Entries stand in order of row. A floor (at least) is a row of negative weights.
 
     Shapes: pair int64, row int32, weight (entries,); limit, price (rows,); kind (rows,) int8;
-        key (rows, 3) int32: project; expert; expert and project; task and both experts; quota.
+        key (rows, 3) int32: project; expert; expert and project; task and both experts; quota;
+        task.
     Units: weight and limit in the unit of the rule (minor units, hours, seats); price in
         micro-units of value for one unit of excess, infinite where the row is hard.
     """

@@ -155,6 +155,16 @@ def _worth_wrong(problem: Problem, assignment: Assignment) -> list[str]:
         off += 0 if quota.at_most is None else max(held - quota.at_most, 0)
         total -= int(micro_price(quota.price)) * off
     wrong = []
+    if assignment.floor is not None:
+        got = [0] * problem.tasks
+        value = micro_value(problem, assignment.chosen).tolist()
+        for task, one in zip(problem.task[assignment.chosen].tolist(), value, strict=True):
+            got[task] += one
+        wrong += [
+            f"task {task} gets {got[task] / MICRO}, below the floor"
+            for task in np.flatnonzero(problem.demand).tolist()
+            if got[task] < assignment.floor * MICRO - 0.5
+        ]
     if abs(total / MICRO - assignment.objective) > _room(assignment.objective):
         wrong.append(f"objective is {assignment.objective}, the pairs are worth {total / MICRO}")
     if assignment.bound < assignment.objective - _room(assignment.objective):
