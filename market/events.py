@@ -128,6 +128,16 @@ class StateChange(Base):
     event_id: Mapped[UUID | None] = mapped_column(ForeignKey("market.event.id"), default=None)
 
 
+class StateRule(Base):
+    """A move that the database allows a machine; a start is a move from the empty state."""
+
+    __tablename__ = "state_rule"
+
+    machine: Mapped[str] = mapped_column(primary_key=True)
+    from_state: Mapped[str] = mapped_column(primary_key=True)
+    to_state: Mapped[str] = mapped_column(primary_key=True)
+
+
 class Stateful(Protocol):
     """A row with an id, a state and a version: what a machine moves."""
 
@@ -291,7 +301,10 @@ class Changes:
     def write(self, session: Session) -> None:
         """Write what was noted."""
         cause = session.info.get("cause")
+        # Nulls written out, or rows with other gaps become other statements.
+        whole = {"render_nulls": True}
         if self.events:
-            session.execute(insert(EventRow), [{**row, "cause": cause} for row in self.events])
+            rows = [{**row, "cause": cause} for row in self.events]
+            session.execute(insert(EventRow), rows, execution_options=whole)
         if self.moves:
-            session.execute(insert(StateChange), self.moves)
+            session.execute(insert(StateChange), self.moves, execution_options=whole)

@@ -391,7 +391,7 @@ def _decide(
     submission.decided_at = changes.at
     submission.version += 1
     session.flush()
-    _close_reviews(session, submission, is_accepted, changes)
+    _close_reviews(session, submission, counted, is_accepted, changes)
     if has_claim and submission.attempt_id is not None:
         _settle_attempt(session, submission.attempt_id, verdict, changes)
     _settle_slot(session, submission, is_accepted, changes)
@@ -400,7 +400,11 @@ def _decide(
 
 
 def _close_reviews(
-    session: Session, submission: Submission, is_accepted: bool, changes: Changes
+    session: Session,
+    submission: Submission,
+    counted: Tally,
+    is_accepted: bool,
+    changes: Changes,
 ) -> None:
     # Who voted as it was decided is done; who did not stays in conflict, for a senior to look at.
     side = Review.verdict == ("accept" if is_accepted else "reject")
@@ -414,8 +418,9 @@ def _close_reviews(
         changes.move(REVIEW, review_id, changes.move(REVIEW, review_id, "voted", "agree"), "close")
     if agreed:
         _write_reviews(session, "final", Review.id.in_(agreed))
-    for review_id in _write_reviews(session, "conflict", *voted):
-        changes.move(REVIEW, review_id, "voted", "conflict")
+    if len(agreed) < counted.votes:
+        for review_id in _write_reviews(session, "conflict", *voted):
+            changes.move(REVIEW, review_id, "voted", "conflict")
 
 
 def _write_reviews(
