@@ -1,0 +1,174 @@
+"""The tables that hold the service together are complete, and say what the database says."""
+
+import inspect
+import subprocess
+import sys
+from collections import defaultdict
+from importlib import import_module
+from pkgutil import walk_packages
+
+import pytest
+from litestar.testing import TestClient
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+import market
+from market.app import create_app
+from market.auth import SCOPES
+from market.broker import QUEUES, Job
+from market.errors import MarketError
+from market.events import Event, StateRule
+from market.problems import PROBLEMS, code_of
+from market.reactions import JOBS, REACTIONS
+from market.schedule import TIMETABLE
+from market.settings import Settings
+from market.states import Machine
+from market.tables import FEATURES
+
+
+def every_module() -> list[str]:
+    return [
+        found.name
+        for found in walk_packages(market.__path__, "market.")
+        if not found.name.endswith("__main__")
+    ]
+
+
+def machines() -> dict[str, Machine]:
+    found: dict[str, Machine] = {}
+    for name in every_module():
+        for value in vars(import_module(name)).values():
+            if isinstance(value, Machine):
+                found[value.name] = value
+    return found
+
+
+def test_the_database_allows_exactly_the_moves_that_the_rules_name(db: Session) -> None:
+    kept: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for row in db.scalars(select(StateRule)):
+        kept[row.machine].add((row.from_state, row.to_state))
+    assert machines().keys() == kept.keys()
+    for name, machine in machines().items():
+        assert kept[name] == machine.pairs(), name
+
+
+def test_every_state_of_every_machine_can_be_reached() -> None:
+    for machine in machines().values():
+        reached = set(machine.initial)
+        while True:
+            further = {m.target for m in machine.moves if reached & set(m.sources)} - reached
+            if not further:
+                break
+            reached |= further
+        assert reached == set(machine.states), machine.name
+
+
+def refusals(kind: type[Exception] = MarketError) -> list[type[Exception]]:
+    for name in every_module():
+        import_module(name)
+    found = []
+    for child in kind.__subclasses__():
+        found += [child, *refusals_below(child)]
+    return found
+
+
+def refusals_below(kind: type[Exception]) -> list[type[Exception]]:
+    return [x for child in kind.__subclasses__() for x in (child, *refusals_below(child))]
+
+
+INSIDE = {"market.settings", "market.cli", "market.console.visitors", "market.dead_letters"}
+"""Where refusals never leave by HTTP's problems: they end a command, or show a page."""
+
+
+def test_every_refusal_has_a_status_and_a_problem_type() -> None:
+    missing = [
+        f"{kind.__module__}.{kind.__name__}"
+        for kind in refusals()
+        if kind.__module__ not in INSIDE
+        and not kind.__module__.startswith("market.replay")
+        and kind.__module__.startswith("market.")
+        and code_of(kind.__new__(kind)) is None
+    ]
+    assert missing == []
+
+
+def test_problem_types_are_client_errors_with_words() -> None:
+    for kind, (status, code) in PROBLEMS.items():
+        assert 400 <= status < 600
+        assert code == code.lower()
+        assert " " not in code
+        assert kind.__doc__, kind
+
+
+def test_every_job_that_is_declared_follows_from_something() -> None:
+    declared: dict[str, Job] = {}
+    for name in every_module():
+        for value in vars(import_module(name)).values():
+            if isinstance(value, Job):
+                declared[value.name] = value
+    wired = {job.name for job in JOBS} | {entry.job.name for entry in TIMETABLE}
+    assert declared.keys() == wired
+
+
+def test_reactions_and_timetable_name_known_events_and_queues() -> None:
+    assert all(isinstance(event, Event) for event in REACTIONS)
+    for job in (*JOBS, *(entry.job for entry in TIMETABLE)):
+        assert job.queue in QUEUES
+        assert len(inspect.signature(job.function).parameters) == 1, job.name
+
+
+def test_every_address_names_a_scope_that_somebody_can_hold(settings: Settings) -> None:
+    known = frozenset().union(*SCOPES.values())
+    public = {"/v1/signups"}
+    app = create_app(settings)
+    for route in app.routes:
+        if not route.path.startswith("/v1"):
+            continue
+        for handler in getattr(route, "route_handlers", []):
+            scope = handler.opt.get("scope")
+            if scope is None:
+                assert route.path in public or "OPTIONS" in handler.http_methods, route.path
+            else:
+                assert scope in known, (route.path, scope)
+
+
+def test_every_write_of_money_or_in_bulk_asks_for_a_key_of_the_callers(settings: Settings) -> None:
+    app = create_app(settings)
+    for route in app.routes:
+        for handler in getattr(route, "route_handlers", []):
+            path = route.path
+            bulk = path.endswith(":import")
+            money = path in ("/v1/fundings", "/v1/payout-runs") or path.endswith("/budget")
+            if (bulk or money) and "POST" in handler.http_methods:
+                assert handler.opt["keyed"] == "required", path
+
+
+def test_the_description_of_the_api_is_whole(web: TestClient) -> None:
+    described = web.get("/docs/openapi.json").json()
+    assert described["openapi"].startswith("3.1")
+    names = [
+        operation["operationId"]
+        for path in described["paths"].values()
+        for operation in path.values()
+    ]
+    assert len(names) == len(set(names))
+    for path, operations in described["paths"].items():
+        for method, operation in operations.items():
+            assert operation.get("summary") or operation.get("description"), (method, path)
+
+
+@pytest.mark.parametrize("module", ["market.cli", "market.relay", "market.app"])
+def test_a_process_does_not_load_the_solver_that_it_never_calls(module: str) -> None:
+    code = (
+        f"import sys, {module};"
+        " print([m for m in ('ortools', 'pandas', 'scipy', 'stripe') if m in sys.modules])"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert answer.stdout.strip() == "[]"
+
+
+def test_features_are_the_folders_that_have_tables() -> None:
+    assert "offers" in FEATURES
+    assert "console" not in FEATURES
