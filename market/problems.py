@@ -20,6 +20,7 @@ from market.attempts import rules as attempts
 from market.earnings import rules as earnings
 from market.errors import MarketError
 from market.experts import rules as experts
+from market.explanations import rules as explanations
 from market.fundings import rules as fundings
 from market.offers import rules as offers
 from market.people import rules as people
@@ -122,7 +123,7 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     offers.AnswerReasonUnknown: (422, "answer_reason_unknown"),
     runs.RunNotFound: (404, "not_found"),
     runs.SeedOutOfRange: (422, "seed_out_of_range"),
-    runs.RunNotOver: (409, "run_not_over"),
+    explanations.RunNotOver: (409, "run_not_over"),
     runs.OperationNotCancellable: (409, "operation_not_cancellable"),
     work.SessionNotFound: (404, "not_found"),
     work.SubmissionNotFound: (404, "not_found"),

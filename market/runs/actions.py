@@ -7,18 +7,17 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import numpy as np
-from sqlalchemy import ARRAY, Uuid, bindparam, func, insert, or_, select, text
+from sqlalchemy import ARRAY, Uuid, bindparam, func, insert, select, text
 from sqlalchemy.orm import Session
 
 from market.db import Json, new_id
 from market.events import Event, change_state, emit
-from market.experts.models import Expert
 from market.experts.queries import tiers_of
-from market.experts.rules import WORKING
+from market.explanations.actions import keep_snapshot
+from market.explanations.rules import Recorded, margins, parts_of, why_chosen, why_open
 from market.offers.actions import make_offers
 from market.offers.models import Offer
 from market.offers.rules import (
-    GONE,
     LIVE,
     RECORDING,
     ProjectNotLive,
@@ -30,8 +29,8 @@ from market.operations import Operation, cancel_operation, end_operation, open_o
 from market.policies.queries import default_policy, policy
 from market.projects.models import Project
 from market.projects.queries import project
-from market.runs.models import MatchingRun, OpenSeat, RunSnapshot
-from market.runs.queries import monday_before, run
+from market.runs.models import MatchingRun, OpenSeat
+from market.runs.queries import room_of, run, taken_pairs
 from market.runs.rules import (
     ENDED,
     RUN,
@@ -40,12 +39,7 @@ from market.runs.rules import (
     SeedOutOfRange,
     Weighed,
     id_at,
-    margins,
-    packed,
-    parts_of,
     pay_lines,
-    why_chosen,
-    why_open,
     worst_cost,
 )
 from market.tasks.models import Task
@@ -207,15 +201,11 @@ def record_run(session: Session, run_id: UUID, answer: Answer, *, at: datetime) 
     ):
         left[task, rule] += seats
     _write_open_seats(session, found, answer, left)
-    session.execute(
-        insert(RunSnapshot),
-        {
-            "run_id": run_id,
-            "arrays": packed(
-                answer.candidates, answer.problem, answer.weighed.value, answer.assignment
-            ),
-        },
+    seen = answer.candidates
+    kept = Recorded(
+        seen.task_ids, seen.expert_ids, answer.problem, answer.weighed.value, answer.assignment
     )
+    keep_snapshot(session, run_id, kept)
     found.input_digest = answer.digest
     found.tasks, found.experts = answer.problem.tasks, answer.problem.experts
     found.pairs, found.offers = answer.problem.pairs, len(offers)
@@ -261,8 +251,8 @@ def _drafts(
     free: dict[UUID, list[UUID]] = {}
     for row in session.execute(_FREE_SLOTS, {"tasks": list(task_id.values())}):
         free.setdefault(row.task_id, []).append(row.id)
-    room = _room_of(session, list(expert_id.values()), at=at)
-    taken = _taken_pairs(session, list(task_id.values()))
+    room = room_of(session, list(expert_id.values()), at=at)
+    taken = taken_pairs(session, list(task_id.values()))
     drafts = []
     for nth, pair, task, expert in pairs:
         who, what = expert_id[expert], task_id[task]
@@ -276,35 +266,6 @@ def _drafts(
         facts = seen.projects[int(seen.task_project[task])]
         drafts.append(_Draft(pair, nth, task, what, who, slot, facts))
     return drafts
-
-
-def _room_of(
-    session: Session, expert_ids: Sequence[UUID], *, at: datetime
-) -> dict[UUID, tuple[int, int]]:
-    """Seats and seconds that experts have left, once no other run can take them away."""
-    is_live = Offer.state.in_(LIVE)
-    done = (Offer.state == "completed") & (Offer.ended_at >= monday_before(at))
-    rows = session.execute(
-        select(
-            Expert.id,
-            Expert.max_concurrent - func.count(Offer.id).filter(is_live),
-            Expert.weekly_hours * 3600
-            - func.coalesce(func.sum(Offer.expected_s).filter(or_(is_live, done)), 0),
-        )
-        .outerjoin(Offer, Offer.expert_id == Expert.id)
-        .where(Expert.id.in_(expert_ids), Expert.state.in_(WORKING))
-        .group_by(Expert.id)
-    )
-    return {found: (int(seats), int(seconds)) for found, seats, seconds in rows}
-
-
-def _taken_pairs(session: Session, task_ids: Sequence[UUID]) -> set[tuple[UUID, UUID]]:
-    rows = session.execute(
-        select(Offer.task_id, Offer.expert_id).where(
-            Offer.task_id.in_(task_ids), Offer.state.not_in(GONE)
-        )
-    )
-    return {(row.task_id, row.expert_id) for row in rows}
 
 
 def _reserved(

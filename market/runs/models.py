@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, LargeBinary, UniqueConstraint
+from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from market.db import Base, Json, new_id
@@ -47,17 +47,6 @@ class MatchingRun(Base):
     seconds: Mapped[Json] = mapped_column(default_factory=dict)
     failure: Mapped[str | None] = mapped_column(default=None)
     version: Mapped[int] = mapped_column(default=1)
-
-
-class RunSnapshot(Base):
-    """What a finished run saw and what it answered, as compressed arrays: enough to explain any
-    pair afterwards, chosen or not, and to run again to the same answer.
-    """
-
-    __tablename__ = "run_snapshot"
-
-    run_id: Mapped[UUID] = mapped_column(ForeignKey("market.matching_run.id"), primary_key=True)
-    arrays: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class OpenSeat(Base):

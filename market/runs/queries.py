@@ -1,39 +1,24 @@
 """Reads about matching runs: who could take what now, and what a run chose and why."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import numpy as np
-from sqlalchemy import Select, select, text
+from sqlalchemy import Select, func, or_, select, text
 from sqlalchemy.orm import Session
 
-from market.experts.rules import DOMAINS_MEET, LEVELS, WORKING
+from market.experts.models import Expert
+from market.experts.rules import DOMAINS_MEET, WORKING
+from market.explanations.queries import LEVEL_RANK, listed, monday_before
+from market.explanations.rules import Ids
+from market.offers.models import Offer
 from market.offers.rules import GONE, HELD, LIVE
-from market.runs.models import MatchingRun, OpenSeat, RunSnapshot
-from market.runs.rules import (
-    Candidates,
-    Ids,
-    ProjectFacts,
-    Recorded,
-    RunNotFound,
-    RunNotOver,
-    unpacked,
-)
+from market.runs.models import MatchingRun, OpenSeat
+from market.runs.rules import Candidates, ProjectFacts, RunNotFound
 from matching.problem import Float64, Int32, Int64
 from payouts.chart import project_budget
 from payouts.ledger import balances
-
-LEVEL_RANK = (
-    "case {column} "
-    + " ".join(f"when '{level}' then {rank}" for rank, level in enumerate(LEVELS, 1))
-    + " end"
-)
-
-
-def _listed(states: tuple[str, ...]) -> str:
-    return ", ".join(f"'{state}'" for state in states)
-
 
 # Numbered by id, so that the same rows have the same numbers; dropped with the transaction, and
 # before, where several runs share one.
@@ -134,48 +119,15 @@ HELD_SEATS = """
     group by 1 order by 1
     """
 
-STANDS = """
-    select p.state as project_state, t.state as task_state, e.state as standing,
-        e.max_concurrent, e.weekly_hours, {minimum_level} as minimum_level,
-        (select count(*) from market.task_slot s where s.task_id = t.id and s.state = 'open')
-            as open_seats,
-        o.seats, o.hours,
-        (select max({level}) from market.expert_domain d
-         where d.expert_id = e.id and {meets}) as level,
-        coalesce(p.rate_minor_per_hour, (
-            select r.rate_minor_per_hour from market.tier_assignment a
-            join market.pay_tier r on r.name = a.tier and r.currency = p.currency
-            where a.expert_id = e.id and a.during @> :at and r.during @> :at)) as rate,
-        exists (select from market.offer o where o.task_id = t.id and o.expert_id = e.id
-            and o.state not in ({gone})) as is_taken,
-        exists (select from market.membership m where m.person_id = e.id
-            and m.organisation_id = p.organisation_id) as is_member,
-        p.require_interest and not exists (select from market.interest i
-            where i.task_id = t.id and i.expert_id = e.id) as wants_interest
-    from market.task t
-    join market.project p on p.id = t.project_id
-    join market.expert e on e.id = :expert
-    cross join lateral (
-        select count(*) filter (where state in ({live})) as seats,
-            coalesce(sum(expected_s) filter (where state in ({live})
-                or (state = 'completed' and ended_at >= :monday)), 0) / 3600.0 as hours
-        from market.offer where expert_id = e.id
-    ) o
-    where t.id = :task
-    """
-
 WORDS: Mapping[str, str] = {
-    "live": _listed(LIVE),
-    "held": _listed(HELD),
-    "gone": _listed(GONE),
-    "working": _listed(WORKING),
+    "live": listed(LIVE),
+    "held": listed(HELD),
+    "gone": listed(GONE),
+    "working": listed(WORKING),
     "minimum_level": LEVEL_RANK.format(column="p.minimum_level"),
     "level": LEVEL_RANK.format(column="d.level"),
     "domains_meet": DOMAINS_MEET.format(one="w.domain", other="k.domain"),
-    "meets": DOMAINS_MEET.format(one="t.domain", other="d.domain"),
 }
-
-_STANDS = text(STANDS.format(**WORDS))
 
 
 def run(session: Session, run_id: UUID, *, locked: bool = False) -> MatchingRun:
@@ -201,56 +153,6 @@ def runs(*, project_id: UUID | None = None, state: str | None = None) -> Select[
 def open_seats(run_id: UUID) -> Select[OpenSeat]:
     """The seats that a run left open, as a statement to page through by task."""
     return select(OpenSeat).where(OpenSeat.run_id == run_id)
-
-
-def recorded(session: Session, run_id: UUID) -> Recorded:
-    """What a run that succeeded saw and answered.
-
-    Raises:
-        RunNotFound, RunNotOver.
-    """
-    found = run(session, run_id)
-    file = session.scalar(select(RunSnapshot.arrays).where(RunSnapshot.run_id == run_id))
-    if file is None:
-        raise RunNotOver(found.state)
-    return unpacked(file)
-
-
-def hindrances(
-    session: Session, task_id: UUID, expert_id: UUID, *, at: datetime
-) -> list[str] | None:
-    """The conditions that keep an expert from being offered a task now, in words; none of either
-    may be unknown, in which case there is no answer.
-    """
-    row = session.execute(
-        _STANDS, {"task": task_id, "expert": expert_id, "at": at, "monday": monday_before(at)}
-    ).one_or_none()
-    if row is None:
-        return None
-    rules = (
-        (row.project_state != "live", f"the project is {row.project_state}"),
-        (row.task_state not in ("queued", "active"), f"the task is {row.task_state}"),
-        (row.open_seats == 0, "the task has no open seat"),
-        (row.standing not in WORKING, f"the expert's standing is {row.standing}"),
-        (row.seats >= row.max_concurrent, "the expert holds all the tasks it can"),
-        (row.hours >= row.weekly_hours, "the expert has no hours left this week"),
-        (row.level is None, "none of the expert's domains meets the task's"),
-        (
-            row.level is not None and row.level < row.minimum_level,
-            "the expert has not shown the domain at the level that the project asks for",
-        ),
-        (row.rate is None, "no rate is in force for the expert in the project's currency"),
-        (row.is_taken, "the expert has had this task already"),
-        (row.is_member, "the expert belongs to the lab"),
-        (row.wants_interest, "the project takes experts who said that they want the task"),
-    )
-    return [words for holds, words in rules if holds]
-
-
-def monday_before(at: datetime) -> datetime:
-    """The beginning of the week that a time is in, as hours and pay count weeks."""
-    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight - timedelta(days=at.weekday())
 
 
 def candidates(session: Session, *, project_id: UUID | None, at: datetime) -> Candidates:
@@ -391,3 +293,33 @@ def _project_facts(session: Session) -> tuple[ProjectFacts, ...]:
         )
         for row, escrow in zip(rows, escrows, strict=True)
     )
+
+
+def room_of(
+    session: Session, expert_ids: Sequence[UUID], *, at: datetime
+) -> dict[UUID, tuple[int, int]]:
+    """Seats and seconds that experts have left, once no other run can take them away."""
+    is_live = Offer.state.in_(LIVE)
+    done = (Offer.state == "completed") & (Offer.ended_at >= monday_before(at))
+    rows = session.execute(
+        select(
+            Expert.id,
+            Expert.max_concurrent - func.count(Offer.id).filter(is_live),
+            Expert.weekly_hours * 3600
+            - func.coalesce(func.sum(Offer.expected_s).filter(or_(is_live, done)), 0),
+        )
+        .outerjoin(Offer, Offer.expert_id == Expert.id)
+        .where(Expert.id.in_(expert_ids), Expert.state.in_(WORKING))
+        .group_by(Expert.id)
+    )
+    return {found: (int(seats), int(seconds)) for found, seats, seconds in rows}
+
+
+def taken_pairs(session: Session, task_ids: Sequence[UUID]) -> set[tuple[UUID, UUID]]:
+    """Which experts cannot be offered which of some tasks, because they were before."""
+    rows = session.execute(
+        select(Offer.task_id, Offer.expert_id).where(
+            Offer.task_id.in_(task_ids), Offer.state.not_in(GONE)
+        )
+    )
+    return {(row.task_id, row.expert_id) for row in rows}

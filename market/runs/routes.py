@@ -11,6 +11,8 @@ from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 
 from market.auth import Principal
 from market.db import Json, database, now
+from market.explanations.queries import hindrances, recorded
+from market.explanations.rules import Recorded, explain
 from market.http import (
     KINDS,
     Cursor,
@@ -33,8 +35,8 @@ from market.offers.routes import OfferOut, PartOut, offer_out
 from market.operations import Operation, operation
 from market.runs.actions import cancel_run, request_run
 from market.runs.models import MatchingRun, OpenSeat
-from market.runs.queries import hindrances, open_seats, recorded, run, runs
-from market.runs.rules import OperationNotCancellable, Recorded, explain
+from market.runs.queries import open_seats, run, runs
+from market.runs.rules import OperationNotCancellable
 
 ProjectFilter = Annotated[
     str | None, QueryParameter(name="project", description="Only for this project.")
@@ -241,7 +243,7 @@ def get_run_explanation(
         read_id("per", expert_id),
     )
     with database.begin() as session:
-        file = recorded(session, run_uuid)
+        file = recorded(session, run(session, run_uuid).id)
         told = explain(file, task, expert)
         conditions = hindrances(session, task, expert, at=now())
     if conditions is None:

@@ -221,7 +221,7 @@ def _runs() -> None:
     )
     op.create_table(
         "run_snapshot",
-        sa.Column("run_id", sa.Uuid, sa.ForeignKey("market.matching_run.id"), primary_key=True),
+        sa.Column("run_id", sa.Uuid, primary_key=True),
         sa.Column("arrays", sa.LargeBinary, nullable=False),
         schema="market",
     )

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from market.auth import Part
 from market.db import database, new_id
 from market.experts.models import Expert
+from market.explanations.queries import hindrances
 from market.http import wire_id
 from market.offers.actions import expire_offer
 from market.offers.models import Offer
@@ -30,7 +31,7 @@ from market.projects.models import Project
 from market.runs.actions import Answer, cancel_run, record_run, request_run, start_run
 from market.runs.jobs import run_matching
 from market.runs.models import MatchingRun, OpenSeat
-from market.runs.queries import candidates, hindrances
+from market.runs.queries import candidates
 from market.runs.rules import RUN, weigh, worst_cost
 from market.tasks.models import Interest, Task, TaskSlot
 from matching.assign import assign

@@ -1,0 +1,113 @@
+"""Reads of what runs saw, and of what keeps an expert from a task now."""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from market.experts.rules import DOMAINS_MEET, LEVELS, WORKING
+from market.explanations.models import RunSnapshot
+from market.explanations.rules import Recorded, RunNotOver, unpacked
+from market.offers.rules import GONE, LIVE
+
+LEVEL_RANK = (
+    "case {column} "
+    + " ".join(f"when '{level}' then {rank}" for rank, level in enumerate(LEVELS, 1))
+    + " end"
+)
+
+
+def listed(states: tuple[str, ...]) -> str:
+    """Words as a list in SQL; they are ours, and hold no quote."""
+    return ", ".join(f"'{state}'" for state in states)
+
+
+STANDS = """
+    select p.state as project_state, t.state as task_state, e.state as standing,
+        e.max_concurrent, e.weekly_hours, {minimum_level} as minimum_level,
+        (select count(*) from market.task_slot s where s.task_id = t.id and s.state = 'open')
+            as open_seats,
+        o.seats, o.hours,
+        (select max({level}) from market.expert_domain d
+         where d.expert_id = e.id and {meets}) as level,
+        coalesce(p.rate_minor_per_hour, (
+            select r.rate_minor_per_hour from market.tier_assignment a
+            join market.pay_tier r on r.name = a.tier and r.currency = p.currency
+            where a.expert_id = e.id and a.during @> :at and r.during @> :at)) as rate,
+        exists (select from market.offer o where o.task_id = t.id and o.expert_id = e.id
+            and o.state not in ({gone})) as is_taken,
+        exists (select from market.membership m where m.person_id = e.id
+            and m.organisation_id = p.organisation_id) as is_member,
+        p.require_interest and not exists (select from market.interest i
+            where i.task_id = t.id and i.expert_id = e.id) as wants_interest
+    from market.task t
+    join market.project p on p.id = t.project_id
+    join market.expert e on e.id = :expert
+    cross join lateral (
+        select count(*) filter (where state in ({live})) as seats,
+            coalesce(sum(expected_s) filter (where state in ({live})
+                or (state = 'completed' and ended_at >= :monday)), 0) / 3600.0 as hours
+        from market.offer where expert_id = e.id
+    ) o
+    where t.id = :task
+    """
+
+_STANDS = text(
+    STANDS.format(
+        live=listed(LIVE),
+        gone=listed(GONE),
+        level=LEVEL_RANK.format(column="d.level"),
+        minimum_level=LEVEL_RANK.format(column="p.minimum_level"),
+        meets=DOMAINS_MEET.format(one="t.domain", other="d.domain"),
+    )
+)
+
+
+def monday_before(at: datetime) -> datetime:
+    """The beginning of the week that a time is in, as hours and pay count weeks."""
+    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight - timedelta(days=at.weekday())
+
+
+def recorded(session: Session, run_id: UUID) -> Recorded:
+    """What a run that succeeded saw and answered.
+
+    Raises:
+        RunNotOver.
+    """
+    file = session.scalar(select(RunSnapshot.arrays).where(RunSnapshot.run_id == run_id))
+    if file is None:
+        raise RunNotOver()
+    return unpacked(file)
+
+
+def hindrances(
+    session: Session, task_id: UUID, expert_id: UUID, *, at: datetime
+) -> list[str] | None:
+    """The conditions that keep an expert from being offered a task now, in words; none of either
+    may be unknown, in which case there is no answer.
+    """
+    row = session.execute(
+        _STANDS, {"task": task_id, "expert": expert_id, "at": at, "monday": monday_before(at)}
+    ).one_or_none()
+    if row is None:
+        return None
+    rules = (
+        (row.project_state != "live", f"the project is {row.project_state}"),
+        (row.task_state not in ("queued", "active"), f"the task is {row.task_state}"),
+        (row.open_seats == 0, "the task has no open seat"),
+        (row.standing not in WORKING, f"the expert's standing is {row.standing}"),
+        (row.seats >= row.max_concurrent, "the expert holds all the tasks it can"),
+        (row.hours >= row.weekly_hours, "the expert has no hours left this week"),
+        (row.level is None, "none of the expert's domains meets the task's"),
+        (
+            row.level is not None and row.level < row.minimum_level,
+            "the expert has not shown the domain at the level that the project asks for",
+        ),
+        (row.rate is None, "no rate is in force for the expert in the project's currency"),
+        (row.is_taken, "the expert has had this task already"),
+        (row.is_member, "the expert belongs to the lab"),
+        (row.wants_interest, "the project takes experts who said that they want the task"),
+    )
+    return [words for holds, words in rules if holds]
