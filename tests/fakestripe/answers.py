@@ -91,6 +91,7 @@ def page(world: World, found: list[Json], call: Call) -> Json:
         raise ApiRefusal(
             400, "invalid_request_error", "limit must be between 1 and 100", param="limit"
         )
+    limit = min(limit, world.longest_page)
     start = 0
     if after := params.get("starting_after"):
         if after not in ids:

@@ -82,6 +82,10 @@ async def _route(app: FakeStripeApp, method: str, parts: list[str], data: Json) 
             world.clock_offset_s += float(data.get("advance_s", 0))
             world.paused = bool(data.get("paused", world.paused))
             return {"now": world.now(), "paused": world.paused}
+        case ("POST", "_pages"):
+            # Shorter pages than were asked for, so that a list has several.
+            world.longest_page = int(data["longest"])
+            return {}
         case ("POST", "_keys", "revoke"):
             app.revoked.add(str(data["key"]))
             return {}

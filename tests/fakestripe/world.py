@@ -68,6 +68,7 @@ class World:
     due: list[list[Any]] = field(default_factory=list)
     clock_offset_s: float = 0.0
     paused: bool = False
+    longest_page: int = 100
     sequence: int = 0
     run: str = field(default_factory=lambda: secrets.token_hex(4))
     ids_of: dict[tuple[str, str], list[str]] = field(default_factory=dict)
@@ -172,6 +173,7 @@ class World:
         self.bank = Bank()
         self.clock_offset_s = 0.0
         self.paused = False
+        self.longest_page = 100
         self.run = secrets.token_hex(4)
 
     def save(self) -> None:

@@ -210,7 +210,6 @@ class Scene:
             refresh_payee(
                 self.begin, self.gateway, owner_id, now=self.now, tell=self.tell, policy=AT_ONCE
             )
-            self.deliver()
         return self.seen(owner_id)
 
     def seen(self, owner_id: UUID) -> Payee:

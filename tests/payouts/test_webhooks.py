@@ -91,11 +91,17 @@ def test_the_stand_ins_signature_and_ours_and_the_librarys_are_the_same() -> Non
         "no text at all",
     ],
 )
-def test_a_body_that_stripe_did_not_sign_just_now_is_refused_and_not_kept(
-    scene: Scene, header: str, secret: str, body: bytes
+def test_a_body_that_stripe_did_not_sign_just_now_is_refused(
+    header: str, secret: str, body: bytes
 ) -> None:
+    with pytest.raises(SignatureRefused):
+        verify_signature(body, header, secret, at=NOW)
+
+
+def test_of_a_refused_webhook_nothing_is_kept(scene: Scene) -> None:
+    forged = signed(secret="whsec_other")
     with scene.begin() as session, pytest.raises(SignatureRefused):
-        store_event(session, payload=body, signature=header, secret=secret, at=NOW)
+        store_event(session, payload=BODY, signature=forged, secret=SECRET, at=NOW)
     with scene.begin() as session:
         assert session.scalar(select(func.count()).select_from(StripeEvent)) == 0
 
@@ -106,21 +112,22 @@ def test_while_a_secret_is_replaced_either_signature_will_do() -> None:
     verify_signature(BODY, both, "whsec_new", at=NOW)
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        BODY.replace(b'"livemode": false', b'"livemode": true'),
-        BODY.replace(b'"object": "event"', b'"object": "v2.core.event"'),
-        BODY.replace(b'"type": "payout.paid"', b'"type": 5'),
-        b"[1, 2]",
-        b"\xff\xfe",
-        b"{",
-    ],
-    ids=["live mode", "thin", "no type", "a list", "no text", "cut off"],
-)
-def test_a_signed_body_that_is_not_for_this_endpoint_is_refused(scene: Scene, body: bytes) -> None:
-    with scene.begin() as session, pytest.raises(EventRefused):
-        store_event(session, payload=body, signature=signed(body), secret=SECRET, at=NOW)
+NOT_OURS = {
+    "live mode": BODY.replace(b'"livemode": false', b'"livemode": true'),
+    "thin": BODY.replace(b'"object": "event"', b'"object": "v2.core.event"'),
+    "no type": BODY.replace(b'"type": "payout.paid"', b'"type": 5'),
+    "a list": b"[1, 2]",
+    "no text": b"\xff\xfe",
+    "cut off": b"{",
+}
+
+
+def test_a_signed_body_that_is_not_for_this_endpoint_is_refused(scene: Scene) -> None:
+    with scene.begin() as session:
+        for name, body in NOT_OURS.items():
+            assert body != BODY, name
+            with pytest.raises(EventRefused):
+                store_event(session, payload=body, signature=signed(body), secret=SECRET, at=NOW)
 
 
 def test_the_same_webhook_is_kept_once_even_by_threads_at_once(scene: Scene) -> None:
