@@ -7,6 +7,7 @@ is left to the relay, the queues and the workers, and waited for.
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,25 +36,31 @@ from market.replay.script import (
     AttemptLine,
     Behaviour,
     ExpertLine,
+    PairLine,
     Recorded,
     Script,
+    TaskLine,
     whole_weeks_until,
 )
 from market.reviews.actions import claim_review, record_vote
 from market.reviews.models import Review
 from market.reviews.rules import Vote
 from market.settings import in_force, read_settings
+from market.submissions.models import Submission
 from market.supervisor import Addresses
 from market.tasks.models import Task
 from market.treasury.actions import become_payee
 from market.work.actions import beat, end_session, start_session
-from market.work.models import Submission, TimeEntry
+from market.work.models import TimeEntry
 from payouts.models import Payout
 
 Item = TypeVar("Item")
 Say = Callable[[str], None]
 
 BEAT_S = 30
+MOST_AT_ONCE = 100
+"""Offers that the service lets one expert hold."""
+
 WAVES = 40
 """Matching runs that a market gets; each offers what the ones before left open."""
 
@@ -103,14 +110,24 @@ class Drive:
     def run(self) -> Report:
         """The whole way, and the report."""
         self.ops_key = ops_key("ops@stumpwork.example")
+        if isinstance(self.script.behaviour, Recorded):
+            lines = self.script.behaviour.attempts.values()
+            first = min(line.sent_at for line in lines)
+            self.script.behaviour.shift = whole_weeks_until(first - timedelta(days=1), now())
         self.open_project()
-        self.bring_people_and_tasks()
-        if self.script.behaviour is None:
-            self.match(1)
-            self.settle_queues()
-        else:
-            self.work_in_waves(self.script.behaviour)
-            self.settle_queues()
+        self.bring_experts()
+        behaviour = self.script.behaviour
+        batches = batches_of(self.script)
+        for number, batch in enumerate(batches, 1):
+            self.bring_tasks(batch, f" {number}" if len(batches) > 1 else "")
+            if number == 1:
+                self.launch()
+            if behaviour is None:
+                self.match(f"matching run {number}")
+            else:
+                self.work_in_waves(behaviour, str(number) if len(batches) > 1 else "")
+        self.settle_queues()
+        if behaviour is not None:
             self.pay_out()
             self.settle_queues()
         with database.begin() as session:
@@ -186,41 +203,29 @@ class Drive:
             time.sleep(0.1)
         raise ReplayStuck("the lab's funding", 0, 1)
 
-    def bring_people_and_tasks(self) -> None:
-        """Experts, tasks and what is known of their pairs come in by bulk upload; it goes live."""
-        script, prefix = self.script, f"/v1/projects/prj_{self.project_id.hex}"
+    def bring_experts(self) -> None:
+        """Experts come in by bulk upload."""
         with Caller(self.addresses.web, self.ops_key) as ops, self.stage("experts") as rows:
-            answer = ops.upload("/v1/experts:import", _lines(map(_expert_row, script.experts)))
+            answer = ops.upload("/v1/experts:import", _lines(map(_expert_row, self.script.experts)))
             rows.append(_all_taken("experts", answer))
+
+    def bring_tasks(self, tasks: Sequence[TaskLine], suffix: str) -> None:
+        """Tasks come in by bulk upload, and with them what is known of their pairs."""
+        prefix = f"/v1/projects/prj_{self.project_id.hex}"
+        mine = {task.task for task in tasks}
+        pairs = [pair for pair in self.script.pairs if pair.task in mine]
         with Caller(self.addresses.web, self.lab_key) as lab:
-            with self.stage("tasks") as rows:
-                answer = lab.upload(
-                    f"{prefix}/tasks:import",
-                    _lines(
-                        {
-                            "external_id": task.task,
-                            "domain": task.domain,
-                            "payload": {"instructions": task.instructions},
-                            "expected_s": task.expected_s,
-                            "complexity": task.complexity,
-                        }
-                        for task in script.tasks
-                    ),
-                )
+            with self.stage(f"tasks{suffix}") as rows:
+                answer = lab.upload(f"{prefix}/tasks:import", _lines(map(_task_row, tasks)))
                 rows.append(_all_taken("tasks", answer))
-            with self.stage("known pairs") as rows:
-                answer = lab.upload(
-                    f"{prefix}/interests:import",
-                    _lines(
-                        {
-                            "expert": email_of(pair.expert),
-                            "task": pair.task,
-                            "value": pair.value,
-                        }
-                        for pair in script.pairs
-                    ),
-                )
+            with self.stage(f"known pairs{suffix}") as rows:
+                answer = lab.upload(f"{prefix}/interests:import", _lines(map(_pair_row, pairs)))
                 rows.append(_all_taken("pairs", answer))
+
+    def launch(self) -> None:
+        """The project goes live."""
+        prefix = f"/v1/projects/prj_{self.project_id.hex}"
+        with Caller(self.addresses.web, self.lab_key) as lab:
             for move in ("submit", "pass", "launch"):
                 version = lab.get(prefix)["version"]
                 lab.post(
@@ -250,21 +255,18 @@ class Drive:
             rows.append(made)
             return made
 
-    def work_in_waves(self, behaviour: Behaviour) -> None:
+    def work_in_waves(self, behaviour: Behaviour, batch: str) -> None:
         """Match, work, review, and match again what is left, until a run offers nothing."""
-        if isinstance(behaviour, Recorded):
-            first = min(line.sent_at for line in behaviour.attempts.values())
-            behaviour.shift = whole_weeks_until(first - timedelta(days=1), now())
-        raters = self._bring_raters()
-        expert_ids = self._expert_ids()
-        for wave in range(1, WAVES + 1):
-            if self.match(wave) == 0:
+        raters, expert_ids = self._bring_raters(), self._expert_ids()
+        for number in range(1, WAVES + 1):
+            wave = f"{batch}.{number}" if batch else str(number)
+            if self.match(f"matching run {wave}") == 0:
                 return
             journeys = self._work(behaviour, expert_ids, wave)
             if not journeys:
                 return
             self._await(
-                "answers of the model",
+                f"answers of the model {wave}",
                 len(journeys),
                 select(func.count())
                 .select_from(Attempt)
@@ -272,6 +274,9 @@ class Drive:
             )
             self._submit(journeys, wave)
             self._review(behaviour, journeys, raters, wave)
+            if isinstance(behaviour, Recorded):
+                # Everything that the record knows of this batch has happened.
+                return
 
     def _bring_raters(self) -> dict[str, UUID]:
         raters = {}
@@ -320,7 +325,7 @@ class Drive:
             if line is None:
                 with database.begin() as session:
                     decline_offer(
-                        session, offer_id, expert_id=expert_id, reason="not_now", at=now()
+                        session, offer_id, expert_id=expert_id, reason="no_time", at=now()
                     )
             else:
                 plan.append((line, offer_id, expert_id))
@@ -377,7 +382,7 @@ class Drive:
         }
         wanted = sum(len(found) for found in votes.values())
         self._await(
-            "reviews opened",
+            f"reviews opened {wave}",
             wanted,
             select(func.count()).select_from(Review).where(Review.submission_id.in_(ids)),
         )
@@ -408,7 +413,7 @@ class Drive:
                         )
                     rows.append(1)
         self._await(
-            "verdicts turned into pay",
+            f"verdicts turned into pay {wave}",
             len(ids),
             select(func.count(Earning.submission_id.distinct())).where(
                 Earning.submission_id.in_(ids)
@@ -521,6 +526,31 @@ def set_up_payees(
             )
 
 
+def batches_of(script: Script) -> list[list[TaskLine]]:
+    """The tasks as they came: a record's in its order, so many at a time as its experts may hold.
+
+    An expert holds a hundred offers at most, and works forward in time; so what the record's
+    busiest people did comes to the market in several batches.
+    """
+    if not isinstance(script.behaviour, Recorded):
+        return [list(script.tasks)]
+    room = {line.expert: min(line.capacity, MOST_AT_ONCE) for line in script.experts}
+    by_name = {task.task: task for task in script.tasks}
+    batches: list[list[TaskLine]] = [[]]
+    held: Counter[str] = Counter()
+    brought: set[str] = set()
+    for line in sorted(script.behaviour.attempts.values(), key=lambda one: one.sent_at):
+        if held[line.expert] == room[line.expert]:
+            batches.append([])
+            held.clear()
+        held[line.expert] += 1
+        if line.task not in brought:
+            brought.add(line.task)
+            batches[-1].append(by_name[line.task])
+    batches[-1] += [task for task in script.tasks if task.task not in brought]
+    return [batch for batch in batches if batch]
+
+
 def email_of(name: str) -> str:
     """The address under which a person of a script signs up."""
     return f"{name}@people.example"
@@ -535,9 +565,23 @@ def _expert_row(line: ExpertLine) -> dict[str, object]:
         "country": line.country,
         "timezone": line.timezone,
         "weekly_hours": line.weekly_hours,
-        "max_concurrent": min(line.capacity, 100),
+        "max_concurrent": min(line.capacity, MOST_AT_ONCE),
         "tier": line.pay_tier,
     }
+
+
+def _task_row(task: TaskLine) -> dict[str, object]:
+    return {
+        "external_id": task.task,
+        "domain": task.domain,
+        "payload": {"instructions": task.instructions},
+        "expected_s": task.expected_s,
+        "complexity": task.complexity,
+    }
+
+
+def _pair_row(pair: PairLine) -> dict[str, object]:
+    return {"expert": email_of(pair.expert), "task": pair.task, "value": pair.value}
 
 
 def _lines(rows: Iterable[Mapping[str, object]]) -> Iterator[bytes]:
