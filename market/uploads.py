@@ -275,6 +275,8 @@ def _fault_of(wrong: Exception, name: str | None) -> Fault:
     at = _AT.search(text)
     path = at.group(1) if at else ""
     words = text[: at.start()] if at else text
+    # Below an object without a shape of its own, msgspec names no key any more.
+    path = path.split("[...]")[0]
     pointer = "".join(f"/{part}" for part in re.split(r"[.\[\]]+", path) if part)
     named = _NAMED.search(words)
     if named:

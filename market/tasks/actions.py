@@ -383,8 +383,8 @@ def _copied_tasks(batch: Batch[TaskRow], found: Project, is_known: dict[str, boo
         else:
             try:
                 payload = encode(row.payload)
-            except (OverflowError, RecursionError) as wrong:
-                fault = Fault("out_of_range", "/payload", str(wrong), row.external_id)
+            except RecursionError as wrong:
+                fault = Fault("too_deep", "/payload", str(wrong), row.external_id)
             # The escape is looked for first, and the text itself only where there is one.
             if b"\\u0000" in payload and has_nul(row.payload):
                 fault = Fault("nul_character", "/payload", _NUL, row.external_id)
