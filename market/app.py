@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from market.attempts.routes import ROUTES as ATTEMPTS
 from market.auth import keyring
+from market.books.routes import ROUTES as BOOKS
 from market.console.frame import template_config
 from market.console.routes import console_router
 from market.db import database, new_id
@@ -42,6 +43,7 @@ from market.projects.routes import ROUTES as PROJECTS
 from market.reviews.routes import ROUTES as REVIEWS
 from market.runs.routes import ROUTES as RUNS
 from market.settings import Settings, in_force, read_settings
+from market.submissions.routes import ROUTES as SUBMISSIONS
 from market.tasks.routes import ROUTES as TASKS
 from market.treasury.routes import ROUTES as TREASURY
 from market.treasury.routes import WEBHOOKS
@@ -75,7 +77,9 @@ ROUTES = [
     *EARNINGS,
     *FUNDINGS,
     *TREASURY,
+    *BOOKS,
     *WORK,
+    *SUBMISSIONS,
     *ATTEMPTS,
     *REVIEWS,
 ]

@@ -28,6 +28,7 @@ from market.policies import rules as policies
 from market.projects import rules as projects
 from market.reviews import rules as reviews
 from market.runs import rules as runs
+from market.submissions import rules as submissions
 from market.tasks import rules as tasks
 from market.treasury import rules as treasury
 from market.work import rules as work
@@ -126,16 +127,17 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     explanations.RunNotOver: (409, "run_not_over"),
     runs.OperationNotCancellable: (409, "operation_not_cancellable"),
     work.SessionNotFound: (404, "not_found"),
-    work.SubmissionNotFound: (404, "not_found"),
+    submissions.SubmissionNotFound: (404, "not_found"),
     work.TimeEntryNotFound: (404, "not_found"),
     work.SessionAlreadyOpen: (409, "session_already_open"),
     work.SessionNotOpen: (409, "session_not_open"),
     work.FromTheFuture: (422, "from_the_future"),
     work.TimeTaken: (409, "time_taken"),
-    work.NoSessionTime: (409, "no_session_time"),
-    work.AlreadySubmitted: (409, "already_submitted"),
-    work.PayloadTooLarge: (413, "payload_too_large"),
-    work.PayloadEmpty: (422, "payload_empty"),
+    submissions.NoSessionTime: (409, "no_session_time"),
+    submissions.AlreadySubmitted: (409, "already_submitted"),
+    submissions.PayloadTooLarge: (413, "payload_too_large"),
+    submissions.PayloadEmpty: (422, "payload_empty"),
+    work.TimeHandedIn: (409, "time_handed_in"),
     work.DisputeReasonMissing: (422, "dispute_reason_missing"),
     attempts.AttemptNotFound: (404, "not_found"),
     attempts.NoTargetModel: (409, "no_target_model"),

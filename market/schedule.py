@@ -2,14 +2,14 @@
 
 from datetime import timedelta
 
+from market.books.jobs import check_books, keep_books
 from market.clock import Entry
 from market.offers.jobs import expire_offers
 from market.reviews.jobs import approve_by_silence, requeue_reviews
+from market.submissions.jobs import end_left_offers
 from market.tasks.jobs import settle_projects
 from market.treasury.jobs import (
     catch_up_stripe,
-    check_books,
-    keep_books,
     open_weekly_payouts,
     review_held_payouts,
     sweep_stripe,
@@ -19,6 +19,7 @@ from market.work.jobs import confirm_recorded_time, end_lost_sessions
 TIMETABLE: tuple[Entry, ...] = (
     Entry(expire_offers, every=timedelta(seconds=10)),
     Entry(end_lost_sessions, every=timedelta(seconds=30)),
+    Entry(end_left_offers, every=timedelta(minutes=1)),
     Entry(approve_by_silence, every=timedelta(minutes=1)),
     Entry(requeue_reviews, every=timedelta(minutes=1)),
     Entry(confirm_recorded_time, every=timedelta(hours=1)),

@@ -40,8 +40,9 @@ from market.db import Json, new_id
 from market.events import Event, change_state
 from market.offers.queries import own_offer
 from market.projects.models import Project, TargetModel
-from market.work.actions import submit_work
-from market.work.models import Submission, WorkSession
+from market.submissions.actions import submit_work
+from market.submissions.models import Submission
+from market.work.models import WorkSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ def make_attempt(
             version=1,
         )
         .on_conflict_do_nothing(
-            # As text: with parameters the predicate matches no index once the statement is prepared.
+            # As text: a predicate with parameters matches no index once it is prepared.
             index_elements=["offer_id"],
             index_where=text("state in ('drafted', 'sent')"),
         )

@@ -17,7 +17,7 @@ from market.attempts.queries import attempt, attempts, responses
 from market.auth import Principal
 from market.db import PLATFORM, database, now
 from market.http import Cursor, Limit, Page, Wire, get, page, page_of, post, read_id, wire_id
-from market.work.actions import submit_work
+from market.submissions.actions import submit_work
 
 
 class AttemptIn(Wire):

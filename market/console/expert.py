@@ -24,10 +24,10 @@ from market.offers.models import Offer
 from market.offers.queries import open_offers
 from market.projects.models import Project
 from market.reviews.models import Review, Verdict
+from market.submissions.models import Submission
 from market.tasks.models import Task
 from market.treasury.queries import holds_of, what_is_owed
 from market.work.actions import beat, end_session, pause_session, resume_session, start_session
-from market.work.models import Submission
 from market.work.queries import figures, open_session
 from payouts.models import Payout
 

@@ -21,8 +21,8 @@ from market.projects.models import Project, TargetModel
 from market.projects.queries import project
 from market.reviews.models import Verdict
 from market.reviews.rules import Share, wilson
+from market.submissions.models import Submission
 from market.tasks.models import Task
-from market.work.models import Submission
 
 LAB = [for_parts(Part.LAB)]
 PAGE = 50

@@ -26,7 +26,8 @@ from market.events import Event, emit
 from market.offers.models import Offer
 from market.offers.queries import offer as any_offer
 from market.offers.rules import LIVE, RECORDING, reservation_key
-from market.work.models import Submission, TimeEntry
+from market.submissions.models import Submission
+from market.work.models import TimeEntry
 from payouts import chart, ledger
 from payouts.chart import account_id
 from payouts.errors import FloorBreached, PendingResolved

@@ -14,8 +14,9 @@ from market.people.actions import make_key, revoke_key
 from market.people.models import ApiKey, Membership
 from market.people.rules import scopes_of
 from market.projects.models import Project
-from market.replay.drive import Drive, open_here
+from market.replay.drive import Drive
 from market.replay.generate import generate_market
+from market.replay.keys import open_here
 from market.replay.report import Report, as_table, report_on
 from market.supervisor import Market
 

@@ -7,36 +7,42 @@ is left to the relay, the queues and the workers, and waited for.
 
 import secrets
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
-import msgspec
 from sqlalchemy import func, select
 
-from market.attempts.actions import claim_stump, make_attempt, submit_attempt
+from market.attempts.actions import claim_stump, submit_attempt
 from market.attempts.models import Attempt
-from market.auth import Part, keyring
+from market.auth import Part
 from market.db import database, now
 from market.earnings.models import Earning
 from market.errors import MarketError
 from market.events import EventRow
-from market.offers.actions import accept_offer, decline_offer
+from market.offers.actions import decline_offer
 from market.offers.models import Offer
-from market.people.actions import grant_part, make_key, sign_up
-from market.people.models import Membership, Person
-from market.people.rules import scopes_of
+from market.people.actions import grant_part, sign_up
+from market.people.models import Person
 from market.replay.caller import Caller, CallRefused
+from market.replay.hands import Journey, set_up_payees, work_once
+from market.replay.keys import ops_key
 from market.replay.report import Report, Stage, report_on
+from market.replay.rows import (
+    all_taken,
+    batches_of,
+    email_of,
+    expert_row,
+    json_lines,
+    pair_row,
+    task_row,
+)
 from market.replay.script import (
     AttemptLine,
     Behaviour,
-    ExpertLine,
-    PairLine,
     Recorded,
     Script,
     TaskLine,
@@ -45,21 +51,14 @@ from market.replay.script import (
 from market.reviews.actions import claim_review, record_vote
 from market.reviews.models import Review
 from market.reviews.rules import Vote
-from market.settings import in_force, read_settings
 from market.submissions.models import Submission
 from market.supervisor import Addresses
 from market.tasks.models import Task
-from market.treasury.actions import become_payee
-from market.work.actions import beat, end_session, start_session
 from market.work.models import TimeEntry
 from payouts.models import Payout
 
 Item = TypeVar("Item")
 Say = Callable[[str], None]
-
-BEAT_S = 30
-MOST_AT_ONCE = 100
-"""Offers that the service lets one expert hold."""
 
 WAVES = 40
 """Matching runs that a market gets; each offers what the ones before left open."""
@@ -74,16 +73,6 @@ class ReplayStuck(MarketError):
     def __init__(self, what: str, done: int, wanted: int) -> None:
         super().__init__(f"{what}: {done} of {wanted} after a long wait; see the logs")
         self.what = what
-
-
-@dataclass(slots=True)
-class Journey:
-    """One attempt on its way: what the market said would happen, and the rows that it became."""
-
-    line: AttemptLine
-    offer_id: UUID
-    expert_id: UUID
-    attempt_id: UUID
 
 
 @dataclass(slots=True)
@@ -206,8 +195,10 @@ class Drive:
     def bring_experts(self) -> None:
         """Experts come in by bulk upload."""
         with Caller(self.addresses.web, self.ops_key) as ops, self.stage("experts") as rows:
-            answer = ops.upload("/v1/experts:import", _lines(map(_expert_row, self.script.experts)))
-            rows.append(_all_taken("experts", answer))
+            answer = ops.upload(
+                "/v1/experts:import", json_lines(map(expert_row, self.script.experts))
+            )
+            rows.append(all_taken("experts", answer))
 
     def bring_tasks(self, tasks: Sequence[TaskLine], suffix: str) -> None:
         """Tasks come in by bulk upload, and with them what is known of their pairs."""
@@ -216,11 +207,11 @@ class Drive:
         pairs = [pair for pair in self.script.pairs if pair.task in mine]
         with Caller(self.addresses.web, self.lab_key) as lab:
             with self.stage(f"tasks{suffix}") as rows:
-                answer = lab.upload(f"{prefix}/tasks:import", _lines(map(_task_row, tasks)))
-                rows.append(_all_taken("tasks", answer))
+                answer = lab.upload(f"{prefix}/tasks:import", json_lines(map(task_row, tasks)))
+                rows.append(all_taken("tasks", answer))
             with self.stage(f"known pairs{suffix}") as rows:
-                answer = lab.upload(f"{prefix}/interests:import", _lines(map(_pair_row, pairs)))
-                rows.append(_all_taken("pairs", answer))
+                answer = lab.upload(f"{prefix}/interests:import", json_lines(map(pair_row, pairs)))
+                rows.append(all_taken("pairs", answer))
 
     def launch(self) -> None:
         """The project goes live."""
@@ -234,7 +225,7 @@ class Drive:
                     headers={"If-Match": f'"{version}"'},
                 )
 
-    def match(self, wave: int) -> int:
+    def match(self, wave: str) -> int:
         """One matching run; how many offers it made."""
         with (
             Caller(self.addresses.web, self.ops_key) as ops,
@@ -299,7 +290,7 @@ class Drive:
             rows = session.execute(select(Person.id, Person.email)).all()
         return {one: names[email] for one, email in rows if email in names}
 
-    def _work(self, behaviour: Behaviour, experts: Mapping[UUID, str], wave: int) -> list[Journey]:
+    def _work(self, behaviour: Behaviour, experts: Mapping[UUID, str], wave: str) -> list[Journey]:
         """Every offer is accepted or declined; accepted ones are worked on, with a clock."""
         with database.begin() as session:
             offers = session.execute(
@@ -333,11 +324,11 @@ class Drive:
         journeys = []
         with self.stage(f"work {wave}") as rows:
             for line, offer_id, expert_id in self._shown(plan):
-                journeys.append(_work_once(line, offer_id, expert_id))
+                journeys.append(work_once(line, offer_id, expert_id))
                 rows.append(1)
         return journeys
 
-    def _submit(self, journeys: Sequence[Journey], wave: int) -> None:
+    def _submit(self, journeys: Sequence[Journey], wave: str) -> None:
         with self.stage(f"submissions {wave}") as rows:
             for journey in self._shown(journeys):
                 at = journey.line.sent_at + timedelta(seconds=1)
@@ -364,7 +355,7 @@ class Drive:
         behaviour: Behaviour,
         journeys: Sequence[Journey],
         raters: Mapping[str, UUID],
-        wave: int,
+        wave: str,
     ) -> None:
         """Every rater of the market claims a review and votes; the last vote is the verdict."""
         of_offer = {journey.offer_id: journey for journey in journeys}
@@ -484,142 +475,6 @@ class Drive:
                 shown = time.monotonic()
                 self.say(f"  {number} of {len(items)}")
             yield item
-
-
-def _work_once(line: AttemptLine, offer_id: UUID, expert_id: UUID) -> Journey:
-    """Accept, start the clock, prove every half minute, ask the model, stop the clock."""
-    sent = line.sent_at.replace(microsecond=0)
-    begins = sent - timedelta(seconds=line.active_s)
-    with database.begin() as session:
-        accept_offer(session, offer_id, expert_id=expert_id, at=min(now(), begins))
-        running = start_session(session, offer_id, expert_id=expert_id, at=begins)
-        session_id = running.id
-        moments = [begins + timedelta(seconds=s) for s in range(BEAT_S, line.active_s, BEAT_S)]
-        for seq, at in enumerate([*moments, sent], 1):
-            beat(session, session_id, expert_id=expert_id, seq=seq, is_active=True, at=at)
-        attempt = make_attempt(
-            session,
-            offer_id,
-            expert_id=expert_id,
-            prompt=line.prompt,
-            reference="The answer is wrong where it matters.",
-            at=sent,
-        )
-        end_session(session, session_id, expert_id=expert_id, at=sent)
-        return Journey(line, offer_id, expert_id, attempt.id)
-
-
-def set_up_payees(
-    owed: Iterable[UUID], lines: Sequence[ExpertLine], names: Mapping[UUID, str]
-) -> None:
-    """Say where each expert is paid; the payment provider's accounts are made by jobs."""
-    countries = {line.expert: line.country for line in lines}
-    for expert_id in owed:
-        name = names[expert_id]
-        with database.begin() as session:
-            become_payee(
-                session,
-                expert_id=expert_id,
-                country=countries[name],
-                email=email_of(name),
-                at=now(),
-            )
-
-
-def batches_of(script: Script) -> list[list[TaskLine]]:
-    """The tasks as they came: a record's in its order, so many at a time as its experts may hold.
-
-    An expert holds a hundred offers at most, and works forward in time; so what the record's
-    busiest people did comes to the market in several batches.
-    """
-    if not isinstance(script.behaviour, Recorded):
-        return [list(script.tasks)]
-    room = {line.expert: min(line.capacity, MOST_AT_ONCE) for line in script.experts}
-    by_name = {task.task: task for task in script.tasks}
-    batches: list[list[TaskLine]] = [[]]
-    held: Counter[str] = Counter()
-    brought: set[str] = set()
-    for line in sorted(script.behaviour.attempts.values(), key=lambda one: one.sent_at):
-        if held[line.expert] == room[line.expert]:
-            batches.append([])
-            held.clear()
-        held[line.expert] += 1
-        if line.task not in brought:
-            brought.add(line.task)
-            batches[-1].append(by_name[line.task])
-    batches[-1] += [task for task in script.tasks if task.task not in brought]
-    return [batch for batch in batches if batch]
-
-
-def email_of(name: str) -> str:
-    """The address under which a person of a script signs up."""
-    return f"{name}@people.example"
-
-
-def _expert_row(line: ExpertLine) -> dict[str, object]:
-    return {
-        "email": email_of(line.expert),
-        "name": line.expert.replace(".", " ").replace("-", " ").title(),
-        "headline": line.headline,
-        "domains": [{"domain": domain} for domain in line.domains],
-        "country": line.country,
-        "timezone": line.timezone,
-        "weekly_hours": line.weekly_hours,
-        "max_concurrent": min(line.capacity, MOST_AT_ONCE),
-        "tier": line.pay_tier,
-    }
-
-
-def _task_row(task: TaskLine) -> dict[str, object]:
-    return {
-        "external_id": task.task,
-        "domain": task.domain,
-        "payload": {"instructions": task.instructions},
-        "expected_s": task.expected_s,
-        "complexity": task.complexity,
-    }
-
-
-def _pair_row(pair: PairLine) -> dict[str, object]:
-    return {"expert": email_of(pair.expert), "task": pair.task, "value": pair.value}
-
-
-def _lines(rows: Iterable[Mapping[str, object]]) -> Iterator[bytes]:
-    encode = msgspec.json.Encoder().encode
-    for row in rows:
-        yield encode(row) + b"\n"
-
-
-def _all_taken(what: str, answer: Mapping[str, object]) -> int:
-    """How many rows an upload brought; a market that is not whole is not replayed."""
-    if answer.get("rejected") or answer.get("conflict"):
-        raise CallRefused(f"the upload of {what}", 200, str(answer)[:500])
-    return int(str(answer["rows"]))
-
-
-def open_here(environment: Mapping[str, str]) -> None:
-    """Open this process's own database and keyring on a started service."""
-    settings = in_force.open(read_settings(environment))
-    keyring.open(settings.secret_key)
-    database.open(settings.database_url, pool_size=4)
-
-
-def ops_key(email: str, *, name: str | None = None) -> str:
-    """A new key for someone of ops, who is let in when nobody has this address yet."""
-    at = datetime.now(UTC)
-    with database.begin() as session:
-        person_id = session.scalar(
-            select(Person.id).where(func.lower(Person.email) == email.lower())
-        )
-        if person_id is None:
-            return sign_up(session, part=Part.OPS, name=name or "Ops", email=email, at=at).secret
-        membership: Membership = grant_part(
-            session, person_id, Part.OPS, organisation_id=None, at=at
-        )
-        _, secret = make_key(
-            session, membership, name="made by command", scopes=scopes_of(Part.OPS), days=90, at=at
-        )
-        return secret
 
 
 def replay(script: Script, addresses: Addresses, *, say: Say) -> Report:

@@ -18,8 +18,9 @@ from market.offers.models import Offer
 from market.replay.script import Recorded, Script
 from market.reviews.models import Review, Verdict
 from market.runs.models import MatchingRun
+from market.submissions.models import Submission
 from market.tasks.models import Task
-from market.work.models import Submission, TimeEntry
+from market.work.models import TimeEntry
 from payouts.invariants import violations
 from payouts.ledger import trial_balance
 from payouts.models import Payout

@@ -36,10 +36,10 @@ from market.reviews.rules import (
     Vote,
     check_vote,
 )
+from market.submissions.models import Submission
+from market.submissions.rules import SUBMISSION
 from market.tasks.models import Task, TaskSlot
 from market.tasks.rules import SLOT, TASK
-from market.work.models import Submission
-from market.work.rules import SUBMISSION
 
 
 def open_reviews(session: Session, submission_id: UUID, *, at: datetime) -> int:

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session, aliased
 from market.attempts.models import Attempt, AttemptResponse
 from market.reviews.models import Review, Verdict
 from market.reviews.rules import ReviewNotFound, Share, Tally, wilson
+from market.submissions.models import Submission
 from market.tasks.models import Task
-from market.work.models import Submission
 
 VOTED = ("voted", "agreed", "conflict", "adjudicating", "final", "overturned")
 """States of a review that has its vote."""

@@ -50,9 +50,9 @@ from market.reviews.queries import (
     votes,
 )
 from market.reviews.rules import Share, Vote
+from market.submissions.models import Submission
+from market.submissions.queries import submission, submissions
 from market.tasks.models import Task
-from market.work.models import Submission
-from market.work.queries import submission, submissions
 
 
 class ReviewOut(Wire):

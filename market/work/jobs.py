@@ -2,8 +2,8 @@
 
 from market.broker import job
 from market.db import database, now
-from market.work.actions import confirm_time, leave_offer, lose_session
-from market.work.queries import left_offers, stale_sessions
+from market.work.actions import confirm_time, lose_session
+from market.work.queries import stale_sessions
 from market.work.rules import CONFIRM_AFTER
 
 SWEEP = 1_000
@@ -12,7 +12,7 @@ SWEEP = 1_000
 
 @job(queue="default", max_retries=2)
 def end_lost_sessions(slot: str) -> None:
-    """End sessions without a heartbeat, and offers whose expert has left."""
+    """End sessions without a heartbeat."""
     del slot
     with database.begin() as session:
         stale = stale_sessions(session, at=now(), limit=SWEEP)
@@ -20,11 +20,6 @@ def end_lost_sessions(slot: str) -> None:
     for session_id in stale:
         with database.begin() as session:
             lose_session(session, session_id, at=now())
-    with database.begin() as session:
-        left = left_offers(session, at=now(), limit=SWEEP)
-    for offer_id in left:
-        with database.begin() as session:
-            leave_offer(session, offer_id, at=now())
 
 
 @job(queue="default", max_retries=2)

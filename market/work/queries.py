@@ -1,23 +1,20 @@
-"""Reads of sessions, recorded time and submissions."""
+"""Reads of sessions and recorded time."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Row, Select, and_, exists, func, or_, select, text
+from sqlalchemy import Row, Select, and_, func, or_, select, text
 from sqlalchemy.dialects.postgresql import Range
 from sqlalchemy.orm import Session
 
-from market.offers.models import Offer
-from market.work.models import Submission, TimeEntry, WorkSession
+from market.work.models import TimeEntry, WorkSession
 from market.work.rules import (
-    LEASE_GRACE,
     LOST_S,
     MAX_PAUSE_S,
     OPEN_SESSIONS,
     PROMPT_S,
     SessionNotFound,
-    SubmissionNotFound,
     TimeEntryNotFound,
     pieces,
     quiet_end,
@@ -157,23 +154,6 @@ def is_stale(row: WorkSession, at: datetime) -> bool:
     return row.state == "idle" and seconds_between(row.last_active_at, at) > MAX_PAUSE_S
 
 
-def left_offers(session: Session, *, at: datetime, limit: int) -> list[UUID]:
-    """Offers whose time is over, grace included, and on which nobody works."""
-    return list(
-        session.scalars(
-            select(Offer.id)
-            .where(
-                Offer.state == "active",
-                Offer.lease_until < at - LEASE_GRACE,
-                ~exists().where(
-                    WorkSession.offer_id == Offer.id, WorkSession.state.in_(OPEN_SESSIONS)
-                ),
-            )
-            .limit(limit)
-        )
-    )
-
-
 def sessions(offer_id: UUID | None = None) -> Select[WorkSession]:
     """Sessions that the caller may see, as a statement to page through."""
     statement = select(WorkSession)
@@ -214,25 +194,3 @@ def time_entry(session: Session, entry_id: UUID) -> TimeEntry:
     if found is None:
         raise TimeEntryNotFound(entry_id)
     return found
-
-
-def submission(session: Session, submission_id: UUID) -> Submission:
-    """The submission with this id.
-
-    Raises:
-        SubmissionNotFound.
-    """
-    found = session.scalar(select(Submission).where(Submission.id == submission_id))
-    if found is None:
-        raise SubmissionNotFound(submission_id)
-    return found
-
-
-def submissions(*, project_id: UUID | None = None, state: str | None = None) -> Select[Submission]:
-    """Submissions that the caller may see, as a statement to page through."""
-    statement = select(Submission)
-    if project_id is not None:
-        statement = statement.where(Submission.project_id == project_id)
-    if state is not None:
-        statement = statement.where(Submission.state == state)
-    return statement

@@ -1,7 +1,7 @@
-"""Working on an offer, over HTTP: sessions, heartbeats, drafts and recorded time."""
+"""Working on an offer, over HTTP: sessions, heartbeats and recorded time."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from litestar.di import NamedDependency
@@ -11,18 +11,16 @@ from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 
 from market.auth import Part, Principal, ScopeMissing
 from market.db import PLATFORM, database, now
-from market.http import Cursor, Limit, Page, Wire, get, page, page_of, post, put, read_id, wire_id
+from market.http import Cursor, Limit, Page, Wire, get, page, page_of, post, read_id, wire_id
 from market.work.actions import (
     beat,
     change_time,
     end_session,
-    give_back,
     pause_session,
     resume_session,
-    save_draft,
     start_session,
 )
-from market.work.models import Submission, TimeEntry, WorkSession
+from market.work.models import TimeEntry, WorkSession
 from market.work.queries import figures, sessions, start_of, time_entries, time_entry, work_session
 
 
@@ -92,37 +90,6 @@ class TimeChangeIn(Wire):
 
     action: Literal["confirm", "dispute", "void", "adjust", "uphold"]
     note: str | None = None
-
-
-class DraftIn(Wire):
-    """Unfinished work."""
-
-    payload: dict[str, Any]
-
-
-class DraftOut(Wire):
-    """A draft as it is kept."""
-
-    id: str
-    offer_id: str
-    state: str
-    payload: dict[str, Any]
-    version: int
-
-
-class ReleaseIn(Wire):
-    """Why a task is given back; no reason counts against anyone."""
-
-    reason: str
-    note: str | None = None
-
-
-class ReleaseOut(Wire):
-    """An offer given back; with owed time its recorded minutes are paid."""
-
-    offer_id: str
-    state: str
-    owes_time: bool
 
 
 @post(
@@ -280,40 +247,6 @@ def post_time_change(
         return _entry_out(entry)
 
 
-@put("/offers/{offer_id:str}/draft", scope="work:write", tags=["Work"])
-def put_draft(
-    offer_id: FromPath[str], data: JSONBody[DraftIn], principal: NamedDependency[Principal]
-) -> DraftOut:
-    """Keep unfinished work; it is seen by nobody else."""
-    with database.begin() as session:
-        row = save_draft(
-            session,
-            read_id("ofr", offer_id),
-            expert_id=principal.person_id,
-            payload=data.payload,
-            at=now(),
-        )
-        return _draft_out(row)
-
-
-@post("/offers/{offer_id:str}/release", scope="work:write", status_code=HTTP_200_OK, tags=["Work"])
-def post_release(
-    offer_id: FromPath[str], data: JSONBody[ReleaseIn], principal: NamedDependency[Principal]
-) -> ReleaseOut:
-    """Give a task back; minutes that were worked are paid."""
-    # As the platform, because the slot, the task and the reservation move with the offer.
-    with database.begin(PLATFORM) as session:
-        owes_time = give_back(
-            session,
-            read_id("ofr", offer_id),
-            expert_id=principal.person_id,
-            reason=data.reason,
-            note=data.note,
-            at=now(),
-        )
-    return ReleaseOut(offer_id=offer_id, state="released", owes_time=owes_time)
-
-
 def _session_out(row: WorkSession) -> SessionOut:
     shown = figures(row)
     return SessionOut(
@@ -349,16 +282,6 @@ def _entry_out(row: TimeEntry) -> TimeEntryOut:
     )
 
 
-def _draft_out(row: Submission) -> DraftOut:
-    return DraftOut(
-        id=wire_id("sub", row.id),
-        offer_id=wire_id("ofr", row.offer_id),
-        state=row.state,
-        payload=row.payload,
-        version=row.version,
-    )
-
-
 ROUTES: list[HTTPRouteHandler] = [
     post_session,
     post_heartbeat,
@@ -369,6 +292,4 @@ ROUTES: list[HTTPRouteHandler] = [
     get_session,
     get_time,
     post_time_change,
-    put_draft,
-    post_release,
 ]

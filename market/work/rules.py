@@ -1,4 +1,4 @@
-"""Sessions, time and submissions: their states, the arithmetic of paid time, what is refused.
+"""Sessions and time: their states, the arithmetic of paid time, what is refused.
 
 All time is the server's, cut to whole seconds, so that cutting a stretch in two or joining two
 never changes its length. A paid stretch is a run of accepted heartbeats with no gap above `GAP_S`.
@@ -33,9 +33,6 @@ LOST_S = 300
 MAX_PAUSE_S = 4 * 3600
 """A pause, or a session left idle, ends the session after so long."""
 
-LEASE_GRACE = timedelta(minutes=15)
-"""How long after its deadline an offer on which nobody works is left to its expert."""
-
 SKEW_S = 5
 """How far a caller's clock may run ahead of ours before what it says is refused."""
 
@@ -44,8 +41,6 @@ CONFIRM_AFTER = timedelta(hours=48)
 
 MIN_REASON = 20
 """Characters that a dispute about time needs."""
-
-MAX_PAYLOAD_BYTES = 1024 * 1024
 
 SESSION = Machine(
     "work_session",
@@ -75,31 +70,6 @@ TIME_ENTRY = Machine(
     ),
 )
 
-SUBMISSION = Machine(
-    "submission",
-    ("draft",),
-    (
-        Move("submit", ("draft",), "awaiting_review"),
-        Move("give_back", ("draft",), "returned"),
-        Move("time_out", ("draft",), "timed_out"),
-        Move("screen_out", ("draft",), "screened_out"),
-        Move("claim", ("awaiting_review",), "in_review"),
-        Move("auto_approve", ("awaiting_review", "in_review"), "accepted"),
-        Move("accept", ("in_review",), "accepted"),
-        Move("accept_share", ("in_review",), "partially_accepted"),
-        Move("ask_rework", ("in_review",), "rework_requested"),
-        Move("reject", ("in_review",), "rejected"),
-        Move("resubmit", ("rework_requested",), "awaiting_review"),
-        Move("decline_rework", ("rework_requested",), "returned"),
-        Move("appeal", ("rejected", "partially_accepted"), "appealed"),
-        Move("overturn", ("appealed",), "accepted"),
-        Move("uphold", ("appealed",), "rejected_final"),
-        Move("miss_deadline", ("appealed",), "accepted"),
-        Move("void", ("accepted",), "voided"),
-        Move("unreject", ("rejected", "rejected_final"), "accepted"),
-    ),
-)
-
 OPEN_SESSIONS = ("running", "idle", "paused")
 
 
@@ -109,14 +79,6 @@ class SessionNotFound(MarketError):
     def __init__(self, session_id: UUID) -> None:
         super().__init__("there is no such work session")
         self.session_id = session_id
-
-
-class SubmissionNotFound(MarketError):
-    """No submission that the caller may see has this id."""
-
-    def __init__(self, submission_id: UUID) -> None:
-        super().__init__("there is no such submission")
-        self.submission_id = submission_id
 
 
 class TimeEntryNotFound(MarketError):
@@ -159,34 +121,11 @@ class TimeTaken(MarketError):
         super().__init__("you have recorded time at this moment already; start a moment later")
 
 
-class NoSessionTime(MarketError):
-    """Work handed in without a second of recorded time on it."""
+class TimeHandedIn(MarketError):
+    """Time taken out after something was handed in on it."""
 
     def __init__(self) -> None:
-        super().__init__("there is no recorded time on this offer; start a work session first")
-
-
-class AlreadySubmitted(MarketError):
-    """A second submission on one offer."""
-
-    def __init__(self) -> None:
-        super().__init__("this offer has its submission; nothing more can be handed in on it")
-
-
-class PayloadTooLarge(MarketError):
-    """A payload above what is kept of one submission."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(f"a submission holds at most {MAX_PAYLOAD_BYTES} bytes, not {size}")
-        self.size = size
-        self.limit = MAX_PAYLOAD_BYTES
-
-
-class PayloadEmpty(MarketError):
-    """A submission with nothing in it."""
-
-    def __init__(self) -> None:
-        super().__init__("a submission needs a payload with at least one field")
+        super().__init__("work was handed in on this time; dispute it instead")
 
 
 class DisputeReasonMissing(MarketError):

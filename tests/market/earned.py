@@ -13,8 +13,9 @@ from market.offers.models import Offer
 from market.offers.rules import Terms, reservation_key
 from market.projects.models import Project
 from market.runs.rules import pay_lines
+from market.submissions.models import Submission
 from market.tasks.models import Task, TaskSlot
-from market.work.models import Submission, TimeEntry, WorkSession
+from market.work.models import TimeEntry, WorkSession
 from market.work.rules import by_day, seconds_between
 from payouts import chart
 from payouts.ledger import Line, reserve

@@ -18,19 +18,21 @@ from market.db import Scope, database, new_id
 from market.events import StateChange
 from market.offers.models import Offer
 from market.states import Machine
+from market.submissions.actions import leave_offer, save_draft
+from market.submissions.models import Submission
+from market.submissions.queries import left_offers
+from market.submissions.rules import SUBMISSION
 from market.work.actions import (
     beat,
     confirm_time,
     end_session,
-    leave_offer,
     lose_session,
     pause_session,
     resume_session,
-    save_draft,
     start_session,
 )
-from market.work.models import Heartbeat, Submission, TimeEntry, WorkSession
-from market.work.queries import figures, left_offers, stale_sessions
+from market.work.models import Heartbeat, TimeEntry, WorkSession
+from market.work.queries import figures, stale_sessions
 from market.work.rules import (
     DAY_CAP_S,
     GAP_S,
@@ -38,7 +40,6 @@ from market.work.rules import (
     MAX_PAUSE_S,
     QUIET_S,
     SESSION,
-    SUBMISSION,
     TIME_ENTRY,
     FromTheFuture,
     SessionAlreadyOpen,

@@ -52,9 +52,10 @@ from market.reviews.rules import (
     wilson,
 )
 from market.states import StateConflict
+from market.submissions.actions import submit_work
+from market.submissions.models import Submission
 from market.tasks.models import Task, TaskSlot
-from market.work.actions import start_session, submit_work
-from market.work.models import Submission
+from market.work.actions import start_session
 from tests.factories import (
     AT,
     Caller,

@@ -18,17 +18,19 @@ from market.events import Event, EventRow
 from market.offers.models import Offer
 from market.offers.rules import LeaseLost, OfferNotFound
 from market.states import StateConflict
-from market.tasks.models import Task, TaskSlot
-from market.work.actions import end_session, save_draft, start_session, submit_work
-from market.work.models import Submission, TimeEntry, WorkSession
-from market.work.rules import (
+from market.submissions.actions import save_draft, submit_work
+from market.submissions.models import Submission
+from market.submissions.rules import (
     MAX_PAYLOAD_BYTES,
     AlreadySubmitted,
     NoSessionTime,
     PayloadEmpty,
     PayloadTooLarge,
-    SessionAlreadyOpen,
 )
+from market.tasks.models import Task, TaskSlot
+from market.work.actions import end_session, start_session
+from market.work.models import TimeEntry, WorkSession
+from market.work.rules import SessionAlreadyOpen
 from tests.factories import (
     AT,
     Caller,
@@ -343,7 +345,7 @@ def test_time_that_was_handed_in_on_is_not_voided(db: Session, web: Web) -> None
     entry = expert.get(f"{path_of(offer)}/time").json()["items"][0]["id"]
     expert.post(f"{path_of(offer)}/submission", json={"payload": {"a": 1}})
     answer = expert.post(f"/v1/time-entries/{entry}/transitions", json={"action": "void"})
-    assert (answer.status_code, answer.json()["code"]) == (409, "already_submitted")
+    assert (answer.status_code, answer.json()["code"]) == (409, "time_handed_in")
 
 
 # Row security and races ---------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Submissions: what is handed in on an offer, from its draft on."""

@@ -1,0 +1,184 @@
+"""What can be done about submissions: drafts, handing in, giving back.
+
+Handing in moves offers, slots and tasks that an expert cannot see; it runs as the platform and
+looks for everything by its id and its expert together. Locks are taken in one order: offer,
+session, submission, slot, task.
+"""
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import exists, select
+from sqlalchemy.dialects.postgresql import insert as insert_or
+from sqlalchemy.orm import Session
+
+from market.db import Json, new_id
+from market.events import Event, change_state
+from market.offers.actions import abandon_offer, complete_offer, release_offer
+from market.offers.queries import offer as any_offer
+from market.offers.queries import own_offer
+from market.submissions.models import Submission
+from market.submissions.rules import (
+    LEASE_GRACE,
+    MAX_PAYLOAD_BYTES,
+    SUBMISSION,
+    AlreadySubmitted,
+    NoSessionTime,
+    PayloadEmpty,
+    PayloadTooLarge,
+)
+from market.tasks.models import Task, TaskSlot
+from market.tasks.rules import TASK
+from market.work.actions import end_work_on
+from market.work.queries import recorded_s
+from market.work.rules import whole
+
+
+def leave_offer(session: Session, offer_id: UUID, *, at: datetime) -> bool:
+    """Give the seat of an offer that its expert left to another; whether it was one.
+
+    Minutes up to the last proof stay owed.
+    """
+    offer = any_offer(session, offer_id, locked=True)
+    if offer.state != "active" or offer.lease_until is None or offer.lease_until > at - LEASE_GRACE:
+        return False
+    abandon_offer(session, offer_id, owes_time=recorded_s(session, offer_id) > 0, at=at)
+    close_draft(session, offer_id, "time_out", at=at)
+    return True
+
+
+def save_draft(
+    session: Session, offer_id: UUID, *, expert_id: UUID, payload: Json, at: datetime
+) -> Submission:
+    """Keep unfinished work; each time replaces the last.
+
+    Raises:
+        OfferNotFound, StateConflict, PayloadTooLarge, AlreadySubmitted.
+    """
+    size = len(msgspec.json.encode(payload))
+    if size > MAX_PAYLOAD_BYTES:
+        raise PayloadTooLarge(size)
+    offer = own_offer(session, offer_id, expert_id)
+    values = {
+        "id": new_id(),
+        "organisation_id": offer.organisation_id,
+        "project_id": offer.project_id,
+        "task_id": offer.task_id,
+        "slot_id": offer.slot_id,
+        "offer_id": offer_id,
+        "expert_id": expert_id,
+        "payload": payload,
+        "created_at": at,
+        "attempt_id": None,
+        "state": "draft",
+        "round": 1,
+        "version": 1,
+    }
+    statement = insert_or(Submission).values(values)
+    statement = statement.on_conflict_do_update(
+        index_elements=["offer_id"],
+        set_={"payload": statement.excluded.payload, "version": Submission.version + 1},
+        where=Submission.state == "draft",
+    )
+    found: Submission | None = session.scalar(
+        statement.returning(Submission), execution_options={"populate_existing": True}
+    )
+    if found is None:
+        raise AlreadySubmitted()
+    return found
+
+
+def submit_work(
+    session: Session,
+    offer_id: UUID,
+    *,
+    expert_id: UUID,
+    payload: Json,
+    at: datetime,
+    attempt_id: UUID | None = None,
+) -> Submission:
+    """Hand in: the session ends, the offer is done, its slot submitted, and reviews follow.
+
+    Whoever gives an `attempt_id` has checked that it is this offer's (see `attempts`).
+
+    Raises:
+        OfferNotFound, StateConflict, NoSessionTime, PayloadEmpty, PayloadTooLarge,
+        AlreadySubmitted.
+    """
+    if not payload:
+        raise PayloadEmpty()
+    at = whole(at)
+    offer = own_offer(session, offer_id, expert_id, locked=True)
+    if offer.state == "completed":
+        raise AlreadySubmitted()
+    end_work_on(session, offer_id, actor_id=expert_id, at=at)
+    if recorded_s(session, offer_id) == 0:
+        raise NoSessionTime()
+    row = save_draft(session, offer_id, expert_id=expert_id, payload=payload, at=at)
+    row.attempt_id = attempt_id
+    row.submitted_at = at
+    change_state(
+        session,
+        SUBMISSION,
+        row,
+        "submit",
+        at=at,
+        event=Event.SUBMISSION_SUBMITTED,
+        organisation_id=row.organisation_id,
+        person_id=expert_id,
+        actor_id=expert_id,
+    )
+    complete_offer(session, offer_id, expert_id=expert_id, at=at)
+    _task_to_review(session, row.task_id, at=at)
+    return row
+
+
+def give_back(
+    session: Session,
+    offer_id: UUID,
+    *,
+    expert_id: UUID,
+    reason: str,
+    at: datetime,
+    note: str | None = None,
+) -> bool:
+    """Give a task back; the draft is kept, and recorded minutes stay owed: whether there are any.
+
+    Raises:
+        OfferNotFound, AnswerReasonUnknown, StateConflict.
+    """
+    at = whole(at)
+    own_offer(session, offer_id, expert_id, locked=True)
+    end_work_on(session, offer_id, actor_id=expert_id, at=at)
+    owes_time = recorded_s(session, offer_id) > 0
+    release_offer(
+        session, offer_id, expert_id=expert_id, reason=reason, note=note, owes_time=owes_time, at=at
+    )
+    close_draft(session, offer_id, "give_back", at=at, actor_id=expert_id)
+    return owes_time
+
+
+def close_draft(
+    session: Session, offer_id: UUID, action: str, *, at: datetime, actor_id: UUID | None = None
+) -> None:
+    """Take a draft out of the way when its offer has ended without a submission."""
+    draft = session.scalar(
+        select(Submission)
+        .where(Submission.offer_id == offer_id, Submission.state == "draft")
+        .with_for_update()
+    )
+    if draft is not None:
+        change_state(session, SUBMISSION, draft, action, at=at, actor_id=actor_id)
+
+
+def _task_to_review(session: Session, task_id: UUID, *, at: datetime) -> None:
+    # Locked first, so that of two last submissions one sees the other's slot.
+    task = session.get_one(Task, task_id, with_for_update=True)
+    if task.state != "active":
+        return
+    waiting = exists().where(
+        TaskSlot.task_id == task_id, TaskSlot.state.not_in(("submitted", "counted"))
+    )
+    if not session.scalar(select(waiting)):
+        change_state(session, TASK, task, "review", at=at)

@@ -1,0 +1,52 @@
+"""Reads of submissions, and of offers that end without one."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Select, exists, select
+from sqlalchemy.orm import Session
+
+from market.offers.models import Offer
+from market.submissions.models import Submission
+from market.submissions.rules import LEASE_GRACE, SubmissionNotFound
+from market.work.models import WorkSession
+from market.work.rules import OPEN_SESSIONS
+
+
+def left_offers(session: Session, *, at: datetime, limit: int) -> list[UUID]:
+    """Offers whose time is over, grace included, and on which nobody works."""
+    return list(
+        session.scalars(
+            select(Offer.id)
+            .where(
+                Offer.state == "active",
+                Offer.lease_until < at - LEASE_GRACE,
+                ~exists().where(
+                    WorkSession.offer_id == Offer.id, WorkSession.state.in_(OPEN_SESSIONS)
+                ),
+            )
+            .limit(limit)
+        )
+    )
+
+
+def submission(session: Session, submission_id: UUID) -> Submission:
+    """The submission with this id.
+
+    Raises:
+        SubmissionNotFound.
+    """
+    found = session.scalar(select(Submission).where(Submission.id == submission_id))
+    if found is None:
+        raise SubmissionNotFound(submission_id)
+    return found
+
+
+def submissions(*, project_id: UUID | None = None, state: str | None = None) -> Select[Submission]:
+    """Submissions that the caller may see, as a statement to page through."""
+    statement = select(Submission)
+    if project_id is not None:
+        statement = statement.where(Submission.project_id == project_id)
+    if state is not None:
+        statement = statement.where(Submission.state == state)
+    return statement
