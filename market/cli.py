@@ -135,7 +135,7 @@ def _house(options: argparse.Namespace, *, made_up: bool = False) -> "Market":
 
 def run_up(options: argparse.Namespace) -> int:
     """Start everything and stay up until told to stop."""
-    from market.replay.drive import open_here, ops_key
+    from market.replay.keys import open_here, ops_key
 
     with _house(options).start(say) as house:
         open_here(house.environment)
@@ -161,9 +161,10 @@ def run_replay(options: argparse.Namespace) -> int:
     """Send a market through a house of its own, print the report, and stop the house."""
     import tempfile
 
-    from market.replay.drive import open_here, replay
+    from market.replay.drive import replay
     from market.replay.folders import read_folder, write_recording
     from market.replay.generate import generate_market
+    from market.replay.keys import open_here
     from market.replay.report import as_json, as_table
     from market.supervisor import Market
 
@@ -233,7 +234,7 @@ def run_key(options: argparse.Namespace) -> int:
     """Make a key for someone of the ops team, and print it: it is shown once."""
     from market.auth import keyring
     from market.db import database
-    from market.replay.drive import ops_key
+    from market.replay.keys import ops_key
     from market.settings import in_force, read_settings
 
     settings = in_force.open(read_settings())
