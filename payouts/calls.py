@@ -25,7 +25,7 @@ from payouts.states import CallOperation, CallState
 if TYPE_CHECKING:
     from payouts.errors import GatewayRefused
     from payouts.gateway import Gateway
-    from payouts.holds import HoldPolicy
+    from payouts.holds import HoldPolicy, Reason
 
 ParamValue: TypeAlias = "str | int | bool | Sequence[ParamValue] | Mapping[str, ParamValue]"
 Params: TypeAlias = Mapping[str, ParamValue]
@@ -98,12 +98,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A definite no, Stripe's or our own before sending."""
+    """A definite no, Stripe's or our own before sending; `hold` is why a person said it."""
 
     code: str
     text: str
     status: int | None = None
     request_id: str = ""
+    hold: "Reason | None" = None
 
 
 Refused: TypeAlias = "Callable[[Session, ExternalCall, Refusal, datetime, HoldPolicy], list[Fact]]"

@@ -5,7 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
 from payouts import chart
@@ -21,7 +21,7 @@ from payouts.calls import (
 )
 from payouts.errors import BadAmount, CallConflict, UnknownFunding
 from payouts.ledger import Line, post_entry, post_pending, reserve, void_pending
-from payouts.models import ExternalCall, Funding
+from payouts.models import ExternalCall, Funding, JournalEntry
 from payouts.money import Money, checked_amount
 from payouts.seen import PaymentIntentSeen, RefundSeen, TransactionSeen
 from payouts.states import CallOperation, FundingState
@@ -311,6 +311,24 @@ def _record_refund(
         at=at,
     )
     return [Fact(FactKind.REFUND_SENT, funding.id, lab, seen.amount_minor, currency)]
+
+
+def record_refund(
+    session: Session, call: ExternalCall, seen: RefundSeen, at: datetime
+) -> list[Fact]:
+    """Give a lab back what its bank would not take, once; the call is locked by the caller."""
+    funding = locked_funding(session, call.subject_id)
+    key = f"{_refund_key(call)}:failed"
+    already = session.scalar(select(exists().where(JournalEntry.key == key)))
+    if seen.status not in ("failed", "canceled") or already:
+        return []
+    lab, currency, amount = funding.lab_id, funding.currency, seen.amount_minor
+    line = Line(chart.stripe_clearing(currency), chart.lab_funding(lab, currency), amount)
+    post_entry(session, key=key, kind="refund_failed", lines=[line], at=at)
+    funding.refunded_minor -= amount
+    session.flush()
+    text = "Your bank did not take the refund; the money is yours to use or to ask for again."
+    return [Fact(FactKind.REFUND_REFUSED, funding.id, lab, amount, currency, text)]
 
 
 def _refund_refused(

@@ -36,11 +36,12 @@ from payouts.errors import (
     GatewayKeyRejected,
     GatewayRefused,
     GatewayUnknown,
+    UnknownPayout,
 )
-from payouts.holds import HoldPolicy
-from payouts.models import ExternalCall
+from payouts.holds import HoldPolicy, Reason
+from payouts.models import ExternalCall, Payout
 from payouts.states import CallOperation, CallState
-from payouts.transfers import POLICY
+from payouts.transfers import POLICY, locked_payout, place_hold
 
 if TYPE_CHECKING:
     from payouts.gateway import Gateway
@@ -61,6 +62,7 @@ SERVER_ERRORS = 2
 """After so many answers of 5xx the key is spent: Stripe repeats them for it."""
 LOOKUPS_APART = timedelta(minutes=10)
 LOOKUPS_NEEDED = 2
+FORBIDDEN = 403
 
 
 class Result(StrEnum):
@@ -129,9 +131,16 @@ def run_call(
     call = leased.call
     operation = OPERATIONS[call.operation]
     try:
-        refusal = operation.check(gateway, call) if operation.check else None
+        # Only a call that was never sent can still be refused by us.
+        check = operation.check if call.tries == 1 else None
+        refusal = check(gateway, call) if check else None
         answer = None if refusal else operation.perform(gateway, call)
     except GatewayRefused as error:
+        if call.tries > 1 and error.status == FORBIDDEN:
+            # Refused before Stripe looked at the key, so the earlier sending may have worked.
+            unknown = GatewayUnknown(error.text, error.status, error.request_id)
+            with begin() as session:
+                return _try_later(session, leased, unknown, now(), tell)
         refusal, answer = refusal_of(error), None
     except GatewayKeyRejected:
         with begin() as session:
@@ -370,6 +379,33 @@ def resolve_unknown(
         if call.lookups < LOOKUPS_NEEDED:
             return _outcome(call, Result.UNKNOWN, retry_at=at + LOOKUPS_APART)
         return _outcome(call, Result.NOT_FOUND, text="looked for twice and not found")
+
+
+def stop_payout(
+    session: Session,
+    payout_id: UUID,
+    *,
+    reason: Reason,
+    by: UUID,
+    at: datetime,
+    policy: HoldPolicy = POLICY,
+) -> list[Fact]:
+    """Hold a payout by a person's decision while its transfer is not sent yet, planned or not.
+
+    Raises:
+        UnknownPayout.
+        PayoutStateConflict: the transfer has been sent; only a reversal could bring it back.
+    """
+    payout = session.get(Payout, payout_id)
+    if payout is None:
+        raise UnknownPayout(payout_id)
+    # The call is locked before the payout, as a sender does; whoever comes first wins.
+    call = locked_call(session, payout.call_id) if payout.call_id else None
+    payout = locked_payout(session, payout_id)
+    if call is None or call.state != CallState.PLANNED or payout.call_id != call.id:
+        return place_hold(session, payout_id, reason=reason, by=by, at=at)
+    refusal = Refusal("stopped", reason.text, hold=reason)
+    return list(_refuse_locked(session, call, refusal, at, tell_nobody, policy).facts)
 
 
 def approve_new_attempt(

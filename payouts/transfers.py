@@ -311,26 +311,17 @@ def review_payout(
 
 
 def place_hold(
-    session: Session,
-    payout_id: UUID,
-    *,
-    code: HoldCode,
-    text: str,
-    by: UUID,
-    expires_at: datetime,
-    at: datetime,
-    acts: HoldOwner = HoldOwner.PLATFORM,
+    session: Session, payout_id: UUID, *, reason: Reason, by: UUID, at: datetime
 ) -> list[Fact]:
-    """Stop a payout that has not been sent, for a reason that a person gives.
+    """Let a payout wait for a reason that a person gives; `sender.stop_payout` stops a planned one.
 
     Raises:
-        PayoutStateConflict: the transfer has been sent.
+        PayoutStateConflict: the transfer is planned or sent.
     """
     payout = locked_payout(session, payout_id)
-    reason = Reason(code, acts, text, expires_at)
     if payout.state == PayoutState.HELD:
         write_holds(session, payout, [reason], at=at, placed_by=by)
-        return [payout_fact(FactKind.PAYOUT_HELD, payout, text)]
+        return [payout_fact(FactKind.PAYOUT_HELD, payout, reason.text)]
     return hold_payout(session, payout, [reason], at=at, by=by)
 
 

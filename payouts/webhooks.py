@@ -22,7 +22,13 @@ from uuid_utils.compat import uuid7
 from payouts.arrivals import record_stripe_payout
 from payouts.calls import Fact, Tell, locked_call, tell_nobody
 from payouts.errors import EventRefused, SignatureRefused
-from payouts.funding import locked_funding, record_intent, record_settling, unsettled_fundings
+from payouts.funding import (
+    locked_funding,
+    record_intent,
+    record_refund,
+    record_settling,
+    unsettled_fundings,
+)
 from payouts.holds import HoldPolicy
 from payouts.models import ExternalCall, Funding, Payee, StripeEvent, Transfer
 from payouts.payees import payee_of, record_account, record_bank_change
@@ -250,6 +256,8 @@ def _fetch(
         return None
     if kind.startswith("payment_intent.") and account is None:
         return _intent(gateway, object_id)
+    if kind.startswith("refund.") and account is None:
+        return _refund(gateway, object_id)
     if kind.startswith("transfer.") and account is None:
         return _transfer(gateway, object_id)
     if kind.startswith("payout.") and account is not None:
@@ -282,6 +290,24 @@ def _intent(gateway: "Gateway", intent_id: str) -> Apply:
             return None
         return _told(
             session, record_intent(session, locked_funding(session, found), seen, at), tell
+        )
+
+    return apply
+
+
+def _refund(gateway: "Gateway", refund_id: str) -> Apply:
+    seen = gateway.refund(refund_id)
+
+    def apply(session: Session, at: datetime, tell: Tell) -> list[Fact] | None:
+        call = session.scalars(
+            select(ExternalCall)
+            .where(
+                ExternalCall.operation == CallOperation.REFUND, ExternalCall.object_id == refund_id
+            )
+            .with_for_update()
+        ).one_or_none()
+        return (
+            None if call is None else _told(session, record_refund(session, call, seen, at), tell)
         )
 
     return apply

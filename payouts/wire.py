@@ -145,7 +145,8 @@ def _refused(
     session.flush()
     if refusal.code == DESTINATION_CHANGED:
         return hold_or_batch(session, payout, at=at, policy=policy)
-    return hold_payout(session, payout, [reason_after(refusal, at, policy)], at=at)
+    reason = refusal.hold or reason_after(refusal, at, policy)
+    return hold_payout(session, payout, [reason], at=at)
 
 
 def reason_after(refusal: Refusal, at: datetime, policy: HoldPolicy) -> Reason:

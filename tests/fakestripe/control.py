@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from tests.fakestripe import accounts, moves
+from tests.fakestripe import accounts, moves, payments
 from tests.fakestripe.faults import UnknownFault
 from tests.fakestripe.world import ApiRefusal, Json, transaction
 
@@ -129,6 +129,8 @@ async def _route(app: FakeStripeApp, method: str, parts: list[str], data: Json) 
             )
         case ("POST", "_payouts", payout_id, "fail"):
             return moves.fail_payout(world, payout_id, code=str(data.get("code", "account_closed")))
+        case ("POST", "_refunds", refund_id, "fail"):
+            return payments.fail_refund(world, refund_id)
         case ("GET", "_objects", kind):
             return {"data": world.every(kind)}
         case ("POST", "_webhooks", "redeliver"):

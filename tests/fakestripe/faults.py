@@ -11,6 +11,7 @@ BEFORE = {
     "timeout_before": "no answer for delay_s, and nothing was done",
     "refuse": "an error answer with the given status, code and message; nothing was done",
     "401": "the key is not accepted",
+    "forbid": "the key may not do this; comes before the idempotency key is looked at",
     "402": "the money is not there",
     "429": "too many requests; should_retry sets the header of that name",
     "409": "another request holds this key",
@@ -65,11 +66,19 @@ class Faults:
         self.rules.append(fault)
         return fault
 
+    def forbids(self, operation: str) -> bool:
+        """Whether a rule of that kind stops this call at the door; it is spent by doing so."""
+        for rule in self.rules:
+            if rule.kind == "forbid" and rule.operation == operation and rule.seen < rule.times:
+                rule.seen += 1
+                return True
+        return False
+
     def strike(self, operation: str) -> Fault | None:
         """The rule that this call runs into, if any; every matching rule counts it."""
         hit: Fault | None = None
         for rule in self.rules:
-            if rule.operation in (operation.lower(), "*"):
+            if rule.kind != "forbid" and rule.operation in (operation.lower(), "*"):
                 rule.seen += 1
                 if hit is None and rule.nth <= rule.seen < rule.nth + rule.times:
                     hit = rule

@@ -360,6 +360,37 @@ def create_refund(world: World, call: Call) -> Json:
     return rendered(world, refund, call)
 
 
+def fail_refund(world: World, refund_id: str) -> Json:
+    """The payer's bank does not take the refund: the money is back on the platform's balance."""
+    refund = world.get("refund", refund_id)
+    amount, currency = refund["amount"], refund["currency"]
+    world.bank.move(
+        kind="refund_failure",
+        source=refund_id,
+        at=world.now(),
+        legs=[("world/payers", currency, -amount), ("platform/available", currency, amount)],
+    )
+    line = transaction(
+        world,
+        owner=PLATFORM,
+        kind="refund_failure",
+        category="refund_failure",
+        source=refund_id,
+        amount=amount,
+        currency=currency,
+    )
+    refund |= {
+        "status": "failed",
+        "failure_reason": "lost_or_stolen_card",
+        "failure_balance_transaction": line["id"],
+    }
+    charge = world.get("charge", refund["charge"])
+    charge["amount_refunded"] -= amount
+    charge["refunded"] = False
+    world.event("refund.failed", refund)
+    return refund
+
+
 def retrieve_refund(world: World, call: Call) -> Json:
     return rendered(world, world.get("refund", call.ids[0], owner=call.account), call)
 

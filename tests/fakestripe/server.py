@@ -244,6 +244,8 @@ class FakeStripeApp:
         account = asked.headers.get("stripe-account") or PLATFORM
         if account != PLATFORM and account not in self.world.objects.get("account", {}):
             return _error(ApiRefusal(403, "invalid_request_error", f"No access to '{account}'."))
+        if self.faults.forbids(operation):
+            return _error(ApiRefusal(403, "invalid_request_error", "This key may not do that."))
         call = Call(asked.method, template, ids, params, account)
         if asked.method != "POST":
             return await self._perform(asked, call, None)

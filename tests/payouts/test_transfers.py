@@ -1,5 +1,6 @@
 """Payouts from what is owed to the bank: the real library, the stand-in's process, real commits."""
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ from payouts.errors import (
 )
 from payouts.funding import plan_funding, plan_refund
 from payouts.gateway import Gateway
-from payouts.holds import HoldPolicy, open_holds
+from payouts.holds import HoldPolicy, Reason, open_holds
 from payouts.ledger import Line, post_entry
 from payouts.models import ExternalCall, Funding, Payout, PayoutMove, StateRule, Transfer
 from payouts.money import Money
@@ -33,6 +34,7 @@ from payouts.sender import (
     approve_new_attempt,
     resolve_unknown,
     run_call,
+    stop_payout,
 )
 from payouts.states import (
     CALL_MOVES,
@@ -535,41 +537,31 @@ def test_a_first_payout_says_until_when_it_waits(scene: Scene) -> None:
     assert [fact.kind for fact in facts] == ["payout_batched"]
 
 
+def check_under_way(scene: Scene) -> Reason:
+    """A reason that only a person can give."""
+    return Reason(
+        HoldCode.SANCTIONS,
+        HoldOwner.PLATFORM,
+        "A check is under way.",
+        scene.now() + timedelta(days=2),
+    )
+
+
 def test_a_hold_of_a_persons_stands_until_a_person_ends_it_and_does_not_go_quiet(
     scene: Scene,
 ) -> None:
     payout = batched(scene)
     operator = uuid4()
-    with scene.begin() as session, pytest.raises(PayoutStateConflict):
-        place_hold(
-            session,
-            payout.id,
-            code=HoldCode.SANCTIONS,
-            text="A check is under way.",
-            by=operator,
-            expires_at=scene.now(),
-            at=scene.now(),
-        )
     scene.stripe.fault(TRANSFER, "refuse", status=400, code="testing", message="No.")
     scene.run(payout.call_id)
     with scene.begin() as session:
-        place_hold(
-            session,
-            payout.id,
-            code=HoldCode.SANCTIONS,
-            text="A check is under way.",
-            by=operator,
-            expires_at=scene.now() + timedelta(days=2),
-            at=scene.now(),
-        )
+        place_hold(session, payout.id, reason=check_under_way(scene), by=operator, at=scene.now())
         refused, sanction = open_holds(session, payout.id)
         assert "Stripe refused the transfer: No." in refused.text
-        assert (
-            clear_hold(
-                session, refused.id, by=operator, note="seen", at=scene.now(), policy=AT_ONCE
-            )
-            == []
+        facts = clear_hold(
+            session, refused.id, by=operator, note="seen", at=scene.now(), policy=AT_ONCE
         )
+        assert facts == []
     with scene.begin() as session:
         later = scene.now() + timedelta(days=3)
         facts = review_payout(session, payout.id, at=later, policy=AT_ONCE)
@@ -582,6 +574,81 @@ def test_a_hold_of_a_persons_stands_until_a_person_ends_it_and_does_not_go_quiet
         assert [fact.kind for fact in facts] == ["payout_batched"]
         with pytest.raises(UnknownHold):
             clear_hold(session, sanction.id, by=operator, note="again", at=scene.now())
+
+
+def test_a_planned_transfer_can_be_stopped_and_a_sent_one_cannot(scene: Scene) -> None:
+    payout = batched(scene)
+    operator = uuid4()
+    with scene.begin() as session:
+        facts = stop_payout(
+            session, payout.id, reason=check_under_way(scene), by=operator, at=scene.now()
+        )
+    assert [fact.kind for fact in facts] == ["payout_held"]
+    assert scene.run(payout.call_id).result == Result.REFUSED
+    assert scene.stripe.every("transfer") == []
+    assert scene.available(chart.owed_to(payout.owner_id)) == payout.amount_minor
+    with scene.begin() as session:
+        (hold,) = open_holds(session, payout.id)
+        assert hold.code == HoldCode.SANCTIONS
+        clear_hold(session, hold.id, by=operator, note="clean", at=scene.now(), policy=AT_ONCE)
+    assert scene.run(scene.payout(payout.id).call_id).result == Result.CONFIRMED
+    with scene.begin() as session, pytest.raises(PayoutStateConflict):
+        stop_payout(session, payout.id, reason=check_under_way(scene), by=operator, at=scene.now())
+
+
+def test_stopping_and_sending_at_once_end_in_one_of_the_two(scene: Scene) -> None:
+    owner_id = scene.payee().owner_id
+    scene.fund(1_000_000)
+    for number in range(6):
+        scene.earn(owner_id, 1_000)
+        payout = scene.open(owner_id, PERIOD_END + timedelta(days=7 * number))
+        gate = threading.Barrier(2)
+        stopped: list[bool] = []
+
+        def stop(payout_id: UUID, gate: threading.Barrier, stopped: list[bool]) -> None:
+            gate.wait()
+            reason = check_under_way(scene)
+            with (
+                contextlib.suppress(PayoutStateConflict),
+                scene.begin() as session,
+            ):
+                stop_payout(session, payout_id, reason=reason, by=owner_id, at=scene.now())
+                stopped.append(True)
+
+        thread = threading.Thread(target=stop, args=(payout.id, gate, stopped))
+        thread.start()
+        gate.wait()
+        outcome = scene.run(payout.call_id)
+        thread.join(timeout=20)
+        if stopped:
+            assert outcome.result == Result.REFUSED
+            assert live_transfers(scene, payout.id) == 0
+        else:
+            assert outcome.result == Result.CONFIRMED
+            assert live_transfers(scene, payout.id) == 1
+
+
+def test_a_refusal_on_the_second_sending_does_not_free_what_the_first_may_have_paid(
+    scene: Scene,
+) -> None:
+    payout = batched(scene)
+    account_id = scene.seen(payout.owner_id).account_id
+    scene.stripe.ask("POST", "/_clock", paused=True)
+    scene.stripe.fault(TRANSFER, "drop_after")
+    assert scene.run(payout.call_id).result == Result.TRY_LATER
+    # The account has gone below zero since, and our key may not do this for a while.
+    scene.stripe.ask("POST", f"/_accounts/{account_id}/take", amount=50_000)
+    scene.stripe.no_faults()
+    # The kept answer for the key would win over a refusal; this one comes before it is looked at.
+    scene.stripe.fault(TRANSFER, "forbid")
+    scene.pass_time(seconds=10)
+    assert scene.run(payout.call_id).result == Result.TRY_LATER
+    assert scene.available(chart.owed_to(payout.owner_id)) == 0
+    scene.pass_time(seconds=30)
+    assert scene.run(payout.call_id).result == Result.CONFIRMED
+    assert live_transfers(scene, payout.id) == 1
+    scene.stripe.ask("POST", f"/_accounts/{account_id}/take", amount=-50_000)
+    scene.stripe.ask("POST", "/_clock", paused=False)
 
 
 def test_a_payout_that_the_bank_returns_is_told_of_and_paid_to_the_next_account(
@@ -713,6 +780,14 @@ def test_a_refund_leaves_once_and_only_from_what_the_lab_has_not_given_away(scen
     assert scene.insist(call.id).result == Result.CONFIRMED
     assert [refund["amount"] for refund in scene.stripe.every("refund")] == [20_000]
     assert scene.posted(chart.refund_to(scene.lab_id)) == 0
+    scene.agrees()
+    scene.deliver()
+    (refund,) = scene.stripe.every("refund")
+    scene.stripe.ask("POST", f"/_refunds/{refund['id']}/fail")
+    scene.deliver()
+    # The lab's bank did not take it: it is the lab's again.
+    assert scene.available(chart.lab_funding(scene.lab_id)) == 20_000
+    assert scene.kinds()[-2:] == ["refund_sent", "refund_refused"]
     scene.agrees()
 
 
