@@ -1,4 +1,4 @@
-"""Asking Stripe, hearing from it, and keeping the books: what stands between two transactions."""
+"""Asking Stripe and hearing from it: what stands between two transactions."""
 
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -250,38 +250,3 @@ def review_held_payouts(slot: str) -> None:
         with database.begin() as session:
             for fact in review_payout(session, payout_id, at=now(), policy=hold_policy()):
                 tell(session, fact)
-
-
-@job(queue="money")
-def keep_books(slot: str) -> None:
-    """Fold what stands loose, lengthen the hash chain, let go what was promised for too long."""
-    del slot
-    from payouts.ledger import chain_entries, fold_hot_accounts, void_expired
-
-    with database.begin() as session:
-        fold_hot_accounts(session)
-    with database.begin() as session:
-        chain_entries(session)
-    with database.begin() as session:
-        void_expired(session, at=now())
-
-
-@job(queue="money", max_retries=1, time_limit_s=3600)
-def check_books(slot: str) -> None:
-    """Look for anything in the books that must not be; what is found fails this job, so that ops
-    have it among the jobs that died.
-    """
-    del slot
-    from market.earnings.queries import unbacked_lines
-    from market.treasury.rules import BooksBroken
-    from payouts.invariants import violations
-
-    with database.begin() as session:
-        found = [
-            f"{one.invariant}: {one.sentence} Not true of {one.subject}."
-            for one in violations(session)
-        ]
-        found += unbacked_lines(session)
-    if found:
-        log.error("books.broken", found=found)
-        raise BooksBroken(found)

@@ -1,4 +1,4 @@
-"""Payees, payouts, the books and Stripe's webhooks, over HTTP."""
+"""Payees, payouts, calls to Stripe and its webhooks, over HTTP."""
 
 from datetime import date, datetime
 from functools import partial
@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session
 
 from market.auth import Part, Principal
 from market.db import PLATFORM, database, now
-from market.earnings.queries import unbacked_lines
 from market.events import Event, emit
 from market.http import (
     Cursor,
@@ -54,8 +53,6 @@ from market.treasury.queries import (
 from market.treasury.rules import NotAPayee, OnboardingNotReady
 from payouts import webhooks
 from payouts.errors import PayeeNotReady, UnknownPayee
-from payouts.invariants import INVARIANTS, violations
-from payouts.ledger import trial_balance
 from payouts.models import ExternalCall, Payout, PayoutHold
 from payouts.payees import payee_state, plan_onboarding_link
 from payouts.sender import run_call
@@ -353,60 +350,6 @@ def post_call_approval(
         return _call_out(session.get_one(ExternalCall, wanted))
 
 
-# The books ----------------------------------------------------------------------------------------
-
-
-class TrialRowOut(Wire):
-    """What all ledger accounts of one kind and currency come to."""
-
-    code: str
-    currency: str
-    debit_minor: int
-    credit_minor: int
-
-
-class InvariantOut(Wire):
-    """Something that must be true of the books, and of what it is not."""
-
-    id: str
-    sentence: str
-    broken_by: list[str]
-
-
-@get("/ledger/trial-balance", scope="pay:read", tags=["Ledger"])
-def get_trial_balance() -> list[TrialRowOut]:
-    """What the books come to; debits and credits of a currency sum to the same."""
-    with database.begin() as session:
-        return [
-            TrialRowOut(
-                code=str(row.code),
-                currency=row.currency,
-                debit_minor=row.debit_minor,
-                credit_minor=row.credit_minor,
-            )
-            for row in trial_balance(session)
-        ]
-
-
-@get("/ledger/invariants", scope="pay:read", tags=["Ledger"])
-def get_invariants() -> list[InvariantOut]:
-    """Everything that must be true of the books, checked now; `broken_by` should be empty."""
-    with database.begin() as session:
-        broken: dict[str, list[str]] = {}
-        for one in violations(session):
-            broken.setdefault(one.invariant, []).append(one.subject)
-        found = [
-            InvariantOut(id=name, sentence=sentence, broken_by=broken.get(name, []))
-            for name, (sentence, _) in INVARIANTS.items()
-        ]
-        lines = InvariantOut(
-            id="lines",
-            sentence="Every line of pay is its seconds at its rate, and is in the ledger.",
-            broken_by=unbacked_lines(session),
-        )
-        return [*found, lines]
-
-
 # What Stripe says ---------------------------------------------------------------------------------
 
 
@@ -519,8 +462,6 @@ ROUTES: list[HTTPRouteHandler] = [
     get_payout_run,
     get_calls,
     post_call_approval,
-    get_trial_balance,
-    get_invariants,
 ]
 
 WEBHOOKS: list[HTTPRouteHandler] = [post_stripe_event, post_thin_event]

@@ -119,14 +119,6 @@ class NoteMissing(MarketError):
         super().__init__("say in 10 characters or more why; whoever asks later will read it")
 
 
-class BooksBroken(MarketError):
-    """Something is in the books that must not be."""
-
-    def __init__(self, found: list[str]) -> None:
-        super().__init__(f"{len(found)} things in the books must not be: " + "; ".join(found[:20]))
-        self.found = found
-
-
 def checked_note(note: str) -> str:
     """Why somebody decided something, once it says enough.
 
