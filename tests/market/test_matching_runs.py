@@ -18,12 +18,13 @@ from sqlalchemy.orm import Session
 from market.auth import Part
 from market.db import database, new_id
 from market.experts.models import Expert
-from market.explanations.queries import hindrances
+from market.explanations.queries import hindrances, recorded
 from market.http import wire_id
 from market.offers.actions import expire_offer
 from market.offers.models import Offer
 from market.operations import Operation, open_operation
 from market.people.actions import grant_part
+from market.policies.actions import publish_policy
 from market.policies.models import PolicyVersion
 from market.policies.queries import policy
 from market.policies.rules import read_policy
@@ -35,6 +36,7 @@ from market.runs.queries import candidates
 from market.runs.rules import RUN, weigh, worst_cost
 from market.tasks.models import Interest, Task, TaskSlot
 from matching.assign import assign
+from matching.verify import verify
 from payouts.chart import owed_to, project_budget
 from payouts.ledger import Line, balance, reserve
 from payouts.pay import fee_minor, pay_minor, worst_case_minor
@@ -613,3 +615,33 @@ def test_bad_questions_about_runs_are_refused(db: Session, web: TestClient[Any])
     db.commit()
     answer = ops.post(f"/v1/operations/{wire_id('opn', other.id)}/cancel")
     assert (answer.status_code, answer.json()["code"]) == (409, "operation_not_cancellable")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"newcomer_share": 0.5, "share_cap": 0.3, "open_seat_price": 0.1},
+        {"randomness": 0.6, "weights": {"interest": 1.0}},
+        {"floor": True},
+    ],
+)
+def test_what_a_run_kept_is_enough_to_check_it_and_to_run_it_again(
+    db: Session, document: dict[str, Any]
+) -> None:
+    made = publish_policy(
+        db, name="trial", document=document, reason="A test.", author_id=None, at=AT
+    )
+    project = make_project(db, budget_minor=70_000, rate_minor_per_hour=10_000, cap_s=3600)
+    for _ in range(6):
+        make_expert(db, max_concurrent=2)
+    for _ in range(4):
+        make_task(db, project, slots=2, complexity=3)
+    ended = run_now(db, policy_id=made.id, seed=11)
+    assert ended.state == "succeeded", ended.failure
+    kept = recorded(db, ended.id)
+    assert verify(kept.problem, kept.assignment) == []
+    again = assign(kept.problem, read_policy(made.document).matcher, seed=11)
+    assert again.chosen.tolist() == kept.assignment.chosen.tolist()
+    assert again.prices.task.tolist() == kept.assignment.prices.task.tolist()
+    chances = sorted(offer.probability for offer in offers_of(db, ended))
+    assert chances == pytest.approx(sorted(kept.assignment.probability.tolist()))
