@@ -497,6 +497,15 @@ def test_a_question_needs_a_session_a_model_and_a_text(db: Session, model: FakeM
     end_session(db, row.id, expert_id=lone.expert_id, at=AT)
 
 
+def test_a_connection_that_has_made_many_attempts_makes_another(db: Session) -> None:
+    offer = offer_with(db, "http://127.0.0.1:9/v1")
+    for nth in range(20):
+        row = make_attempt(
+            db, offer.id, expert_id=offer.expert_id, prompt=f"{nth}?", reference="7", at=AT
+        )
+        fail_attempt(db, row.id, code="model_error", reason="for the test", at=AT)
+
+
 def test_the_database_lets_through_what_the_rules_list(db: Session) -> None:
     assert pairs_in_database(db, ATTEMPT) == ATTEMPT.pairs()
 

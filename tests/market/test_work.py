@@ -178,6 +178,15 @@ def test_an_offer_that_was_not_accepted_is_not_worked_on(db: Session) -> None:
         start_session(db, offer.id, expert_id=offer.expert_id, at=AT)
 
 
+def test_a_connection_that_has_started_many_sessions_starts_another(
+    db: Session, offer: Offer
+) -> None:
+    # The driver prepares what it sends often, and PostgreSQL then plans without the values.
+    for nth in range(20):
+        row = start_session(db, offer.id, expert_id=offer.expert_id, at=after(100 * nth))
+        end_session(db, row.id, expert_id=offer.expert_id, at=after(100 * nth + 50))
+
+
 # Over HTTP ----------------------------------------------------------------------------------------
 
 
