@@ -17,11 +17,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import psycopg
 
@@ -46,13 +47,17 @@ WORDS = (
 class Case:
     """One upload: what came of it, and what it took.
 
-    Units: megabytes of 10^6 bytes; seconds of wall time for the whole request.
+    Units: megabytes of 10^6 bytes; seconds of wall time for the whole request; microseconds of
+    processor time for each row, of the web process and of PostgreSQL's, which tell how much of the
+    wall time was spent waiting for a machine that others use too.
     """
 
     rows: int
     megabytes: float
     seconds: float
     rows_per_second: int
+    web_cpu_us: float
+    postgres_cpu_us: float
     peak_memory_megabytes: float
     verdicts: dict[str, int]
 
@@ -110,7 +115,16 @@ def serving(url: str) -> Iterator[tuple[int, int]]:
         server.wait(20)
 
 
-def upload(port: int, pid: int, key: str, project_id: str, path: Path, rows: int) -> Case:
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What is measured: the web process on a port, and the PostgreSQL behind it."""
+
+    port: int
+    web_pid: int
+    postgres_pid: int
+
+
+def upload(on: Running, key: str, project_id: str, path: Path, rows: int) -> Case:
     """Send a file and wait for its verdicts."""
     headers = {
         "Authorization": f"Bearer {key}",
@@ -118,9 +132,13 @@ def upload(port: int, pid: int, key: str, project_id: str, path: Path, rows: int
         "Content-Length": str(path.stat().st_size),
         "Idempotency-Key": f"{project_id}-{path.name}",
     }
+    used = _cpu_seconds(on.web_pid), _cpu_seconds_under(on.postgres_pid)
     began = time.perf_counter()
-    status, body = _request(port, "POST", f"/v1/projects/{project_id}/tasks:import", headers, path)
+    address = f"/v1/projects/{project_id}/tasks:import"
+    status, body = _request(on.port, "POST", address, headers, path)
     seconds = time.perf_counter() - began
+    web_used = _cpu_seconds(on.web_pid) - used[0]
+    postgres_used = _cpu_seconds_under(on.postgres_pid) - used[1]
     if status != 201:
         raise RuntimeError(f"the upload was answered {status}: {body[:500]!r}")
     told = json.loads(body)
@@ -132,7 +150,9 @@ def upload(port: int, pid: int, key: str, project_id: str, path: Path, rows: int
         megabytes=round(path.stat().st_size / 1e6, 1),
         seconds=round(seconds, 2),
         rows_per_second=round(rows / seconds),
-        peak_memory_megabytes=_peak_memory(pid),
+        web_cpu_us=round(web_used / rows * 1e6, 1),
+        postgres_cpu_us=round(postgres_used / rows * 1e6, 1),
+        peak_memory_megabytes=_peak_memory(on.web_pid),
         verdicts=verdicts,
     )
 
@@ -165,7 +185,7 @@ def copy_bare(url: str, project: dict[str, str], path: Path) -> float:
 def main(argv: list[str]) -> int:
     """Measure, print JSON, and say by the exit code whether the bound was met."""
     parser = argparse.ArgumentParser(prog="import", description=__doc__)
-    parser.add_argument("--rows", type=int, default=50_000, help="of the small file")
+    parser.add_argument("--rows", type=int, default=60_000, help="of the small file")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seats", type=int, default=1, help="answers asked for each task")
     options = parser.parse_args(argv)
@@ -180,15 +200,21 @@ def main(argv: list[str]) -> int:
             write_rows(folder / f"{label}.jsonl", rows, broken=broken)
         with EmbeddedPostgres(folder / "postgres") as postgres:
             migrate(postgres.url)
-            told = _measure(postgres.url, folder, files, options.rounds, options.seats)
+            told = _measure(postgres, folder, files, options.rounds, options.seats)
     print(json.dumps(told))
     is_met = told["rows_per_second"] >= ROWS_PER_SECOND
     return 0 if is_met and told["memory_growth"] <= MEMORY_GROWTH else 1
 
 
 def _measure(
-    url: str, folder: Path, files: dict[str, tuple[int, bool]], rounds: int, seats: int
-) -> dict[str, object]:
+    postgres: EmbeddedPostgres,
+    folder: Path,
+    files: dict[str, tuple[int, bool]],
+    rounds: int,
+    seats: int,
+) -> dict[str, Any]:
+    url, postgres_pid = postgres.url, postgres.pid
+    assert postgres_pid is not None
     keyring.open(SECRET)
     database.open(url)
     cases: dict[str, list[Case]] = {label: [] for label in files}
@@ -199,7 +225,8 @@ def _measure(
             key, project = _open_project(seats)
             with serving(url) as (port, pid):
                 path = folder / f"{label}.jsonl"
-                case = upload(port, pid, key, project["wire"], path, rows)
+                on = Running(port, pid, postgres_pid)
+                case = upload(on, key, project["wire"], path, rows)
                 print(json.dumps({"round": number, "case": label, **asdict(case)}), flush=True)
                 cases[label].append(case)
             if label == "large":
@@ -207,7 +234,8 @@ def _measure(
                 print(json.dumps({"round": number, "bare_copy": round(bare[-1])}), flush=True)
                 with serving(url) as (port, pid):
                     renamed = path.rename(folder / "again.jsonl")
-                    again.append(upload(port, pid, key, project["wire"], renamed, rows))
+                    on = Running(port, pid, postgres_pid)
+                    again.append(upload(on, key, project["wire"], renamed, rows))
                     renamed.rename(path)
                 print(json.dumps({"round": number, "case": "again", **asdict(again[-1])}))
     database.close()
@@ -224,6 +252,10 @@ def _measure(
             median(case.rows_per_second for case in cases["every_third_broken"])
         ),
         "same_file_again_rows_per_second": round(median(case.rows_per_second for case in again)),
+        "cpu_us_per_row": {
+            "web": median(case.web_cpu_us for case in cases["large"]),
+            "postgres": median(case.postgres_cpu_us for case in cases["large"]),
+        },
         "seats": seats,
         "megabytes": {label: found[0].megabytes for label, found in cases.items()},
         "peak_memory_megabytes": peaks,
@@ -269,6 +301,27 @@ def _request(
         return answer.status, answer.read()
     finally:
         connection.close()
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used."""
+    fields = _stat(pid)
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _cpu_seconds_under(pid: int) -> float:
+    """The same of the processes that a process has started and that are still there."""
+    used = 0.0
+    for folder in Path("/proc").glob("[0-9]*"):
+        # A process may end between the listing and the reading.
+        with suppress(OSError):
+            if int(_stat(int(folder.name))[1]) == pid:
+                used += _cpu_seconds(int(folder.name))
+    return used
+
+
+def _stat(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
 
 
 def _peak_memory(pid: int) -> float:
