@@ -17,6 +17,7 @@ from sqlalchemy.exc import DataError, OperationalError
 
 from market import auth, egress, http, imports, operations, states, uploads
 from market.attempts import rules as attempts
+from market.books import rules as books
 from market.earnings import rules as earnings
 from market.errors import MarketError
 from market.experts import rules as experts
@@ -95,6 +96,7 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     fundings.PaymentMethodInvalid: (422, "payment_method_invalid"),
     fundings.RefundTooLarge: (409, "refund_too_large"),
     earnings.OfferNotOver: (409, "offer_not_over"),
+    books.BooksBroken: (500, "books_broken"),
     treasury.CountryInvalid: (422, "country_invalid"),
     treasury.NotAPayee: (404, "not_a_payee"),
     treasury.OnboardingNotReady: (409, "onboarding_not_ready"),

@@ -2,8 +2,12 @@
 
 import structlog
 
+from market.books.rules import BooksBroken
 from market.broker import job
 from market.db import database, now
+from market.earnings.queries import unbacked_lines
+from payouts.invariants import violations
+from payouts.ledger import chain_entries, fold_hot_accounts, void_expired
 
 log = structlog.get_logger(__name__)
 
@@ -15,8 +19,6 @@ CHAIN = 1000
 def keep_books(slot: str) -> None:
     """Fold what stands loose, lengthen the hash chain, let go what was promised for too long."""
     del slot
-    from payouts.ledger import chain_entries, fold_hot_accounts, void_expired
-
     with database.begin() as session:
         fold_hot_accounts(session)
     linked = CHAIN
@@ -34,10 +36,6 @@ def check_books(slot: str) -> None:
     have it among the jobs that died.
     """
     del slot
-    from market.books.rules import BooksBroken
-    from market.earnings.queries import unbacked_lines
-    from payouts.invariants import violations
-
     with database.begin() as session:
         found = [
             f"{one.invariant}: {one.sentence} Not true of {one.subject}."

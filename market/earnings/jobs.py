@@ -4,13 +4,12 @@ from uuid import UUID
 
 from market.broker import job
 from market.db import database, now
+from market.earnings.actions import accrue_decided_time, accrue_earning, accrue_submission
 
 
 @job(queue="money")
 def credit_earning(submission_id: str) -> None:
     """Credit the time behind a submission that has its verdict."""
-    from market.earnings.actions import accrue_submission
-
     with database.begin() as session:
         accrue_submission(session, UUID(submission_id), at=now())
 
@@ -18,8 +17,6 @@ def credit_earning(submission_id: str) -> None:
 @job(queue="money")
 def credit_decided_time(entry_id: str) -> None:
     """Credit time that was in dispute, once somebody has decided for it."""
-    from market.earnings.actions import accrue_decided_time
-
     with database.begin() as session:
         accrue_decided_time(session, UUID(entry_id), at=now())
 
@@ -27,7 +24,5 @@ def credit_decided_time(entry_id: str) -> None:
 @job(queue="money")
 def credit_time(offer_id: str) -> None:
     """Credit the minutes on an offer that ended without a submission."""
-    from market.earnings.actions import accrue_earning
-
     with database.begin() as session:
         accrue_earning(session, UUID(offer_id), at=now())

@@ -1,7 +1,9 @@
 """How what is owed leaves for the bank, and what happened to money at Stripe."""
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from sqlalchemy import func, select, update
@@ -14,6 +16,7 @@ from market.earnings.models import Earning
 from market.events import Event, change_state, emit
 from market.fundings.actions import FUNDING_MOVES, move_funding
 from market.operations import Operation, end_operation, open_operation
+from market.settings import in_force
 from market.treasury.models import PayoutRun
 from market.treasury.queries import payout_run
 from market.treasury.rules import (
@@ -34,6 +37,9 @@ from payouts.payees import ensure_payee
 from payouts.sender import approve_new_attempt
 from payouts.states import PayoutState
 from payouts.transfers import clear_hold, open_payout
+
+if TYPE_CHECKING:
+    from payouts.gateway import Gateway
 
 FACTS: dict[FactKind, Event] = {
     FactKind.PAYEE_OPENED: Event.PAYEE_OPENED,
@@ -56,6 +62,35 @@ FACTS: dict[FactKind, Event] = {
 """What money's own facts are called here; those of fundings move a row of ours instead."""
 
 _OF_LAB = (FactKind.REFUND_SENT, FactKind.REFUND_REFUSED)
+
+
+@lru_cache(maxsize=4)
+def _gateway_to(key: str, base_url: str) -> "Gateway":
+    from payouts.gateway import Gateway
+
+    return Gateway(api_key=key, base_url=base_url or None)
+
+
+def gateway() -> "Gateway":
+    """The way to Stripe under the settings in force; one for each process, as it keeps its
+    connections.
+    """
+    settings = in_force.settings
+    return _gateway_to(settings.stripe_key, settings.stripe_base_url)
+
+
+def hold_policy() -> HoldPolicy:
+    """How long payouts wait under the settings in force."""
+    settings = in_force.settings
+    return HoldPolicy(
+        first_payout_wait=timedelta(seconds=settings.first_payout_wait_s),
+        bank_change_wait=timedelta(seconds=settings.bank_change_wait_s),
+    )
+
+
+def is_live() -> bool:
+    """Whether the key in force moves real money."""
+    return "_live_" in in_force.settings.stripe_key
 
 
 def become_payee(

@@ -1,22 +1,41 @@
 """Asking Stripe and hearing from it: what stands between two transactions."""
 
 from datetime import datetime, timedelta
-from functools import lru_cache
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 import structlog
+from sqlalchemy.orm import Session
 
 from market.broker import job
 from market.db import database, now
-from market.settings import in_force
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from payouts.calls import Fact
-    from payouts.gateway import Gateway
-    from payouts.holds import HoldPolicy
+from market.earnings.rules import week_of
+from market.events import Event, emit
+from market.fundings.queries import funding
+from market.operations import report_progress
+from market.treasury.actions import (
+    end_run,
+    gateway,
+    hold_policy,
+    is_live,
+    pay_owner,
+    record_fact,
+    request_payout_run,
+    start_run,
+)
+from market.treasury.queries import owed, payout
+from payouts.calls import Fact, due_calls, unknown_calls
+from payouts.errors import GatewayRefused, GatewayUnknown
+from payouts.models import Payee
+from payouts.sender import Result, resolve_unknown, run_call
+from payouts.transfers import held_payouts, review_payout
+from payouts.webhooks import (
+    accounts_to_watch,
+    apply_event,
+    catch_up,
+    due_events,
+    refresh_payee,
+    review_owner,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -29,42 +48,12 @@ OVERLAP = timedelta(hours=3)
 REPORT_EVERY = 50
 
 
-@lru_cache(maxsize=4)
-def _gateway_to(key: str, base_url: str) -> "Gateway":
-    from payouts.gateway import Gateway
-
-    return Gateway(api_key=key, base_url=base_url or None)
-
-
-def gateway() -> "Gateway":
-    """The way to Stripe under the settings in force; one for each process, as it keeps its
-    connections.
-    """
-    settings = in_force.settings
-    return _gateway_to(settings.stripe_key, settings.stripe_base_url)
-
-
-def hold_policy() -> "HoldPolicy":
-    """How long payouts wait under the settings in force."""
-    from payouts.holds import HoldPolicy
-
-    settings = in_force.settings
-    return HoldPolicy(
-        first_payout_wait=timedelta(seconds=settings.first_payout_wait_s),
-        bank_change_wait=timedelta(seconds=settings.bank_change_wait_s),
-    )
-
-
-def tell(session: "Session", fact: "Fact") -> None:
+def tell(session: Session, fact: Fact) -> None:
     """Say here what happened to money, in the transaction that made it so."""
-    from market.treasury.actions import record_fact
-
     record_fact(session, fact, at=now())
 
 
 def _make_call(call_id: UUID) -> None:
-    from payouts.sender import Result, run_call
-
     outcome = run_call(database.begin, gateway(), call_id, now=now, tell=tell, policy=hold_policy())
     if outcome.result in (Result.TRY_LATER, Result.UNKNOWN):
         # The sweep comes back to it: the row says when.
@@ -80,8 +69,6 @@ def _make_call(call_id: UUID) -> None:
 @job(queue="money")
 def start_funding(funding_id: str) -> None:
     """Ask a lab's bank or card for the money."""
-    from market.fundings.queries import funding
-
     with database.begin() as session:
         call_id = funding(session, UUID(funding_id)).external_call_id
     _make_call(call_id)
@@ -96,9 +83,6 @@ def make_stripe_call(call_id: str) -> None:
 @job(queue="money")
 def create_payee(payee_id: str) -> None:
     """Open a connected account for an expert; one that is open is looked at again."""
-    from payouts.models import Payee
-    from payouts.webhooks import refresh_payee
-
     with database.begin() as session:
         payee = session.get_one(Payee, UUID(payee_id))
         owner_id, account_id, call_id = payee.owner_id, payee.account_id, payee.account_call_id
@@ -111,9 +95,6 @@ def create_payee(payee_id: str) -> None:
 @job(queue="money")
 def review_payee(payee_id: str) -> None:
     """Look again at what waits for an expert who can be paid from now on."""
-    from payouts.models import Payee
-    from payouts.webhooks import review_owner
-
     with database.begin() as session:
         owner_id = session.get_one(Payee, UUID(payee_id)).owner_id
         for fact in review_owner(session, owner_id, now(), hold_policy()):
@@ -123,10 +104,6 @@ def review_payee(payee_id: str) -> None:
 @job(queue="money", time_limit_s=3600)
 def run_payouts(run_id: str) -> None:
     """Open a payout for everybody who is owed something; one transaction each."""
-    from market.operations import report_progress
-    from market.treasury.actions import end_run, pay_owner, start_run
-    from market.treasury.queries import owed
-
     with database.begin() as session:
         run = start_run(session, UUID(run_id), at=now())
         if run is None:
@@ -154,8 +131,6 @@ def run_payouts(run_id: str) -> None:
 @job(queue="money")
 def send_payout(payout_id: str) -> None:
     """Send a payout's transfer."""
-    from market.treasury.queries import payout
-
     with database.begin() as session:
         call_id = payout(session, UUID(payout_id)).call_id
     # Without a call it was held, or refused, since this was queued.
@@ -166,8 +141,6 @@ def send_payout(payout_id: str) -> None:
 @job(queue="money")
 def apply_stripe_event(event_id: str) -> None:
     """Fetch what Stripe says has changed, and move along."""
-    from payouts.webhooks import apply_event
-
     apply_event(database.begin, gateway(), UUID(event_id), now=now, tell=tell, policy=hold_policy())
 
 
@@ -177,9 +150,6 @@ def apply_stripe_event(event_id: str) -> None:
 @job(queue="money")
 def open_weekly_payouts(slot: str) -> None:
     """Open the payout run of the week that ended with the Monday before a time."""
-    from market.earnings.rules import week_of
-    from market.treasury.actions import request_payout_run
-
     with database.begin() as session:
         at = datetime.fromisoformat(slot)
         request_payout_run(session, period_end=week_of(at), requested_by=None, at=at)
@@ -189,11 +159,6 @@ def open_weekly_payouts(slot: str) -> None:
 def sweep_stripe(slot: str) -> None:
     """Go on with what a crash, a lost job or a silent Stripe has left: calls, then events."""
     del slot
-    from payouts.calls import due_calls, unknown_calls
-    from payouts.errors import GatewayRefused, GatewayUnknown
-    from payouts.sender import resolve_unknown
-    from payouts.webhooks import due_events
-
     with database.begin() as session:
         due, unknown = due_calls(session, now()), unknown_calls(session)
         events = due_events(session, now())
@@ -215,9 +180,6 @@ def sweep_stripe(slot: str) -> None:
 @job(queue="money", time_limit_s=1800)
 def catch_up_stripe(slot: str) -> None:
     """Keep the events of the last hours whose webhooks never came."""
-    from market.events import Event, emit
-    from payouts.webhooks import accounts_to_watch, catch_up
-
     since = datetime.fromisoformat(slot) - OVERLAP
     with database.begin() as session:
         accounts = accounts_to_watch(session, since=now() - WATCH_FOR)
@@ -233,17 +195,10 @@ def catch_up_stripe(slot: str) -> None:
             emit(session, Event.STRIPE_EVENT_RECEIVED, event_id, at=now())
 
 
-def is_live() -> bool:
-    """Whether the key in force moves real money."""
-    return "_live_" in in_force.settings.stripe_key
-
-
 @job(queue="money", time_limit_s=1800)
 def review_held_payouts(slot: str) -> None:
     """Look again at every payout that waits: its reason may be gone, or its time be over."""
     del slot
-    from payouts.transfers import held_payouts, review_payout
-
     with database.begin() as session:
         waiting = held_payouts(session)
     for payout_id in waiting:

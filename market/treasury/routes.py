@@ -37,9 +37,11 @@ from market.treasury.actions import (
     approve_again,
     become_payee,
     end_hold,
+    gateway,
+    hold_policy,
+    is_live,
     request_payout_run,
 )
-from market.treasury.jobs import gateway, hold_policy, is_live, tell
 from market.treasury.models import PayoutRun
 from market.treasury.queries import (
     calls,
@@ -134,7 +136,7 @@ def put_onboarding_link(principal: NamedDependency[Principal]) -> LinkOut:
         except PayeeNotReady as early:
             raise OnboardingNotReady(" ".join(early.requirements)) from None
     # Stripe is asked here, since the address must not be kept; no transaction is open meanwhile.
-    outcome = run_call(partial(database.begin, PLATFORM), gateway(), call_id, now=now, tell=tell)
+    outcome = run_call(partial(database.begin, PLATFORM), gateway(), call_id, now=now)
     if not outcome.link_url:
         raise OnboardingNotReady("Stripe did not answer; ask again in some minutes.")
     return LinkOut(url=outcome.link_url)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import threading
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from market.auth import Part
+from market.db import database
 from market.earnings.actions import accrue_earning, accrue_submission
 from market.earnings.jobs import credit_earning, credit_time
 from market.earnings.models import Earning
@@ -362,3 +364,56 @@ def make_own_offer(db: Session, person_id: UUID, *, project_name: str = "project
     end_offer(db, offer)
     accrue_earning(db, offer.id, at=AT)
     return offer
+
+
+def test_two_workers_at_once_credit_one_offer_once(committed: str) -> None:
+    del committed
+    with database.begin() as session:
+        project, offer = make_active(session)
+        work_on(session, offer, AT, HOUR)
+        end_offer(session, offer)
+    start = threading.Barrier(6)
+    failed: list[Exception] = []
+
+    def credit() -> None:
+        start.wait()
+        try:
+            credit_time(str(offer.id))
+        except Exception as error:
+            failed.append(error)
+
+    workers = [threading.Thread(target=credit) for _ in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert failed == []
+    with database.begin() as session:
+        assert owed(session, offer.expert_id) == 2200
+        assert budget(session, project) == (1_000_000 - 2640, 0)
+        assert_books_hold(session)
+
+
+def test_two_offers_of_one_expert_are_credited_at_once_to_the_cent(committed: str) -> None:
+    del committed
+    with database.begin() as session:
+        expert = make_expert(session, at=AT - timedelta(days=30))
+        projects = [make_project(session) for _ in range(8)]
+        offers = []
+        for n, project in enumerate(projects):
+            task = make_task(session, project)
+            offers.append(make_active_offer(session, project, task, expert.id))
+            work_on(session, offers[n], AT + timedelta(hours=n), HOUR)
+            end_offer(session, offers[n])
+    workers = [
+        threading.Thread(target=credit_time, args=(str(offer.id),))
+        for offer in offers
+        for _ in "ab"
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    with database.begin() as session:
+        assert owed(session, expert.id) == 8 * 2200
+        assert_books_hold(session)

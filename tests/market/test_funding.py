@@ -6,9 +6,10 @@ from uuid import UUID
 
 from market.auth import Part
 from market.events import Event
+from market.fundings.rules import FUNDING
 from market.treasury.jobs import start_funding, sweep_stripe
 from payouts import chart
-from tests.factories import Caller
+from tests.factories import Caller, pairs_in_database
 from tests.market.house import House
 
 HUNDRED = {"amount": {"amount_minor": 10_000, "currency": "USD"}, "payment_method": "pm_card_visa"}
@@ -180,3 +181,8 @@ def test_money_that_no_project_has_goes_back_the_way_it_came(house: House) -> No
     held = house.stripe.held("platform/available") + house.stripe.held("platform/pending")
     assert house.posted(chart.stripe_clearing()) == held
     assert len(house.events(Event.REFUND_SENT)) == 1
+
+
+def test_the_database_knows_the_moves_of_a_funding(house: House) -> None:
+    with house.begin() as session:
+        assert pairs_in_database(session, FUNDING) == FUNDING.pairs()
