@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ from payouts.pay import fee_minor, pay_minor
 PATIENCE_S = 60.0
 RATE_MINOR_PER_HOUR = 3_600_000
 """A thousand minor units a second, so that a short look at the clock is a payout worth sending."""
+
+FUNDED_MINOR = 1_000_000
 
 _numbers = count(1)
 
@@ -145,7 +148,6 @@ class Job:
 
     lab: Person
     project: dict[str, Any]
-    funded_minor: int
 
 
 def launch(town: Town, *, reviews: int) -> Job:
@@ -170,7 +172,7 @@ def launch(town: Town, *, reviews: int) -> Job:
         reviews_per_submission=reviews,
         target_model_id=model["id"],
     )
-    amount = {"amount_minor": 1_000_000, "currency": "USD"}
+    amount = {"amount_minor": FUNDED_MINOR, "currency": "USD"}
     funding = lab.post(
         "/v1/fundings", 201, key="pay-in", amount=amount, payment_method="pm_card_visa"
     )
@@ -203,7 +205,7 @@ def launch(town: Town, *, reviews: int) -> Job:
             headers={"If-Match": f'"{seen["version"]}"'},
         )
     assert lab.get(prefix)["state"] == "live"
-    return Job(lab, lab.get(prefix), amount["amount_minor"])
+    return Job(lab, lab.get(prefix))
 
 
 def join(town: Town) -> Person:
@@ -293,16 +295,9 @@ def work(expert: Person, job: Job, *, seconds: int) -> dict[str, Any]:
 
 def review(town: Town, submission: dict[str, Any], reviewers: list[Person]) -> dict[str, Any]:
     """Every reviewer claims a review of the submission and votes; the last vote decides."""
-    decided = None
+    decided: dict[str, Any] = {}
     for reviewer in reviewers:
-        mine = wait_for(
-            "a review",
-            lambda by=reviewer: [
-                one
-                for one in by.get("/v1/reviews?state=queued")["items"]
-                if one["submission_id"] == submission["id"]
-            ],
-        )[0]
+        mine = wait_for("a review", partial(queued_reviews, reviewer, submission["id"]))[0]
         reviewer.post(f"/v1/reviews/{mine['id']}/claim")
         decided = reviewer.post(
             f"/v1/reviews/{mine['id']}/vote",
@@ -311,9 +306,13 @@ def review(town: Town, submission: dict[str, Any], reviewers: list[Person]) -> d
             attempt_fair=True,
             seconds=30,
         )
-    assert decided is not None
     verdict: dict[str, Any] = decided["verdict"]
     return verdict
+
+
+def queued_reviews(reviewer: Person, submission_id: str) -> list[dict[str, Any]]:
+    items = reviewer.get("/v1/reviews?state=queued")["items"]
+    return [one for one in items if one["submission_id"] == submission_id]
 
 
 def pay_out(town: Town) -> dict[str, Any]:
@@ -373,7 +372,7 @@ def test_one_task_from_brief_to_bank(town: Town) -> None:
     assert line["pay_minor"] == pay_minor(line["seconds"], RATE_MINOR_PER_HOUR)
     spent = line["pay_minor"] + fee_minor(line["pay_minor"], 2000)
     (money,) = job.lab.get("/v1/balance")
-    assert money["funded"]["amount_minor"] == job.funded_minor
+    assert money["funded"]["amount_minor"] == FUNDED_MINOR
     assert money["spent"]["amount_minor"] == spent
     assert money["reserved"]["amount_minor"] == 0
     assert money["free"]["amount_minor"] == 500_000 - spent
