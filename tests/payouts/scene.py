@@ -18,12 +18,13 @@ from payouts.calls import Fact
 from payouts.chart import AccountRef
 from payouts.funding import plan_funding
 from payouts.gateway import Gateway
-from payouts.holds import HoldPolicy
+from payouts.holds import HoldPolicy, Reason
 from payouts.ledger import Line, balance, post_entry
 from payouts.models import Payee, Payout
 from payouts.money import Money
 from payouts.payees import ensure_payee
 from payouts.sender import CallOutcome, Result, run_call
+from payouts.states import HoldCode, HoldOwner, PayoutState
 from payouts.transfers import open_payout
 from payouts.webhooks import Applied, apply_event, due_events, refresh_payee, store_event
 from tests.fakestripe import FakeStripe
@@ -270,3 +271,31 @@ class Scene:
             assert self.posted(chart.connected_balance(owner_id)) == self.stripe.held(
                 f"{account_id}/available"
             )
+
+
+TRANSFER = "post /v1/transfers"
+
+
+def batched(scene: Scene, amount_minor: int = 13_316) -> Payout:
+    """A payout whose transfer is planned; the lab's money is there."""
+    owner_id = scene.payee().owner_id
+    scene.fund(1_000_000)
+    scene.earn(owner_id, amount_minor)
+    payout = scene.open(owner_id)
+    assert payout.state == PayoutState.BATCHED
+    return payout
+
+
+def live_transfers(scene: Scene, payout_id: UUID) -> int:
+    """How many transfers the stand-in's bank made for one payout."""
+    return sum(1 for t in scene.stripe.every("transfer") if t["transfer_group"] == str(payout_id))
+
+
+def check_under_way(scene: Scene) -> Reason:
+    """A reason that only a person can give."""
+    return Reason(
+        HoldCode.SANCTIONS,
+        HoldOwner.PLATFORM,
+        "A check is under way.",
+        scene.now() + timedelta(days=2),
+    )
