@@ -19,6 +19,14 @@ import anyio.to_thread
 import msgspec
 from litestar import Request
 from litestar.exceptions import InternalServerException
+from litestar.openapi.spec import (
+    OpenAPIFormat,
+    OpenAPIMediaType,
+    OpenAPIType,
+    Operation,
+    RequestBody,
+    Schema,
+)
 
 from market.errors import MarketError
 
@@ -138,6 +146,19 @@ class Shape(Generic[T]):
 
 Batch = list[tuple[int, T | Fault]]
 """Rows by the number of their line."""
+
+
+@dataclass
+class UploadOperation(Operation):
+    """An operation whose body is a file in one of the formats, as OpenAPI describes it."""
+
+    def __post_init__(self) -> None:
+        whole = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
+        self.request_body = RequestBody(
+            content={form: OpenAPIMediaType(schema=whole) for form in FORMATS},
+            description="A file of at most 2 GiB, one row a line or a table.",
+            required=True,
+        )
 
 
 async def spool_upload(request: Request[Any, Any, Any]) -> AsyncIterator[Upload]:

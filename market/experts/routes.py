@@ -49,7 +49,7 @@ from market.http import (
     wire_id,
 )
 from market.imports import ImportOut, import_out, take_in
-from market.uploads import MAX_UPLOAD_BYTES, Upload, spool_upload
+from market.uploads import MAX_UPLOAD_BYTES, Upload, UploadOperation, spool_upload
 
 Years = Annotated[float, Meta(ge=0, le=99)]
 Hours = Annotated[int, Meta(ge=0, le=168)]
@@ -265,6 +265,7 @@ def post_standing(
     streamed=True,
     status_code=HTTP_201_CREATED,
     request_max_body_size=MAX_UPLOAD_BYTES,
+    operation_class=UploadOperation,
     dependencies={"upload": Provide(spool_upload)},
     tags=["Experts"],
 )

@@ -44,7 +44,7 @@ from market.tasks.queries import (
     tasks_open_to,
     verdicts,
 )
-from market.uploads import MAX_UPLOAD_BYTES, Upload, spool_upload
+from market.uploads import MAX_UPLOAD_BYTES, Upload, UploadOperation, spool_upload
 
 UPLOAD = {"upload": Provide(spool_upload)}
 
@@ -123,6 +123,7 @@ class InterestOut(Wire):
     streamed=True,
     status_code=HTTP_201_CREATED,
     request_max_body_size=MAX_UPLOAD_BYTES,
+    operation_class=UploadOperation,
     dependencies=UPLOAD,
     tags=["Tasks"],
 )
@@ -153,6 +154,7 @@ def post_tasks_import(
     streamed=True,
     status_code=HTTP_201_CREATED,
     request_max_body_size=MAX_UPLOAD_BYTES,
+    operation_class=UploadOperation,
     dependencies=UPLOAD,
     tags=["Tasks"],
 )
