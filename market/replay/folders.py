@@ -247,6 +247,7 @@ def _adversarial_record(folder: Path) -> Script:
         )
         for _, row in read_table(folder / "validations.parquet")
     ]
+    votes, moved = _one_vote_each(votes)
     people = sorted({line.expert for line in lines})
     tasks = [
         TaskLine(
@@ -283,7 +284,38 @@ def _adversarial_record(folder: Path) -> Script:
         pairs=[PairLine(line.expert, line.task, 1.0) for line in lines],
         raters=sorted({vote.rater for vote in votes}),
         behaviour=Recorded.of(lines, votes),
+        notes=(
+            f"{moved} votes were second votes of one rater on one attempt; nobody reviews twice"
+            " here, so another of the record's raters casts them",
+        )
+        if moved
+        else (),
     )
+
+
+def _one_vote_each(votes: list[VoteLine]) -> tuple[list[VoteLine], int]:
+    """The same votes, none of them the second of one rater on one attempt, and how many were.
+
+    A second vote goes to the first rater by name who has none on that attempt: what was voted, and
+    how often, stays as it was.
+    """
+    raters = sorted({vote.rater for vote in votes})
+    taken: dict[str, set[str]] = {}
+    for vote in votes:
+        taken.setdefault(vote.attempt, set()).add(vote.rater)
+    seen: set[tuple[str, str]] = set()
+    kept, moved = [], 0
+    for vote in votes:
+        if (vote.attempt, vote.rater) in seen:
+            free = next((r for r in raters if r not in taken[vote.attempt]), None)
+            if free is None:
+                raise ReplayRefused("validations", f"{vote.attempt} has more votes than raters")
+            taken[vote.attempt].add(free)
+            vote = dataclasses.replace(vote, rater=free)
+            moved += 1
+        seen.add((vote.attempt, vote.rater))
+        kept.append(vote)
+    return kept, moved
 
 
 class _BidsMeta(msgspec.Struct):

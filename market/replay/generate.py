@@ -145,14 +145,14 @@ def generate_market(seed: int = 1, *, experts: int = 100, tasks: int = 300) -> S
         second = FIELDS[int(draw.integers(len(FIELDS)))]
         tier = str(draw.choice([t for t, _ in TIERS], p=[share for _, share in TIERS]))
         country = str(draw.choice(COUNTRIES))
-        # Pareto craft: the best tenth is far from the rest, as in the public records.
-        craft[expert] = float(np.log(draw.pareto(1.3) + 0.15))
+        # Heavy tails in craft and in volume: few people bring most, as in the public records.
+        craft[expert] = float(1.6 * np.log(draw.pareto(1.2) + 0.1))
         people.append(
             ExpertLine(
                 expert=expert,
                 domains=tuple(dict.fromkeys((home, second))),
                 pay_tier=tier,
-                capacity=int(draw.integers(3, 9)),
+                capacity=min(40, 2 + int(3 * draw.pareto(1.2))),
                 weekly_hours=int(draw.integers(10, 41)),
                 country=country,
                 timezone=ZONES[country],

@@ -55,6 +55,7 @@ class Report:
     money: dict[str, int] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -66,7 +67,7 @@ def report_on(
     session: Session, script: Script, project_id: UUID, stages: Sequence[Stage]
 ) -> Report:
     """The report of one project's market."""
-    report = Report(title=script.title, stages=list(stages))
+    report = Report(title=script.title, stages=list(stages), notes=script.notes)
     report.facts = facts_of(session, project_id)
     report.money = money_of(session, project_id)
     report.checks = [
@@ -283,6 +284,7 @@ def as_json(report: Report) -> str:
             "holds": report.holds,
             "facts": report.facts,
             "money": report.money,
+            "notes": list(report.notes),
             "checks": [
                 {"claim": check.claim, "holds": check.holds, "seen": check.seen}
                 for check in report.checks
@@ -307,10 +309,15 @@ def as_table(report: Report) -> str:
     """The report as text for a terminal."""
     lines = [report.title, "=" * len(report.title), ""]
     for name, value in report.facts.items():
+        if not value and not report.facts["attempts"]:
+            # A market that was only matched has nothing to say about work.
+            continue
         shown = f"{value:.2%}" if name.endswith("_share") else _plain(value)
         lines.append(f"  {name.replace('_', ' '):<28}{shown:>14}")
     lines.append("")
     for name, amount in report.money.items():
+        if not amount:
+            continue
         if name.endswith(("_minor", "_minor_per_hour")):
             label = name.replace("_minor", "").replace("_", " ") + " USD"
             lines.append(f"  {label:<28}{amount / 100:>14,.2f}")
@@ -325,4 +332,5 @@ def as_table(report: Report) -> str:
     lines.append("")
     for check in report.checks:
         lines.append(f"  {'holds ' if check.holds else 'BROKEN'}  {check.claim}  ({check.seen})")
+    lines += [f"  note    {note}" for note in report.notes]
     return "\n".join(lines)

@@ -125,6 +125,8 @@ class Script:
     raters: Sequence[str] = ()
     behaviour: Behaviour | None = None
     known_optimum: float | None = None
+    notes: tuple[str, ...] = ()
+    """What the service does otherwise than the record, in words, for the report."""
 
 
 @dataclass(slots=True)
