@@ -148,11 +148,14 @@ class Job:
 
     lab: Person
     project: dict[str, Any]
+    domain: str
 
 
 def launch(town: Town, *, reviews: int) -> Job:
     """A lab pays in, names its model, and launches a project with money and one task."""
     lab = town.sign_up("lab")
+    # A domain that nobody else in the town knows, so that its task is for one expert only.
+    domain = f"arithmetic-{next(_numbers)}"
     model = lab.post(
         "/v1/target-models",
         201,
@@ -166,7 +169,7 @@ def launch(town: Town, *, reviews: int) -> Job:
         201,
         name="Long products",
         brief="Find sums that the model gets wrong.",
-        domains=["mathematics"],
+        domains=[domain],
         rate_minor_per_hour=RATE_MINOR_PER_HOUR,
         cap_s=60,
         reviews_per_submission=reviews,
@@ -184,7 +187,7 @@ def launch(town: Town, *, reviews: int) -> Job:
     lab.post(f"{prefix}/budget", 201, key="give", amount_minor=500_000, currency="USD")
     task = {
         "external_id": "t-1",
-        "domain": "mathematics",
+        "domain": domain,
         "payload": {"instructions": "Ask for a product that it gets wrong."},
         "expected_s": 60,
     }
@@ -205,18 +208,18 @@ def launch(town: Town, *, reviews: int) -> Job:
             headers={"If-Match": f'"{seen["version"]}"'},
         )
     assert lab.get(prefix)["state"] == "live"
-    return Job(lab, lab.get(prefix))
+    return Job(lab, lab.get(prefix), domain)
 
 
-def join(town: Town) -> Person:
-    """An expert signs up, says what it knows, and passes Stripe's onboarding."""
+def join(town: Town, job: Job) -> Person:
+    """An expert of the job's domain signs up and passes Stripe's onboarding."""
     expert = town.sign_up("expert")
     expert.post(
         "/v1/experts/me",
         201,
         headline="Arithmetician",
         country="US",
-        domains=[{"domain": "mathematics", "years": 7}],
+        domains=[{"domain": job.domain, "years": 7}],
     )
     expert.post("/v1/payees/me", 201, country="US")
     link = wait_for(
@@ -360,7 +363,7 @@ def assert_books_hold(town: Town) -> None:
 
 def test_one_task_from_brief_to_bank(town: Town) -> None:
     job = launch(town, reviews=3)
-    expert = join(town)
+    expert = join(town, job)
     match(town, job)
     submission = work(expert, job, seconds=3)
     verdict = review(town, submission, [town.reviewer() for _ in range(3)])
@@ -390,7 +393,7 @@ def test_one_task_from_brief_to_bank(town: Town) -> None:
 
 def test_a_worker_killed_while_stripe_answers_pays_once(town: Town) -> None:
     job = launch(town, reviews=1)
-    expert = join(town)
+    expert = join(town, job)
     match(town, job)
     submission = work(expert, job, seconds=2)
     review(town, submission, [town.reviewer()])
