@@ -7,11 +7,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from matching.assignment import Assignment, Prices, objective_micro, plan_gap
+from matching.assignment import Assignment, Prices, micro_value, objective_micro, plan_gap
 from matching.blocking import open_seats
 from matching.bound import price_bound
 from matching.clash import feasible_plan
-from matching.model import Model, chosen_pairs, make_model, model_choice, model_prices, solve_priced
+from matching.model import (
+    Model,
+    chosen_pairs,
+    make_model,
+    model_choice,
+    model_prices,
+    row_prices,
+    solve_priced,
+)
 from matching.policy import Policy
 from matching.priced import search_prices
 from matching.problem import MICRO, Int64, Problem
@@ -93,6 +101,8 @@ def assign(
     model = make_model(problem)
     if policy is not None and policy.floor:
         return _assign_floor(model, seed, effort, progress, cancelled)
+    if policy is not None and policy.randomness < 1:
+        return _assign_by_lot(model, policy, seed, effort, progress, cancelled)
     if model.rows.count == 0:
         plan = solve_priced(model, None)
         chosen = chosen_pairs(model, plan.on)
@@ -133,6 +143,51 @@ def _assign_floor(
         bound=bound,
     )
     return replace(answer, floor=raised.floor / MICRO)
+
+
+def _assign_by_lot(
+    model: Model,
+    policy: Policy,
+    seed: int,
+    effort: Effort,
+    progress: Callable[[Progress], None] | None,
+    cancelled: Callable[[], bool] | None,
+) -> Assignment:
+    """A plan drawn from recorded probabilities; bound and prices are those of the best plan."""
+    # Loads SciPy, which plans without a lot never need.
+    from matching.lottery import draw_seats, draw_whole_plans
+
+    problem = model.problem
+    best = assign(problem, seed=seed, effort=effort, progress=progress, cancelled=cancelled)
+    _stop_if(cancelled, best.rounds)
+    if model.rows.count == 0:
+        lot = draw_seats(model, policy.randomness, policy.perturbation, seed)
+    else:
+        price = row_prices(model, best.prices)
+        lot = draw_whole_plans(model, price, policy.randomness, policy.perturbation, seed)
+    chosen = chosen_pairs(model, lot.on)
+    answer = finished(
+        problem,
+        chosen,
+        best.prices,
+        model=model,
+        proof=best.proof,
+        rounds=best.rounds,
+        seed=seed,
+        bound=best.bound,
+    )
+    chance = np.zeros(problem.pairs)
+    chance[model.pair] = lot.chance
+    chance[problem.locked] = 1.0
+    support = np.flatnonzero(chance)
+    return replace(
+        answer,
+        probability=chance[chosen],
+        marginal_pair=support,
+        marginal=chance[support],
+        expected=float((micro_value(problem) * chance).sum()) / MICRO,
+        ceiling=policy.randomness,
+    )
 
 
 def under_policy(problem: Problem, policy: Policy | None) -> Problem:

@@ -72,7 +72,7 @@ class Assignment:
     rests on a finished branch and bound. For a drawn plan the objective is that of the draw, and
     the bound still that of the best plan there is. `floor` is set when the worst-off task came
     first: every task that asks for seats gets at least that, and the bound is one for plans that
-    give it.
+    give it. `ceiling` is the most that the chance of any pair was allowed to be, locked ones aside.
 
     Shapes: chosen (seats filled,) int64, pairs in ascending order; probability beside it;
         marginal_pair, marginal (support,) every pair that could have been drawn, and its chance.
@@ -93,6 +93,7 @@ class Assignment:
     marginal: Float64
     expected: float
     floor: float | None = None
+    ceiling: float = 1.0
 
     @property
     def task_price(self) -> Float64:

@@ -107,6 +107,26 @@ def model_prices(
     )
 
 
+def row_prices(model: Model, prices: Prices) -> Float64:
+    """The prices of the side rows, micro-units, from those under the names of the problem."""
+    rows = model.rows
+    out = np.zeros(rows.count)
+    for rule, known in ((Rule.BUDGET, prices.budget), (Rule.HOURS, prices.hour)):
+        mine = rows.kind == rule
+        out[mine] = known[rows.key[mine, 0]]
+    for rule, sign in ((Rule.QUOTA_MOST, 1.0), (Rule.QUOTA_LEAST, -1.0)):
+        mine = rows.kind == rule
+        out[mine] = np.maximum(sign * prices.quota[rows.key[mine, 0]], 0)
+    for rule, width, keys, known in (
+        (Rule.SHARE_CAP, 2, prices.share_key, prices.share),
+        (Rule.CONFLICT, 3, prices.clash_key, prices.clash),
+    ):
+        price_of = dict(zip(map(tuple, keys.tolist()), known.tolist(), strict=True))
+        for row in np.flatnonzero(rows.kind == rule).tolist() if price_of else []:
+            out[row] = price_of.get(tuple(rows.key[row, :width].tolist()), 0.0)
+    return out * MICRO
+
+
 def chosen_pairs(model: Model, on: Bool) -> Int64:
     """The pairs of the problem that a choice of the model stands for, locked ones included."""
     return np.sort(np.concatenate([model.pair[on], model.problem.locked]))

@@ -53,18 +53,18 @@ class Policy:
 
     Units: exploration in posterior standard deviations added to a stump's probability, 0 to 3;
         randomness the ceiling on the probability of any one pair, above 0 and up to 1 (1 is a
-        deterministic plan); perturbation the strength, 0 to 1, with which probability is spread
-        among pairs under that ceiling; newcomer_share a share of each project's seats, 0 to 1;
-        share_cap the largest share of a project's seats for one expert, above 0 and up to 1;
-        open_seat_price, min_load_price and newcomer_price in units of value a seat; floor says
-        that the worst-off task comes first and the total second.
+        deterministic plan); perturbation the share of the expected total, 0 to 1, that may be given
+        up to spread probability more evenly under that ceiling; newcomer_share a share of each
+        project's seats, 0 to 1; share_cap the largest share of a project's seats for one expert,
+        above 0 and up to 1; open_seat_price, min_load_price and newcomer_price in units of value
+        a seat; floor says that the worst-off task comes first and the total second.
     Raises: PolicyInvalid.
     """
 
     weights: Weights = field(default_factory=Weights)
     exploration: float = 0.0
     randomness: float = 1.0
-    perturbation: float = 0.5
+    perturbation: float = 0.01
     newcomer_share: float = 0.0
     newcomer_price: float = 0.5
     share_cap: float = 1.0
@@ -87,6 +87,8 @@ class Policy:
             object.__setattr__(self, name, _number(name, getattr(self, name), low, high))
         _expect("weights", self.weights, Weights)
         _expect("floor", self.floor, bool)
+        if self.floor and self.randomness < 1:
+            raise PolicyInvalid("floor", "cannot be proved for a plan that is drawn by lot")
 
     def to_dict(self) -> dict[str, object]:
         """Every setting under its name, weights in a mapping of their own; JSON can hold it."""

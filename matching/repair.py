@@ -65,18 +65,21 @@ def keeps_rows(model: Model, on: Bool) -> bool:
     return bool((model.rows.used(on) <= model.rows.limit + ROUNDING)[hard].all())
 
 
-def repaired(model: Model, entries: Entries, on: Bool, score: Float64) -> Bool | None:
+def repaired(
+    model: Model, entries: Entries, on: Bool, score: Float64, *, barred: Bool | None = None
+) -> Bool | None:
     """A plan near this one within every hard row, or nothing when none is found near by.
 
     Pairs are dropped where a row is broken; then open seats are filled, best score first, within
-    every limit, and what room is left goes to exchanges.
+    every limit, and what room is left goes to exchanges. Barred pairs are not taken up.
 
-    Shapes: on, score (model pairs,), as for `without_excess`.
+    Shapes: on, score (model pairs,), as for `without_excess`; barred (model pairs,).
     """
+    free = np.ones(len(on), np.bool_) if barred is None else ~barred
     on = without_excess(model, on, score)
-    on = _forced(model, entries, on, score)
-    on = _filled(model, entries, on, score)
-    on = _exchanged(model, entries, on, score)
+    on = _forced(model, entries, on, score, free)
+    on = _filled(model, entries, on, score, free)
+    on = _exchanged(model, entries, on, score, free)
     return on if keeps_rows(model, on) else None
 
 
@@ -111,7 +114,7 @@ def without_excess(model: Model, on: Bool, score: Float64) -> Bool:
     return on
 
 
-def _forced(model: Model, entries: Entries, on: Bool, score: Float64) -> Bool:
+def _forced(model: Model, entries: Entries, on: Bool, score: Float64, allowed: Bool) -> Bool:
     """Seats given to pairs that a hard floor asks for, at the cost of weaker pairs in their way."""
     rows, seats = model.rows, model.seats
     hard = np.isinf(rows.price)
@@ -119,7 +122,7 @@ def _forced(model: Model, entries: Entries, on: Bool, score: Float64) -> Bool:
         mine = rows.pair[(rows.row == row) & (rows.weight < 0)]
         member = np.zeros(len(on), np.bool_)
         member[mine] = True
-        wanted = mine[~on[mine]]
+        wanted = mine[~on[mine] & allowed[mine]]
         for pair in wanted[np.lexsort((wanted, -score[wanted]))].tolist():
             if rows.used(on)[row] <= rows.limit[row] + ROUNDING:
                 break
@@ -144,13 +147,13 @@ def _forced(model: Model, entries: Entries, on: Bool, score: Float64) -> Bool:
     return on
 
 
-def _filled(model: Model, entries: Entries, on: Bool, score: Float64) -> Bool:
+def _filled(model: Model, entries: Entries, on: Bool, score: Float64, allowed: Bool) -> Bool:
     rows, seats, on = model.rows, model.seats, on.copy()
     open_seat = seats.demand - np.bincount(seats.task[on], minlength=seats.tasks)
     open_load = seats.capacity - np.bincount(seats.expert[on], minlength=seats.experts)
     room = np.where(np.isinf(rows.price), rows.limit - rows.used(on) + ROUNDING, np.inf)
     gain = model.profit + seats.open_cost[seats.task]
-    free = ~on & (gain > 0) & (open_seat[seats.task] > 0) & (open_load[seats.expert] > 0)
+    free = allowed & ~on & (gain > 0) & (open_seat[seats.task] > 0) & (open_load[seats.expert] > 0)
     too_much = rows.weight > np.maximum(room, 0)[rows.row]
     free &= totals(rows.pair, too_much & free[rows.pair], len(on)) == 0
     order = np.flatnonzero(free)
@@ -173,7 +176,7 @@ def _filled(model: Model, entries: Entries, on: Bool, score: Float64) -> Bool:
     return on
 
 
-def _exchanged(model: Model, entries: Entries, on: Bool, score: Float64) -> Bool:
+def _exchanged(model: Model, entries: Entries, on: Bool, score: Float64, allowed: Bool) -> Bool:
     """The plan after better experts with time to spare took over seats that limits leave room for.
 
     What a limit leaves unused is worth its price; a task whose weakest expert can make way for
@@ -186,7 +189,7 @@ def _exchanged(model: Model, entries: Entries, on: Bool, score: Float64) -> Bool
     weakest[seats.task[order]] = order
     load = np.bincount(seats.expert[on], minlength=seats.experts)
     other = weakest[seats.task]
-    better = ~on & (other >= 0) & (load < seats.capacity)[seats.expert]
+    better = allowed & ~on & (other >= 0) & (load < seats.capacity)[seats.expert]
     better &= model.profit > model.profit[other]
     if seats.bonus:
         # Taking a seat from an expert at their floor may cost more than it brings.

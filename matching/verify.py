@@ -230,6 +230,9 @@ def _chances_wrong(problem: Problem, assignment: Assignment) -> list[str]:
     chance = dict(zip(assignment.marginal_pair.tolist(), assignment.marginal.tolist(), strict=True))
     if any(not 0 < one <= 1 + 1e-9 for one in chance.values()):
         wrong.append("a probability is not above 0 and up to 1")
+    locked = set(problem.locked.tolist())
+    if any(one > assignment.ceiling + 2e-6 for pair, one in chance.items() if pair not in locked):
+        wrong.append(f"a probability is above the ceiling {assignment.ceiling}")
     for pair, one in zip(assignment.chosen.tolist(), assignment.probability.tolist(), strict=True):
         if abs(chance.get(pair, 0.0) - one) > 1e-9:
             wrong.append(f"pair {pair} was drawn with another probability than the marginal one")

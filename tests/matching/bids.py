@@ -41,6 +41,37 @@ def bid_problem(name: str) -> Problem:
     )
 
 
+def malicious_problem() -> tuple[Problem, set[tuple[int, int]]]:
+    """Bids of people who were told to reach a paper, and the pairs of paper and person they want.
+
+    A bid of eager counts 1, in a pinch 0.8, not willing 0.1, and none 0.5; nobody is eligible
+    for their own paper. Three people a paper, three papers a person.
+    """
+    folder = shared_folder("malicious-bidding")
+    people = read_rows(folder / "reviewers.csv.gz")
+    number = {row["reviewer"]: n for n, row in enumerate(people)}
+    papers = 28
+    value = np.full((papers, len(people)), 0.5)
+    worth = {"-1": 0.1, "1": 0.8, "2": 1.0}
+    for row in read_rows(folder / "bids.csv.gz"):
+        if row["phase"] == "malicious":
+            value[int(row["paper"]), number[row["reviewer"]]] = worth[row["bid"]]
+    free = np.ones(value.shape, np.bool_)
+    for n, row in enumerate(people):
+        if row["authored_id"]:
+            free[int(row["authored_id"]), n] = False
+    task, expert = np.nonzero(free)
+    problem = Problem(
+        expert=expert.astype(np.int32),
+        task=task.astype(np.int32),
+        value=value[free],
+        demand=np.full(papers, 3, np.int32),
+        capacity=np.full(len(people), 3, np.int32),
+    )
+    target = {(int(row["target_id"]), n) for n, row in enumerate(people) if row["target_id"]}
+    return problem, target
+
+
 def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file, packed or not."""
     text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text()
