@@ -42,7 +42,7 @@ def earn(house: House, expert: Caller, seconds: int = 2 * HOUR) -> int:
         offer = make_active_offer(
             session, project, make_task(session, project), expert.person_id, at=at
         )
-        work_on(session, offer, at.replace(microsecond=0), seconds)
+        work_on(session, offer, AT, seconds)
         end_offer(session, offer)
         lines = accrue_earning(session, offer.id, at=at)
         return sum(line.pay_minor for line in lines)
@@ -301,7 +301,7 @@ def earn_once(house: House, expert: Caller, n: int) -> None:
         project = make_project(session)
         task = make_task(session, project)
         offer = make_active_offer(session, project, task, expert.person_id, at=at)
-        work_on(session, offer, at.replace(microsecond=0) + timedelta(hours=n), HOUR)
+        work_on(session, offer, AT + timedelta(hours=n), HOUR)
         end_offer(session, offer)
     with house.begin() as session:
         accrue_earning(session, offer.id, at=at)
