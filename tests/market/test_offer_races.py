@@ -58,7 +58,7 @@ def at_once(*acts: Callable[[], object]) -> list[object]:
 
 
 CONNECTIONS = threading.BoundedSemaphore(24)
-"""Fewer than the pool has: the race is about seats, not about who waits longest for a connection."""
+"""Fewer than the pool has: the race is about seats, not about who waits for a connection."""
 
 
 def in_transaction(act: Callable[[Session], object]) -> Callable[[], object]:
