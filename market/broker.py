@@ -136,7 +136,7 @@ def open_broker(settings: Settings) -> Broker:
         from dramatiq.brokers.redis import RedisBroker
 
         # With the defaults a killed worker's jobs stay stranded for minutes.
-        broker = RedisBroker(
+        broker = RedisBroker(  # type: ignore[no-untyped-call]
             url=settings.broker_url, heartbeat_timeout=6_000, maintenance_chance=50_000
         )
     elif settings.broker_url.startswith("amqp"):
@@ -156,8 +156,7 @@ def open_broker(settings: Settings) -> Broker:
 def bind_jobs(broker: Broker, jobs: Iterable[Job]) -> None:
     """Make every job runnable by workers of this broker."""
     for one in jobs:
-        dramatiq.actor(
-            one.function,
+        declare = dramatiq.actor(
             actor_name=one.name,
             queue_name=one.queue,
             broker=broker,
@@ -166,6 +165,7 @@ def bind_jobs(broker: Broker, jobs: Iterable[Job]) -> None:
             max_backoff=600_000,
             time_limit=one.time_limit_s * 1_000,
         )
+        declare(one.function)
 
 
 def message_for(one: Job, cause: str, subject: str) -> dramatiq.Message[None]:

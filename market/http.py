@@ -19,6 +19,7 @@ import anyio.to_thread
 import litestar
 import msgspec
 import structlog
+from cryptography.fernet import InvalidToken
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
@@ -122,6 +123,16 @@ class IdempotencyKeyReused(MarketError):
         super().__init__("this Idempotency-Key was used with another body; take a new one")
 
 
+class IdempotencyReplyLost(MarketError):
+    """A request that succeeded, whose reply was sealed with a secret that is gone."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the first request with this Idempotency-Key was carried out; its reply can no longer"
+            " be read, so look at what it made"
+        )
+
+
 class IdempotencyInFlight(MarketError):
     """The first request with this key is still running."""
 
@@ -193,7 +204,7 @@ def read_id(prefix: str, text_id: str) -> UUID:
 def _guard(scope: str) -> Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], Any]:
     async def admit(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         header = connection.headers.get("authorization", "")
-        kind, _, key = header.partition(" ")
+        kind, _space, key = header.partition(" ")
         if kind.lower() != "bearer" or not key:
             raise KeyMissing()
         principal: Principal = await anyio.to_thread.run_sync(
@@ -349,7 +360,7 @@ def run_once(context: RequestContext, act: Callable[[], R], status: int) -> Resp
     corrected request may use the key again.
 
     Raises:
-        IdempotencyInFlight, IdempotencyKeyReused.
+        IdempotencyInFlight, IdempotencyKeyReused, IdempotencyReplyLost.
     """
     key_id = context.principal.key_id if context.principal else UUID(int=0)
     route = f"{context.method} {context.path}"
@@ -363,8 +374,12 @@ def run_once(context: RequestContext, act: Callable[[], R], status: int) -> Resp
         if kept is not None:
             if kept.body_digest != context.body_digest:
                 raise IdempotencyKeyReused()
+            try:
+                body = keyring.unseal(kept.sealed_body)
+            except InvalidToken:
+                raise IdempotencyReplyLost() from None
             return Response(
-                keyring.unseal(kept.sealed_body),
+                body,
                 status_code=kept.status,
                 headers={**kept.headers, "Idempotency-Replayed": "true"},
                 media_type="application/json",

@@ -1,7 +1,6 @@
 """TABLE: refusal -> HTTP status and problem type (RFC 9457)."""
 
 from typing import Any
-from uuid import UUID
 
 import structlog
 from litestar import Request, Response
@@ -53,6 +52,7 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     http.IdempotencyKeyInvalid: (400, "idempotency_key_invalid"),
     http.IdempotencyKeyReused: (422, "idempotency_key_reused"),
     http.IdempotencyInFlight: (409, "idempotency_in_flight"),
+    http.IdempotencyReplyLost: (409, "idempotency_reply_lost"),
     operations.OperationNotFound: (404, "not_found"),
     states.StateConflict: (409, "state_conflict"),
     people.EmailTaken: (409, "email_taken"),
@@ -219,7 +219,7 @@ def facts_of(refusal: Exception) -> dict[str, object]:
     return {
         name: value
         for name, value in vars(refusal).items()
-        if not name.startswith("_") and isinstance(value, plain) and not isinstance(value, UUID)
+        if not name.startswith("_") and isinstance(value, plain)
     }
 
 

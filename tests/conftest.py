@@ -1,6 +1,8 @@
 """One real PostgreSQL for all tests, built by the migrations; a database for each that commits."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -9,6 +11,7 @@ import psycopg
 import pytest
 from alembic import command
 from alembic.config import Config
+from litestar import Litestar
 from litestar.testing import TestClient
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
@@ -33,12 +36,16 @@ def migrate(url: str, revision: str = "head") -> None:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server() -> Iterator[str]:
     """A server whose database `stumpwork` is migrated: the template of all others."""
-    folder = tmp_path_factory.mktemp("postgres")
-    with EmbeddedPostgres(folder / "data", durable=False) as postgres:
-        migrate(postgres.url)
-        yield postgres.url
+    # Not below pytest's own folder, which is closed to the account that the server may run as.
+    folder = Path(tempfile.mkdtemp(prefix="stumpwork-tests-"))
+    try:
+        with EmbeddedPostgres(folder, durable=False) as postgres:
+            migrate(postgres.url)
+            yield postgres.url
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +99,7 @@ def committed(fresh_url: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def web(db: Session, settings: Settings) -> Iterator[TestClient]:
+def web(db: Session, settings: Settings) -> Iterator[TestClient[Litestar]]:
     """A caller of the API without a key; its requests are rolled back with `db`."""
     del db
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:

@@ -8,6 +8,7 @@ from importlib import import_module
 from pkgutil import walk_packages
 
 import pytest
+from litestar import Litestar
 from litestar.testing import TestClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -24,6 +25,8 @@ from market.schedule import TIMETABLE
 from market.settings import Settings
 from market.states import Machine
 from market.tables import FEATURES
+
+Web = TestClient[Litestar]
 
 
 def every_module() -> list[str]:
@@ -143,7 +146,7 @@ def test_every_write_of_money_or_in_bulk_asks_for_a_key_of_the_callers(settings:
                 assert handler.opt["keyed"] == "required", path
 
 
-def test_the_description_of_the_api_is_whole(web: TestClient) -> None:
+def test_the_description_of_the_api_is_whole(web: Web) -> None:
     described = web.get("/docs/openapi.json").json()
     assert described["openapi"].startswith("3.1")
     names = [

@@ -86,7 +86,7 @@ def organisation(session: Session, organisation_id: UUID) -> Organisation | None
     return session.get(Organisation, organisation_id)
 
 
-def keys_of(person_id: UUID) -> Select[tuple[ApiKey]]:
+def keys_of(person_id: UUID) -> Select[ApiKey]:
     """All keys of a person, as a statement to page through."""
     return select(ApiKey).join(Membership).where(Membership.person_id == person_id)
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 
@@ -299,7 +299,7 @@ class Drive:
                 .where(Offer.project_id == self.project_id, Offer.state == "pending")
                 .order_by(Offer.id)
             ).all()
-            free_from = dict(
+            free_from: dict[UUID, datetime] = dict(
                 session.execute(
                     select(TimeEntry.expert_id, func.max(func.upper(TimeEntry.during)))
                     .where(TimeEntry.expert_id.in_({row.expert_id for row in offers}))

@@ -188,12 +188,16 @@ def _refuse_strangers(
         raise ReplayRefused("experts", "name an expert twice")
     if len(work) < len(tasks):
         raise ReplayRefused("tasks", "name a task twice")
-    for table, lines in (("history", pairs), ("attempts", attempts)):
-        for number, line in enumerate(lines, 1):
-            if line.expert not in people:
-                raise ReplayRefused(f"{table} row {number}", f"unknown expert {line.expert!r}")
-            if line.task not in work:
-                raise ReplayRefused(f"{table} row {number}", f"unknown task {line.task!r}")
+    named = {
+        "history": [(pair.expert, pair.task) for pair in pairs],
+        "attempts": [(line.expert, line.task) for line in attempts],
+    }
+    for table, names in named.items():
+        for number, (expert, task) in enumerate(names, 1):
+            if expert not in people:
+                raise ReplayRefused(f"{table} row {number}", f"unknown expert {expert!r}")
+            if task not in work:
+                raise ReplayRefused(f"{table} row {number}", f"unknown task {task!r}")
     known = {line.attempt for line in attempts}
     if len(known) < len(attempts):
         raise ReplayRefused("attempts", "name an attempt twice")

@@ -172,7 +172,7 @@ def money_of(session: Session, project_id: UUID) -> dict[str, int]:
         .join(Payout, Payout.id == Earning.payout_id)
         .where(Earning.project_id == project_id, Payout.state == "paid")
     ).one()
-    states = Counter(session.scalars(select(Payout.state)))
+    states = Counter(str(state) for state in session.scalars(select(Payout.state)))
     rows = trial_balance(session)
     return {
         "worked_s": int(worked or 0),

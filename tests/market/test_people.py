@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from litestar import Litestar
 from litestar.testing import TestClient
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
@@ -12,8 +13,10 @@ from market.db import Scope, now, take_scope
 from market.people.actions import grant_part, sign_up
 from market.people.models import ApiKey, Membership, Person
 
+Web = TestClient[Litestar]
 
-def join(web: TestClient, email: str = "ada@lab.example", part: str = "lab") -> dict[str, str]:
+
+def join(web: Web, email: str = "ada@lab.example", part: str = "lab") -> dict[str, str]:
     body = {"part": part, "name": "Ada", "email": email}
     if part == "lab":
         body["organisation_name"] = "Lab One"
@@ -27,7 +30,7 @@ def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def test_a_lab_signs_up_and_its_key_says_who_it_is(web: TestClient) -> None:
+def test_a_lab_signs_up_and_its_key_says_who_it_is(web: Web) -> None:
     joined = join(web)
     me = web.get("/v1/me", headers=bearer(joined["api_key"]))
     assert me.status_code == 200, me.text
@@ -36,7 +39,7 @@ def test_a_lab_signs_up_and_its_key_says_who_it_is(web: TestClient) -> None:
     assert "project:write" in me.json()["scopes"]
 
 
-def test_an_address_signs_up_once_whatever_its_case(web: TestClient) -> None:
+def test_an_address_signs_up_once_whatever_its_case(web: Web) -> None:
     join(web, "ada@lab.example")
     again = web.post(
         "/v1/signups", json={"part": "expert", "name": "Ada", "email": "ADA@lab.example"}
@@ -58,7 +61,7 @@ def test_an_address_signs_up_once_whatever_its_case(web: TestClient) -> None:
     ],
 )
 def test_a_signup_that_does_not_fit_is_refused_in_words(
-    web: TestClient, body: dict[str, object], code: str
+    web: Web, body: dict[str, object], code: str
 ) -> None:
     answer = web.post("/v1/signups", json=body)
     assert answer.status_code == 422, answer.text
@@ -66,7 +69,7 @@ def test_a_signup_that_does_not_fit_is_refused_in_words(
     assert answer.headers["content-type"].startswith("application/problem+json")
 
 
-def test_a_key_can_be_made_used_and_ended(web: TestClient) -> None:
+def test_a_key_can_be_made_used_and_ended(web: Web) -> None:
     first = join(web)["api_key"]
     made = web.post(
         "/v1/keys",
@@ -85,7 +88,7 @@ def test_a_key_can_be_made_used_and_ended(web: TestClient) -> None:
     assert (refused.status_code, refused.json()["code"]) == (401, "key_refused")
 
 
-def test_a_key_hands_out_no_more_than_it_holds(web: TestClient) -> None:
+def test_a_key_hands_out_no_more_than_it_holds(web: Web) -> None:
     first = join(web)["api_key"]
     small = web.post("/v1/keys", json={"name": "s", "scopes": ["key:write"]}, headers=bearer(first))
     beyond = web.post(
@@ -96,7 +99,7 @@ def test_a_key_hands_out_no_more_than_it_holds(web: TestClient) -> None:
     assert (beyond.status_code, beyond.json()["code"]) == (403, "scopes_beyond")
 
 
-def test_an_expired_key_is_refused_and_says_when_it_ended(web: TestClient, db: Session) -> None:
+def test_an_expired_key_is_refused_and_says_when_it_ended(web: Web, db: Session) -> None:
     key = join(web)["api_key"]
     row = db.scalars(select(ApiKey)).one()
     row.expires_at = now() - timedelta(seconds=1)
@@ -108,11 +111,11 @@ def test_an_expired_key_is_refused_and_says_when_it_ended(web: TestClient, db: S
 
 
 @pytest.mark.parametrize("key", ["", "nonsense", "sw_zz_x", f"sw_{'0' * 32}_secret"])
-def test_a_key_that_is_none_is_refused(web: TestClient, key: str) -> None:
+def test_a_key_that_is_none_is_refused(web: Web, key: str) -> None:
     assert web.get("/v1/me", headers=bearer(key)).status_code == 401
 
 
-def test_a_secret_is_kept_as_a_hash_only(web: TestClient, db: Session) -> None:
+def test_a_secret_is_kept_as_a_hash_only(web: Web, db: Session) -> None:
     key = join(web)["api_key"]
     secret = key.split("_", 2)[2]
     row = db.scalars(select(ApiKey)).one()
@@ -120,7 +123,7 @@ def test_a_secret_is_kept_as_a_hash_only(web: TestClient, db: Session) -> None:
     assert len(row.digest) == 32
 
 
-def test_an_expert_may_not_do_what_a_lab_may(web: TestClient) -> None:
+def test_an_expert_may_not_do_what_a_lab_may(web: Web) -> None:
     key = join(web, "e@x.example", part="expert")["api_key"]
     answer = web.post("/v1/people/per_1/parts", json={"part": "ops"}, headers=bearer(key))
     assert (answer.status_code, answer.json()["code"]) == (403, "scope_missing")

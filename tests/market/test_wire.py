@@ -6,20 +6,25 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from market.app import create_app
 from market.auth import keyring
-from market.db import database
+from market.db import NOBODY, database, new_id, now, take_scope
 from market.http import KeptReply, NotFound, read_id, wire_id
 from market.people.models import Person
 from market.problems import PROBLEMS
 from market.settings import Settings
+from tests.conftest import SECRET
 from tests.market.test_people import bearer, join
 
+Web = TestClient[Litestar]
 
-def test_every_answer_names_its_request_and_keeps_a_name_that_was_given(web: TestClient) -> None:
+
+def test_every_answer_names_its_request_and_keeps_a_name_that_was_given(
+    web: Web,
+) -> None:
     made = web.get("/health/live").headers["x-request-id"]
     assert made.startswith("req_")
     kept = web.get("/health/live", headers={"X-Request-Id": "given-by-caller-1"})
@@ -37,7 +42,7 @@ def test_every_answer_names_its_request_and_keeps_a_name_that_was_given(web: Tes
     ],
 )
 def test_what_the_framework_refuses_is_a_problem_too(
-    web: TestClient, method: str, path: str, status: int, code: str
+    web: Web, method: str, path: str, status: int, code: str
 ) -> None:
     answer = web.request(method, path)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
@@ -46,15 +51,13 @@ def test_what_the_framework_refuses_is_a_problem_too(
 
 
 @pytest.mark.parametrize("body", [b"{", b"[1,", b"\xff\xfe", b'{"part": "lab"', b"null", b"[]"])
-def test_a_body_that_is_no_json_object_is_refused_without_harm(
-    web: TestClient, body: bytes
-) -> None:
+def test_a_body_that_is_no_json_object_is_refused_without_harm(web: Web, body: bytes) -> None:
     answer = web.post("/v1/signups", content=body, headers={"content-type": "application/json"})
     assert answer.status_code in (400, 422), answer.text
     assert answer.json()["code"] in ("malformed_body", "invalid_body")
 
 
-def test_an_unknown_query_parameter_is_refused_by_name(web: TestClient) -> None:
+def test_an_unknown_query_parameter_is_refused_by_name(web: Web) -> None:
     key = join(web)["api_key"]
     answer = web.get("/v1/keys?limt=5", headers=bearer(key))
     assert (answer.status_code, answer.json()["code"]) == (400, "unknown_parameter")
@@ -62,13 +65,15 @@ def test_an_unknown_query_parameter_is_refused_by_name(web: TestClient) -> None:
 
 
 @pytest.mark.parametrize("limit", ["0", "201", "x", "-1"])
-def test_a_limit_out_of_range_is_refused(web: TestClient, limit: str) -> None:
+def test_a_limit_out_of_range_is_refused(web: Web, limit: str) -> None:
     key = join(web)["api_key"]
     answer = web.get(f"/v1/keys?limit={limit}", headers=bearer(key))
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_parameter")
 
 
-def test_pages_cover_a_list_once_and_in_order_although_rows_are_added(web: TestClient) -> None:
+def test_pages_cover_a_list_once_and_in_order_although_rows_are_added(
+    web: Web,
+) -> None:
     key = join(web)["api_key"]
     for number in range(7):
         web.post("/v1/keys", json={"name": f"key {number}"}, headers=bearer(key))
@@ -87,7 +92,7 @@ def test_pages_cover_a_list_once_and_in_order_although_rows_are_added(web: TestC
     assert seen == [*(f"key {n}" for n in reversed(range(7))), "first key"]
 
 
-def test_a_cursor_of_another_list_is_refused(web: TestClient) -> None:
+def test_a_cursor_of_another_list_is_refused(web: Web) -> None:
     one, two = join(web, "a@x.example")["api_key"], join(web, "b@x.example")["api_key"]
     for key in (one, two):
         web.post("/v1/keys", json={"name": "more"}, headers=bearer(key))
@@ -97,9 +102,7 @@ def test_a_cursor_of_another_list_is_refused(web: TestClient) -> None:
         assert (answer.status_code, answer.json()["code"]) == (400, "bad_cursor"), wrong
 
 
-def test_a_repeat_under_a_key_gets_the_first_reply_and_does_nothing(
-    web: TestClient, db: Session
-) -> None:
+def test_a_repeat_under_a_key_gets_the_first_reply_and_does_nothing(web: Web, db: Session) -> None:
     body = {"part": "expert", "name": "Eve", "email": "eve@x.example"}
     first = web.post("/v1/signups", json=body, headers={"Idempotency-Key": "one"})
     again = web.post("/v1/signups", json=body, headers={"Idempotency-Key": "one"})
@@ -113,7 +116,7 @@ def test_a_repeat_under_a_key_gets_the_first_reply_and_does_nothing(
     assert first.json()["api_key"].encode() in keyring.unseal(kept.sealed_body)
 
 
-def test_a_used_key_with_another_body_is_refused(web: TestClient) -> None:
+def test_a_used_key_with_another_body_is_refused(web: Web) -> None:
     headers = {"Idempotency-Key": "two"}
     web.post(
         "/v1/signups", json={"part": "expert", "name": "E", "email": "e@x.example"}, headers=headers
@@ -124,7 +127,18 @@ def test_a_used_key_with_another_body_is_refused(web: TestClient) -> None:
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
 
 
-def test_a_refused_write_leaves_its_key_free(web: TestClient) -> None:
+def test_a_reply_that_a_changed_secret_cannot_read_is_said_to_be_lost(web: Web) -> None:
+    body = {"part": "expert", "name": "Eve", "email": "eve@x.example"}
+    web.post("/v1/signups", json=body, headers={"Idempotency-Key": "old-secret"})
+    keyring.open("another secret that is long enough too")
+    try:
+        again = web.post("/v1/signups", json=body, headers={"Idempotency-Key": "old-secret"})
+    finally:
+        keyring.open(SECRET)
+    assert (again.status_code, again.json()["code"]) == (409, "idempotency_reply_lost")
+
+
+def test_a_refused_write_leaves_its_key_free(web: Web) -> None:
     headers = {"Idempotency-Key": "three"}
     refused = web.post(
         "/v1/signups", json={"part": "expert", "name": "E", "email": "bad"}, headers=headers
@@ -137,7 +151,7 @@ def test_a_refused_write_leaves_its_key_free(web: TestClient) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "with space"])
-def test_a_key_of_another_form_is_refused(web: TestClient, key: str) -> None:
+def test_a_key_of_another_form_is_refused(web: Web, key: str) -> None:
     answer = web.post(
         "/v1/signups",
         json={"part": "expert", "name": "E", "email": "e@x.example"},
@@ -172,8 +186,6 @@ def test_twenty_requests_at_once_under_one_key_do_one_thing(
 
 
 def test_ids_on_the_wire_name_their_kind_and_nothing_else_passes() -> None:
-    from market.db import new_id
-
     made = new_id()
     assert read_id("prj", wire_id("prj", made)) == made
     for wrong in (wire_id("tsk", made), "prj_", "prj_zz", made.hex, "", f"prj_{made}"):
@@ -181,7 +193,7 @@ def test_ids_on_the_wire_name_their_kind_and_nothing_else_passes() -> None:
             read_id("prj", wrong)
 
 
-def test_every_problem_type_has_a_page(web: TestClient) -> None:
+def test_every_problem_type_has_a_page(web: Web) -> None:
     listed = web.get("/problems").json()
     assert {row["type"] for row in listed} == {f"/problems/{code}" for _, code in PROBLEMS.values()}
     assert all(row["means"] for row in listed)
@@ -189,7 +201,9 @@ def test_every_problem_type_has_a_page(web: TestClient) -> None:
     assert web.get("/problems/none").status_code == 404
 
 
-def test_the_service_says_whether_it_lives_is_ready_and_what_it_counted(web: TestClient) -> None:
+def test_the_service_says_whether_it_lives_is_ready_and_what_it_counted(
+    web: Web,
+) -> None:
     assert web.get("/health/live").json() == {"status": "live"}
     assert web.get("/health/ready").json() == {"status": "ready"}
     web.get("/v1/me")
@@ -197,7 +211,7 @@ def test_the_service_says_whether_it_lives_is_ready_and_what_it_counted(web: Tes
     assert 'stumpwork_http_requests_total{method="GET",route="/v1/me",status="401"}' in counted
 
 
-def test_the_documentation_page_asks_nobody_else_for_anything(web: TestClient) -> None:
+def test_the_documentation_page_asks_nobody_else_for_anything(web: Web) -> None:
     page = web.get("/docs/swagger").text
     assert "cdn" not in page
     assert "https://" not in page.replace("https://swagger.io", "")
@@ -220,13 +234,7 @@ def test_a_lost_database_is_a_503_that_may_be_tried_again(settings: Settings) ->
 
 
 def test_a_transaction_without_a_principal_sees_no_row(db: Session) -> None:
-    from market.db import NOBODY, take_scope
-
-    db.add(Person(name="E", email="e@x.example", created_at=_at(db)))
+    db.add(Person(name="E", email="e@x.example", created_at=now()))
     db.flush()
     take_scope(db, NOBODY)
     assert db.scalar(select(func.count()).select_from(Person)) == 0
-
-
-def _at(db: Session) -> object:
-    return db.scalar(text("select now()"))
