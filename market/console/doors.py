@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from litestar import Request, Response, get, post
+from litestar import Request, get, post
 from litestar.enums import RequestEncodingType
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import Body
@@ -10,33 +10,34 @@ from litestar.response import Redirect, Template
 
 from market.auth import KeyRefused, Part
 from market.console.frame import HEADERS, HOME, Notice, page
-from market.console.visitors import COOKIE, for_parts
+from market.console.visitors import COOKIE, for_anyone, for_parts
+from market.console.words import capital
 from market.db import PLATFORM, database, now
 from market.people.actions import end_visit, open_visit
-from market.people.queries import principal_of, principal_of_visit
+from market.people.queries import principal_of
 from market.people.rules import VISIT_LASTS
 from market.settings import in_force
 
 Form = Annotated[dict[str, str], Body(media_type=RequestEncodingType.URL_ENCODED)]
 
 
-@get("/", sync_to_thread=True, opt={"any_query": True})
+@get("/", guards=[for_anyone], sync_to_thread=True)
 def get_home(request: Request[Any, Any, Any]) -> Template | Redirect:
     """The page of whoever came in; the door for everybody else."""
-    cookie = request.cookies.get(COOKIE)
-    principal = principal_of_visit(cookie) if cookie else None
+    principal = request.scope["state"].get("principal")
     if principal is None:
         return page(request, "door.html")
     return Redirect(HOME.get(principal.part, "/console/reviewer"), headers=HEADERS)
 
 
 @post("/enter", sync_to_thread=True, status_code=303)
-def post_enter(request: Request[Any, Any, Any], data: Form) -> Response[Any]:
+def post_enter(request: Request[Any, Any, Any], data: Form) -> Template | Redirect:
     """Come in with a key."""
     try:
         principal = principal_of(data.get("key", "").strip())
     except KeyRefused as refused:
-        return page(request, "door.html", status=401, notice=Notice(f"{refused}.", "bad"))  # type: ignore[return-value]
+        notice = Notice(f"{capital(str(refused))}.", "bad")
+        return page(request, "door.html", status=401, notice=notice)
     with database.begin(PLATFORM) as session:
         token = open_visit(session, principal.key_id, at=now())
     answer = Redirect(

@@ -1,5 +1,7 @@
 """Pages of an expert: offers with binding terms, work and verdicts, and every minute's pay."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -7,28 +9,30 @@ from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect, Template
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from market.auth import Part
 from market.console.doors import Form
-from market.console.frame import back_to, page
+from market.console.frame import HEADERS, back_to, page
 from market.console.visitors import for_parts
-from market.db import database, now
+from market.db import PLATFORM, database, now
 from market.earnings.models import Earning
 from market.earnings.queries import payout_states
 from market.experts.models import Expert
-from market.http import page_of, read_id
+from market.http import NotFound, page_of, read_id
 from market.offers.actions import accept_offer, decline_offer
 from market.offers.models import Offer
 from market.offers.queries import open_offers
-from market.projects.models import Project
+from market.offers.rules import REASONS, Terms
 from market.reviews.models import Review, Verdict
 from market.submissions.models import Submission
 from market.tasks.models import Task
 from market.treasury.queries import holds_of, what_is_owed
 from market.work.actions import beat, end_session, pause_session, resume_session, start_session
+from market.work.models import TimeEntry, WorkSession
 from market.work.queries import figures, open_session
+from market.work.rules import GAP_S, seconds_between
 from payouts.models import Payout
 
 EXPERT = [for_parts(Part.EXPERT)]
@@ -41,19 +45,35 @@ def _zone(session: Session, expert_id: UUID) -> str:
     return found or "UTC"
 
 
-def _with_task(session: Session, offers: list[Offer]) -> list[dict[str, object]]:
+@dataclass(frozen=True, slots=True)
+class OfferCard:
+    """An offer as its expert reads it: the terms are those of the offer, never the project's own.
+
+    Units: `counted_s` in seconds, of the sessions that have ended.
+    """
+
+    offer: Offer
+    terms: Terms
+    task: Task | None
+    counted_s: int
+
+
+def _cards(session: Session, offers: list[Offer]) -> list[OfferCard]:
     tasks = {
         task.id: task
         for task in session.scalars(select(Task).where(Task.id.in_([o.task_id for o in offers])))
     }
-    projects = {
-        one.id: one
-        for one in session.scalars(
-            select(Project).where(Project.id.in_([o.project_id for o in offers]))
+    counted = dict(
+        session.execute(
+            select(WorkSession.offer_id, func.sum(WorkSession.paid_s))
+            .where(WorkSession.offer_id.in_([o.id for o in offers]))
+            .group_by(WorkSession.offer_id)
         )
-    }
+        .tuples()
+        .all()
+    )
     return [
-        {"offer": o, "task": tasks.get(o.task_id), "project": projects.get(o.project_id)}
+        OfferCard(o, Terms(**o.terms), tasks.get(o.task_id), int(counted.get(o.id, 0)))
         for o in offers
     ]
 
@@ -75,8 +95,10 @@ def get_offers(request: Request[Any, Any, Any], said: FromQuery[str | None] = No
         return page(
             request,
             "expert/offers.html",
-            waiting=_with_task(session, waiting),
-            held=_with_task(session, held),
+            waiting=_cards(session, waiting),
+            held=_cards(session, held),
+            running=open_session(session, me),
+            reasons_to_decline=REASONS,
             zone=_zone(session, me),
         )
 
@@ -86,7 +108,8 @@ def post_accept(request: Request[Any, Any, Any], offer_id: FromPath[str], data: 
     """Accept an offer on the terms shown."""
     del data
     me = request.scope["state"]["principal"].person_id
-    with database.begin() as session:
+    # As the platform, because the seat and the task move along with the expert's own offer.
+    with database.begin(PLATFORM) as session:
         accept_offer(session, read_id("ofr", offer_id), expert_id=me, at=now())
     return back_to("/console/expert", "accepted")
 
@@ -95,12 +118,13 @@ def post_accept(request: Request[Any, Any, Any], offer_id: FromPath[str], data: 
 def post_decline(request: Request[Any, Any, Any], offer_id: FromPath[str], data: Form) -> Redirect:
     """Decline an offer; it costs nothing."""
     me = request.scope["state"]["principal"].person_id
-    with database.begin() as session:
+    # As the platform, because the seat is let go and the reservation of its money ends.
+    with database.begin(PLATFORM) as session:
         decline_offer(
             session,
             read_id("ofr", offer_id),
             expert_id=me,
-            reason=data.get("reason", "not_now"),
+            reason=data.get("reason", ""),
             at=now(),
         )
     return back_to("/console/expert", "declined")
@@ -112,9 +136,18 @@ def get_work(request: Request[Any, Any, Any], said: FromQuery[str | None] = None
     del said
     me = request.scope["state"]["principal"].person_id
     with database.begin() as session:
+        at = now()
         running = open_session(session, me)
         shown = figures(running) if running is not None else None
         running_task = session.get(Task, running.task_id) if running is not None else None
+        recorded = session.execute(
+            select(TimeEntry, Task.external_id)
+            .join(Offer, Offer.id == TimeEntry.offer_id)
+            .join(Task, Task.id == Offer.task_id)
+            .where(TimeEntry.expert_id == me)
+            .order_by(TimeEntry.id.desc())
+            .limit(PAGE)
+        ).all()
         sent = session.execute(
             select(Submission, Task.external_id, Verdict)
             .join(Task, Task.id == Submission.task_id)
@@ -137,6 +170,8 @@ def get_work(request: Request[Any, Any, Any], said: FromQuery[str | None] = None
             running=running,
             shown=shown,
             running_task=running_task,
+            unproven_s=_unproven_s(running, at),
+            recorded=recorded,
             sent=sent,
             notes=notes,
             zone=_zone(session, me),
@@ -148,9 +183,10 @@ def post_start(request: Request[Any, Any, Any], offer_id: FromPath[str], data: F
     """Start the clock on an accepted offer."""
     del data
     me = request.scope["state"]["principal"].person_id
-    with database.begin() as session:
+    # As the platform, because the offer moves with the session and is not the expert's to write.
+    with database.begin(PLATFORM) as session:
         start_session(session, read_id("ofr", offer_id), expert_id=me, at=now())
-    return Redirect("/console/expert/work", status_code=303)
+    return back_to("/console/expert/work", "started")
 
 
 @post("/sessions/{session_id:str}/{move:str}", guards=EXPERT, sync_to_thread=True, status_code=303)
@@ -163,7 +199,8 @@ def post_session(
     """Pause, resume or stop the clock, or prove that somebody is at work."""
     me = request.scope["state"]["principal"].person_id
     found_id = read_id("ses", session_id)
-    with database.begin() as session:
+    # As the platform, because going on after a pause moves the offer's deadline.
+    with database.begin(PLATFORM) as session:
         if move == "pause":
             pause_session(session, found_id, expert_id=me, at=now())
         elif move == "resume":
@@ -175,9 +212,19 @@ def post_session(
             seq = running.last_seq + 1 if running is not None else 1
             is_active = data.get("is_active") == "true"
             beat(session, found_id, expert_id=me, seq=seq, is_active=is_active, at=now())
+        else:
+            raise NotFound("work_session", move[:64])
     if move == "stop":
         return back_to("/console/expert/work", "ended")
-    return Redirect("/console/expert/work", status_code=303)
+    return Redirect("/console/expert/work", status_code=303, headers=HEADERS)
+
+
+def _unproven_s(running: WorkSession | None, at: datetime) -> int:
+    """Seconds since the last proof, while the next can still count them."""
+    if running is None or running.state != "running":
+        return 0
+    since = seconds_between(running.last_beat_at, at)
+    return since if 0 <= since <= GAP_S else 0
 
 
 @get("/earnings", guards=EXPERT, sync_to_thread=True)
@@ -213,10 +260,66 @@ def get_earnings(request: Request[Any, Any, Any], cursor: FromQuery[str | None] 
             following=following,
             payouts=payouts,
             holds=holds_of(session, [one.id for one in payouts]),
-            owed=what_is_owed(session, me),
+            purses=_purses(session, me),
             tasks=tasks,
             zone=_zone(session, me),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Purse:
+    """Where an expert's money of one currency is.
+
+    Units: minor units of `currency`; seconds.
+    """
+
+    currency: str
+    earned_minor: int
+    seconds: int
+    waiting_minor: int
+    on_its_way_minor: int
+    arrived_minor: int
+
+
+ARRIVED = ("paid",)
+OVER = ("paid", "cancelled", "reversed", "returned", "failed")
+
+
+def _purses(session: Session, expert_id: UUID) -> list[Purse]:
+    earned = session.execute(
+        select(
+            Earning.currency,
+            func.sum(Earning.pay_minor),
+            func.sum(Earning.seconds),
+        )
+        .where(Earning.expert_id == expert_id)
+        .group_by(Earning.currency)
+        .order_by(Earning.currency)
+    ).all()
+    sent: dict[tuple[str, str], int] = {
+        (currency, state): int(amount)
+        for currency, state, amount in session.execute(
+            select(Payout.currency, Payout.state, func.sum(Payout.amount_minor))
+            .where(Payout.owner_id == expert_id)
+            .group_by(Payout.currency, Payout.state)
+        )
+    }
+    owed = dict(what_is_owed(session, expert_id))
+    found = []
+    for currency, pay_minor, seconds in earned:
+        of_currency = {state: amount for (one, state), amount in sent.items() if one == currency}
+        balance = owed.get(currency)
+        found.append(
+            Purse(
+                currency=currency,
+                earned_minor=int(pay_minor),
+                seconds=int(seconds),
+                waiting_minor=balance.available_minor if balance is not None else 0,
+                on_its_way_minor=sum(a for s, a in of_currency.items() if s not in OVER),
+                arrived_minor=sum(a for s, a in of_currency.items() if s in ARRIVED),
+            )
+        )
+    return found
 
 
 ROUTES: list[HTTPRouteHandler] = [

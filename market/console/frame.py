@@ -1,21 +1,20 @@
-"""What every page shares: its menu, its words for numbers and times, and its headers."""
+"""What every page shares: its menu, its headers, and what it says after a form."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import jinja2
-from litestar import Request, Response
+from litestar import Request
 from litestar.plugins.jinja import JinjaTemplateEngine
 from litestar.response import Redirect, Template
 from litestar.template import TemplateConfig
 
 from market.auth import Part
+from market.console import words
 from market.console.visitors import Visitor
-from market.db import PLATFORM, database
+from market.db import PLATFORM, database, now
 from market.http import wire_id
 from market.people.queries import person
 
@@ -40,22 +39,6 @@ MENUS: dict[Part, tuple[tuple[str, str], ...]] = {
     Part.REVIEWER: (("/console/reviewer", "Reviews"),),
 }
 
-TONES = {
-    "good": {
-        "accepted",
-        "completed",
-        "succeeded",
-        "paid",
-        "transferred",
-        "counted",
-        "good",
-        "final",
-    },
-    "live": {"live", "running", "active", "pending", "queued", "in_review", "sent", "calibrating"},
-    "warn": {"paused", "held", "rework_requested", "draining", "watched", "idle", "limited"},
-    "bad": {"failed", "rejected", "cancelled", "returned", "reversed", "suspended", "abandoned"},
-}
-
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:;"
@@ -75,59 +58,6 @@ class Notice:
     tone: str = ""
 
 
-def money(amount_minor: int | None, currency: str = "USD") -> str:
-    """An amount as people write it; minor units are hundredths for the console's currencies."""
-    if amount_minor is None:
-        return "–"
-    sign = "−" if amount_minor < 0 else ""
-    whole, cents = divmod(abs(int(amount_minor)), 100)
-    return f"{sign}{whole:,}.{cents:02d} {currency}"
-
-
-def duration(seconds: int | None) -> str:
-    """A stretch of time in hours and minutes; seconds only below an hour."""
-    if seconds is None:
-        return "–"
-    hours, rest = divmod(int(seconds), 3600)
-    minutes, left = divmod(rest, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {left:02d} s" if minutes else f"{left} s"
-
-
-def when(at: datetime | None, zone: str = "UTC") -> str:
-    """A moment, in a zone; its name is said where it is not UTC."""
-    if at is None:
-        return "–"
-    try:
-        local = at.astimezone(ZoneInfo(zone))
-    except (ZoneInfoNotFoundError, ValueError):
-        local = at.astimezone(UTC)
-        zone = "UTC"
-    suffix = "" if zone == "UTC" else f" {zone.rsplit('/', 1)[-1].replace('_', ' ')}"
-    return f"{local:%-d %b %Y, %H:%M}{suffix}"
-
-
-def share(part: float | None) -> str:
-    """A share in per cent."""
-    return "–" if part is None else f"{part:.1%}"
-
-
-def count(number: float | None) -> str:
-    """A whole number with its thousands apart."""
-    return "–" if number is None else f"{int(number):,}"
-
-
-def words(text: str) -> str:
-    """A state or a slug as words."""
-    return text.replace("_", " ").replace(".", " · ")
-
-
-def tone(state: str) -> str:
-    """The colour that helps to read a state."""
-    return next((name for name, states in TONES.items() if state in states), "")
-
-
 def _wire(value: UUID, prefix: str) -> str:
     return wire_id(prefix, value)
 
@@ -142,14 +72,20 @@ def template_config() -> TemplateConfig[JinjaTemplateEngine]:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        money=money,
-        duration=duration,
-        when=when,
-        share=share,
-        count=count,
-        words=words,
-        tone=tone,
+        capital=words.capital,
+        count=words.count,
+        day=words.day,
+        domain=words.domain,
+        duration=words.duration,
+        left=words.left,
+        money=words.money,
+        named_state=words.named_state,
+        reasons=words.reasons,
+        share=words.share,
+        tone=words.tone,
+        when=words.when,
         wire=_wire,
+        words=words.words,
     )
     return TemplateConfig(instance=JinjaTemplateEngine.from_environment(environment))
 
@@ -188,7 +124,7 @@ def page(
         notice = SAID.get(said)
     return Template(
         template,
-        context={"visitor": visitor, "menu": menu, "notice": notice, **context},
+        context={"visitor": visitor, "menu": menu, "notice": notice, "at": now(), **context},
         status_code=status,
         headers=HEADERS,
     )
@@ -197,10 +133,9 @@ def page(
 SAID = {
     "accepted": Notice("The offer is yours. Its terms are fixed as shown; start when you like."),
     "declined": Notice("You declined the offer. This has no effect on how you are seen."),
+    "started": Notice("The clock runs. Keep this page open while you work."),
     "ended": Notice("The clock has stopped. Every counted minute stands below."),
-    "submitted": Notice("Your work is in. Reviewers decide it; you will see their reasons."),
     "requested": Notice("The matching run was asked for; this page shows how far it is."),
-    "settled": Notice("Done."),
 }
 """What a page may say after a form: named in the address, so that nothing foreign is shown."""
 
@@ -208,10 +143,3 @@ SAID = {
 def back_to(path: str, said: str) -> Redirect:
     """Send the browser to a page that says what its form did."""
     return Redirect(f"{path}?said={said}", status_code=303, headers=HEADERS)
-
-
-def plain_headers(response: Response[Any]) -> Response[Any]:
-    """Every answer of the console carries the same guards."""
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
-    return response

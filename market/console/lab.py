@@ -25,7 +25,7 @@ from market.submissions.models import Submission
 from market.tasks.models import Task
 
 LAB = [for_parts(Part.LAB)]
-PAGE = 50
+PAGE = 25
 DONE = ("accepted", "delivered")
 MOVING = ("active", "in_review", "disputed")
 
@@ -132,19 +132,27 @@ def get_project(
             filters=f"tasks {found.id}",
             newest_first=False,
         )
-        models = session.get(TargetModel, found.target_model_id) if found.target_model_id else None
+        verdicts = session.execute(
+            select(Verdict, Task.external_id)
+            .join(Task, Task.id == Verdict.task_id)
+            .where(Verdict.project_id == found.id)
+            .order_by(Verdict.decided_at.desc())
+            .limit(8)
+        ).all()
+        model = session.get(TargetModel, found.target_model_id) if found.target_model_id else None
         money = _money_by_project(lab_money(session, principal.organisation_id)).get(found.id)
         return page(
             request,
             "lab/project.html",
             project=found,
-            model=models,
+            model=model,
             progress=_progress(_task_counts(session, [found.id])[found.id]),
             validated=validated,
             stumps=stumps,
             decided=int(decided[0]),
             median_s=None if decided[1] is None else int(decided[1]),
             money=money,
+            verdicts=verdicts,
             tasks=tasks,
             following=following,
         )

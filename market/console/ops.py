@@ -1,5 +1,7 @@
 """Pages of ops: the market today, runs and why, offers, experts, money, queues."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,11 +16,12 @@ from market.auth import Part
 from market.broker import QUEUES, DeadLetter, queue_depth_rows
 from market.console.doors import Form
 from market.console.frame import back_to, page
-from market.console.visitors import for_parts
+from market.console.visitors import FormUnreadable, for_parts
 from market.db import database, now
 from market.events import EventRow
 from market.experts.models import Expert, ExpertDomain
 from market.experts.queries import tiers_of
+from market.explanations.rules import OPEN_WORDS
 from market.http import page_of, read_id, wire_id
 from market.offers.models import Offer
 from market.operations import Operation
@@ -83,15 +86,53 @@ def get_today(request: Request[Any, Any, Any]) -> Template:
             .order_by(Project.id.desc())
             .limit(8)
         ).all()
-        recent = session.scalars(select(EventRow).order_by(EventRow.id.desc()).limit(12)).all()
+        recent = session.execute(
+            select(EventRow.type, EventRow.at).order_by(EventRow.id.desc()).limit(200)
+        ).all()
         return page(
             request,
             "ops/today.html",
             figures=figures,
             runs=runs,
             projects=projects,
-            recent=recent,
+            left_open=_left_open(session),
+            recent=_grouped([(kind, at) for kind, at in recent])[:8],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """Events of one kind that came one after another, and when the last of them was."""
+
+    kind: str
+    number: int
+    at: datetime
+
+
+def _grouped(recent: list[tuple[str, datetime]]) -> list[Happened]:
+    """Events by kind, the kind that came last at the head."""
+    found: dict[str, Happened] = {}
+    for kind, at in recent:
+        known = found.get(kind)
+        found[kind] = Happened(kind, known.number + 1, known.at) if known else Happened(kind, 1, at)
+    return list(found.values())
+
+
+def _left_open(session: Session) -> list[tuple[str, int]]:
+    """Why seats stayed open in the latest run over the market or a project: the rule, how many."""
+    latest = session.scalar(
+        select(MatchingRun.id)
+        .where(MatchingRun.state == "succeeded")
+        .order_by(MatchingRun.id.desc())
+        .limit(1)
+    )
+    rows = session.execute(
+        select(OpenSeat.rule, func.sum(OpenSeat.seats))
+        .where(OpenSeat.run_id == latest)
+        .group_by(OpenSeat.rule)
+        .order_by(func.sum(OpenSeat.seats).desc())
+    )
+    return [(OPEN_WORDS.get(rule, rule), int(seats)) for rule, seats in rows]
 
 
 def _run_rows() -> Any:
@@ -123,15 +164,17 @@ def post_run(request: Request[Any, Any, Any], data: Form) -> Redirect:
     """Ask for a matching run."""
     principal = request.scope["state"]["principal"]
     project, policy = data.get("project") or None, data.get("policy") or None
-    seed = data.get("seed", "0")
+    seed = data.get("seed", "").strip()
+    if seed and not (seed.isdecimal() and len(seed) < 19):
+        raise FormUnreadable("a seed is a whole number, or nothing")
     with database.begin() as session:
-        run = request_run(
+        run, _ = request_run(
             session,
             at=now(),
             requested_by=principal.person_id,
             project_id=read_id("prj", project) if project else None,
             policy_id=read_id("plc", policy) if policy else None,
-            seed=int(seed) if seed.isdecimal() and len(seed) < 10 else 0,
+            seed=int(seed) if seed else None,
         )
         run_id = run.id
     return back_to(f"/console/ops/runs/{wire_id('mrn', run_id)}", "requested")
@@ -276,7 +319,10 @@ def get_money(request: Request[Any, Any, Any]) -> Template:
         return page(
             request,
             "ops/money.html",
-            books=books,
+            books={
+                currency: [row for row in books if row.currency == currency]
+                for currency in sorted({row.currency for row in books})
+            },
             broken=broken,
             invariants=len(INVARIANTS),
             runs=runs,

@@ -3,21 +3,43 @@
 from typing import Any
 
 import structlog
-from litestar import Request, Response, Router, get
+from litestar import Request, Response, Router, get, route
 from litestar.exceptions import HTTPException
+from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromQuery
 from litestar.response import Redirect, Template
 from litestar.static_files import create_static_files_router
+from sqlalchemy.exc import DataError, OperationalError
 
 from market.auth import Part
 from market.console import doors, expert, lab, ops
 from market.console.frame import HEADERS, HERE, page
-from market.console.visitors import NotHere, for_parts, open_page
+from market.console.visitors import (
+    ForeignForm,
+    FormUnreadable,
+    NotHere,
+    for_anyone,
+    for_parts,
+    open_page,
+)
+from market.console.words import capital
 from market.errors import MarketError
 from market.problems import code_of
 from payouts.errors import PayoutsError
 
 log = structlog.get_logger(__name__)
+
+FORMS: dict[type[Exception], int] = {ForeignForm: 403, FormUnreadable: 422}
+"""Refusals that only pages know, with their status."""
+
+FORMS_ONLY = [
+    "/enter",
+    "/leave",
+    "/expert/offers/{offer_id:str}/accept",
+    "/expert/offers/{offer_id:str}/decline",
+    "/expert/offers/{offer_id:str}/start",
+    "/expert/sessions/{session_id:str}/{move:str}",
+]
 
 
 def _refused(request: Request[Any, Any, Any], status: int, title: str, detail: str) -> Template:
@@ -39,12 +61,14 @@ def on_stranger(request: Request[Any, Any, Any], _: NotHere) -> Response[Any]:
 
 def on_refusal(request: Request[Any, Any, Any], refusal: Exception) -> Template:
     """A refusal of ours, in its own words."""
-    found = code_of(refusal)
-    if found is None:
+    if type(refusal) in FORMS:
+        status = FORMS[type(refusal)]
+    elif (found := code_of(refusal)) is not None:
+        status, _ = found
+    else:
         return on_bug(request, refusal)
-    status, _ = found
     title = "Not found" if status == 404 else "That is not possible"
-    return _refused(request, status, title, f"{str(refusal)[:1].upper()}{str(refusal)[1:]}.")
+    return _refused(request, status, title, f"{capital(str(refusal))}.")
 
 
 def on_http(request: Request[Any, Any, Any], refused: HTTPException) -> Template:
@@ -62,6 +86,35 @@ def on_bug(request: Request[Any, Any, Any], bug: Exception) -> Template:
     )
 
 
+def on_unstorable(request: Request[Any, Any, Any], _: DataError) -> Template:
+    """A text that the database cannot hold."""
+    return _refused(
+        request, 422, "That is not possible", "The form holds a character that cannot be kept."
+    )
+
+
+def on_database_lost(request: Request[Any, Any, Any], lost: OperationalError) -> Template:
+    """The database is away; nothing was half done."""
+    log.warning("database_unavailable", error=str(lost.orig)[:200])
+    # Nobody's name can be looked up now.
+    request.scope["state"].pop("principal", None)
+    return _refused(
+        request, 503, "Not reachable for a moment", "Nothing was changed. Try again shortly."
+    )
+
+
+@route("/{rest:path}", http_method=["GET", "POST"], guards=[for_anyone], sync_to_thread=True)
+def no_page(request: Request[Any, Any, Any]) -> Template:
+    """Any address below the console that is none, as a page."""
+    return _refused(request, 404, "Not found", "There is no such page.")
+
+
+@get(FORMS_ONLY, sync_to_thread=False)
+def get_form_address() -> Redirect:
+    """Where only forms are sent, a reader who types the address is led to the start."""
+    return Redirect("/console", status_code=303, headers=HEADERS)
+
+
 @get("/reviewer", guards=[for_parts(Part.REVIEWER)], sync_to_thread=True)
 def get_reviewer(request: Request[Any, Any, Any], said: FromQuery[str | None] = None) -> Template:
     """Where reviewers find their work for now."""
@@ -71,9 +124,11 @@ def get_reviewer(request: Request[Any, Any, Any], said: FromQuery[str | None] = 
 
 def console_router() -> Router:
     """Everything below `/console`."""
-    pages = [
+    pages: list[HTTPRouteHandler | Router] = [
         *doors.ROUTES,
         get_reviewer,
+        get_form_address,
+        no_page,
         Router("/ops", route_handlers=ops.ROUTES),
         Router("/lab", route_handlers=lab.ROUTES),
         Router("/expert", route_handlers=expert.ROUTES),
@@ -90,6 +145,8 @@ def console_router() -> Router:
             NotHere: on_stranger,
             MarketError: on_refusal,
             PayoutsError: on_refusal,
+            DataError: on_unstorable,
+            OperationalError: on_database_lost,
             HTTPException: on_http,
             Exception: on_bug,
         },

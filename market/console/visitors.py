@@ -33,6 +33,10 @@ class ForeignForm(MarketError):
         super().__init__("this form is out of date: open the page again and send it once more")
 
 
+class FormUnreadable(MarketError):
+    """A form with a field that cannot be what it should be; no browser of ours sends one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Visitor:
     """Whoever looks at a page, and the token that its forms carry."""
@@ -52,16 +56,25 @@ def csrf_token(cookie: str) -> str:
     return keyring.sign(b"form|" + cookie.encode()).hex()[:40]
 
 
-def for_parts(*parts: Part) -> Any:
-    """A guard that lets visitors of some parts in, and checks the form that they send."""
-
-    async def admit(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        cookie = connection.cookies.get(COOKIE)
-        principal = await anyio.to_thread.run_sync(principal_of_visit, cookie) if cookie else None
-        if principal is None or principal.part not in parts:
-            raise NotHere(principal.part.value if principal else None)
+async def for_anyone(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """A guard that refuses nobody, and knows whoever came in."""
+    cookie = connection.cookies.get(COOKIE)
+    principal = await anyio.to_thread.run_sync(principal_of_visit, cookie) if cookie else None
+    if principal is not None:
         connection.scope["state"]["principal"] = principal
         connection.scope["state"]["csrf"] = csrf_token(cookie or "")
+
+
+def for_parts(*parts: Part) -> Any:
+    """A guard that lets in those who came in with a key of some parts."""
+
+    async def admit(
+        connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
+    ) -> None:
+        await for_anyone(connection, handler)
+        principal = connection.scope["state"].get("principal")
+        if principal is None or principal.part not in parts:
+            raise NotHere(principal.part.value if principal else None)
 
     return admit
 
@@ -82,7 +95,12 @@ async def open_page(request: Request[Any, Any, Any]) -> None:
     )
     request_context.set(context)
     current_scope.set(context.scope)
-    if request.method == "POST" and principal is not None:
+    if request.method != "POST":
+        return
+    # Browsers name the site that a form came from; no page elsewhere may let somebody in here.
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise ForeignForm()
+    if principal is not None:
         form = await request.form()
         sent = str(form.get("csrf", ""))
         if not hmac.compare_digest(sent, state["csrf"]):

@@ -2,30 +2,38 @@
 "use strict";
 
 function clockText(seconds) {
-  const two = (n) => String(n).padStart(2, "0");
-  return `${Math.floor(seconds / 3600)}:${two(Math.floor(seconds / 60) % 60)}:${two(seconds % 60)}`;
+  const parts = [[Math.floor(seconds / 3600), "h"], [Math.floor(seconds / 60) % 60, "min"], [seconds % 60, "s"]];
+  const first = parts.findIndex(([number]) => number > 0);
+  return first < 0 ? "0\u00a0s" : parts.slice(first).map(([number, unit]) => `${number}\u00a0${unit}`).join("\u00a0");
 }
 
-for (const clock of document.querySelectorAll("[data-clock-from]")) {
-  const base = Number(clock.dataset.clockBase || 0);
+for (const clock of document.querySelectorAll("[data-clock]")) {
+  const base = Number(clock.dataset.clock);
+  const most = Number(clock.dataset.clockMost);
   const from = Date.now();
   setInterval(() => {
-    clock.textContent = clockText(base + Math.floor((Date.now() - from) / 1000));
+    clock.textContent = clockText(Math.min(most, base + Math.floor((Date.now() - from) / 1000)));
   }, 1000);
 }
 
 async function refresh(part) {
-  const answer = await fetch(location.href, { headers: { "X-Part": part.id } });
+  const answer = await fetch(location.href);
   if (!answer.ok) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const fresh = page.getElementById(part.id);
   // Nothing is replaced under the reader's hands.
-  if (fresh && !part.contains(document.activeElement)) part.innerHTML = fresh.innerHTML;
+  if (!fresh || part.contains(document.activeElement)) return;
+  if (part.innerHTML !== fresh.innerHTML) part.innerHTML = fresh.innerHTML;
+  // What will not change any more says so by asking no longer.
+  if (!fresh.dataset.refreshS) delete part.dataset.refreshS;
 }
 
 for (const part of document.querySelectorAll("[data-refresh-s]")) {
   const every = Math.max(2, Number(part.dataset.refreshS)) * 1000;
-  setInterval(() => { if (!document.hidden) refresh(part).catch(() => {}); }, every);
+  const timer = setInterval(() => {
+    if (!part.dataset.refreshS) clearInterval(timer);
+    else if (!document.hidden) refresh(part).catch(() => {});
+  }, every);
 }
 
 // While work runs, the page itself keeps the session's heart beating.
