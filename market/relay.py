@@ -52,15 +52,28 @@ def relay_batch(broker: Broker, *, at: datetime, limit: int = BATCH) -> int:
         return len(rows)
 
 
-def tick(broker: Broker, timetable: Sequence[Entry], *, at: datetime) -> list[Job]:
-    """Queue every job of the clock whose slot has come and was not fired by anyone."""
+def tick(
+    broker: Broker,
+    timetable: Sequence[Entry],
+    *,
+    at: datetime,
+    seen: dict[str, datetime] | None = None,
+) -> list[Job]:
+    """Queue every job of the clock whose slot has come and was not fired by anyone.
+
+    `seen` keeps the slots that this process need not ask the database about again.
+    """
     fired = []
+    seen = {} if seen is None else seen
     for entry in timetable:
         slot = entry.slot(at)
+        if seen.get(entry.job.name) == slot:
+            continue
         with database.begin() as session:
             if claim_slot(session, entry.job.name, slot):
                 broker.enqueue(message_for(entry.job, slot.isoformat(), slot.isoformat()))
                 fired.append(entry.job)
+        seen[entry.job.name] = slot
     return fired
 
 
@@ -74,12 +87,13 @@ def outbox_depth() -> int:
 def run(broker: Broker, stop: threading.Event) -> None:
     """Relay and tick until told to stop; a lost database or broker is waited for."""
     last_tick = 0.0
+    seen: dict[str, datetime] = {}
     while not stop.is_set():
         try:
             moved = relay_batch(broker, at=now())
             moment = now().timestamp()
             if moment - last_tick >= 1.0:
-                tick(broker, TIMETABLE, at=now())
+                tick(broker, TIMETABLE, at=now(), seen=seen)
                 last_tick = moment
         except (DBAPIError, OSError, ConnectionError) as lost:
             log.warning("relay.lost_connection", error=str(lost).splitlines()[0][:200])
