@@ -13,7 +13,7 @@ from market.replay.script import AttemptLine, ExpertLine
 from market.treasury.actions import become_payee
 from market.work.actions import beat, end_session, start_session
 
-BEAT_S = 30
+BEAT_S = 60
 
 
 @dataclass(slots=True)
