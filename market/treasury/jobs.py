@@ -22,7 +22,7 @@ from market.treasury.actions import (
     request_payout_run,
     start_run,
 )
-from market.treasury.queries import owed, payout
+from market.treasury.queries import owed, owners_unready, payout
 from payouts.calls import Fact, due_calls, unknown_calls
 from payouts.errors import GatewayRefused, GatewayUnknown
 from payouts.models import Payee
@@ -197,10 +197,22 @@ def catch_up_stripe(slot: str) -> None:
 
 @job(queue="money", time_limit_s=1800)
 def review_held_payouts(slot: str) -> None:
-    """Look again at every payout that waits: its reason may be gone, or its time be over."""
+    """Look again at every payout that waits: its reason may be gone, or its time be over.
+
+    Whom Stripe still asks for something is looked up there first, since its word of a change may
+    have been lost, and events of accounts cannot be listed afterwards.
+    """
     del slot
     with database.begin() as session:
         waiting = held_payouts(session)
+        unready = owners_unready(session, waiting)
+    for owner_id in unready:
+        try:
+            refresh_payee(
+                database.begin, gateway(), owner_id, now=now, tell=tell, policy=hold_policy()
+            )
+        except (GatewayUnknown, GatewayRefused) as silent:
+            log.warning("stripe.payee_not_seen", owner_id=str(owner_id), reason=str(silent))
     for payout_id in waiting:
         with database.begin() as session:
             for fact in review_payout(session, payout_id, at=now(), policy=hold_policy()):

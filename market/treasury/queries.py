@@ -17,6 +17,7 @@ from payouts.models import (
     Payout,
     PayoutHold,
 )
+from payouts.states import HoldCode
 
 
 def owed(session: Session) -> list[tuple[UUID, str]]:
@@ -86,6 +87,22 @@ def holds_of(session: Session, payout_ids: list[UUID]) -> dict[UUID, list[Payout
     ):
         found[hold.payout_id].append(hold)
     return found
+
+
+def owners_unready(session: Session, payout_ids: list[UUID]) -> list[UUID]:
+    """Whose payouts, among some that wait, wait for what Stripe still needs of them."""
+    return list(
+        session.scalars(
+            select(PayoutHold.owner_id)
+            .where(
+                PayoutHold.payout_id.in_(payout_ids),
+                PayoutHold.code == HoldCode.PAYEE_REQUIREMENTS,
+                PayoutHold.cleared_at.is_(None),
+            )
+            .distinct()
+            .order_by(PayoutHold.owner_id)
+        )
+    )
 
 
 def what_is_owed(session: Session, expert_id: UUID) -> list[tuple[str, Balance]]:

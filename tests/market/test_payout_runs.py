@@ -13,6 +13,7 @@ from market.events import Event
 from market.treasury.jobs import (
     catch_up_stripe,
     open_weekly_payouts,
+    review_held_payouts,
     run_payouts,
     send_payout,
     sweep_stripe,
@@ -21,6 +22,7 @@ from market.treasury.models import PayoutRun
 from market.treasury.rules import PAYOUT_RUN
 from payouts import chart
 from payouts.models import Payout
+from payouts.payees import payee_of
 from tests.factories import (
     AT,
     Caller,
@@ -221,6 +223,27 @@ def test_webhooks_that_never_came_are_caught_up_with(house: House) -> None:
     assert expert.get("/v1/payouts").json()["items"][0]["state"] == "transferred"
     catch_up_stripe(datetime.now(UTC).isoformat())
     house.react()
+    assert expert.get("/v1/payouts").json()["items"][0]["state"] == "paid"
+
+
+def test_who_is_ready_at_stripe_is_paid_though_its_word_was_lost(house: House) -> None:
+    paid_in(house)
+    expert, ops = house.expert(), house.caller(Part.OPS)
+    expert.post("/v1/payees/me", json={"country": "US"})
+    house.react()
+    earn(house, expert)
+    assert house.pay_out(ops)["result"]["held"] == 1
+    with house.begin() as session:
+        payee = payee_of(session, expert.person_id)
+    assert payee is not None
+    assert payee.account_id is not None
+    house.stripe.onboard(payee.account_id)
+    house.stripe.settle()
+    house.mailbox.take()
+    house.react()
+    assert expert.get("/v1/payouts").json()["items"][0]["state"] == "held"
+    review_held_payouts("2026-01-05T00:00:00+00:00")
+    house.hear()
     assert expert.get("/v1/payouts").json()["items"][0]["state"] == "paid"
 
 
