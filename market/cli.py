@@ -139,9 +139,11 @@ def run_up(options: argparse.Namespace) -> int:
 
     with _house(options).start(say) as house:
         open_here(house.environment)
-        print(f"API docs  {house.addresses.api_docs}")
-        print(f"console   {house.addresses.console}")
-        print(f"ops key   {ops_key('ops@stumpwork.example')}")
+        print(f"console       {house.addresses.console}")
+        print(f"API docs      {house.addresses.api_docs}")
+        if house.addresses.target_model:
+            print(f"target model  {house.addresses.target_model}")
+        print(f"ops key       {ops_key('ops@stumpwork.example')}")
         print("Ctrl-C stops everything.", flush=True)
         house.wait()
     return 0

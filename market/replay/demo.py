@@ -52,10 +52,11 @@ def run(
     print()
     print(as_table(report))
     print()
-    print(f"  console   {house.addresses.console}")
-    print(f"  API docs  {house.addresses.api_docs}")
+    print(f"  console       {house.addresses.console}")
+    print(f"  API docs      {house.addresses.api_docs}")
+    print(f"  target model  {house.addresses.target_model}")
     for part, key in keys.items():
-        print(f"  {part:<9} {key}")
+        print(f"  key of {part:<6} {key}")
     print("\n  The console opens with any of these keys. Ctrl-C stops everything.", flush=True)
     return report
 

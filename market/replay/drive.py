@@ -82,19 +82,24 @@ class Drive:
     script: Script
     addresses: Addresses
     say: Say
-    stages: list[Stage] = field(default_factory=list)
+    stages: dict[str, Stage] = field(default_factory=dict)
     project_id: UUID = field(default_factory=lambda: UUID(int=0))
     lab_key: str = ""
     ops_key: str = ""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[list[int]]:
-        """Time a stretch; the block appends how many rows it handled."""
+        """Time a stretch; the block appends how many rows it handled.
+
+        What is done once for each batch of tasks is one stage, with all its rows and seconds.
+        """
         self.say(f"{name} ...")
         rows: list[int] = []
         began = time.perf_counter()
         yield rows
-        self.stages.append(Stage(name, sum(rows), time.perf_counter() - began))
+        before = self.stages.get(name, Stage(name, 0, 0.0))
+        seconds = before.seconds + time.perf_counter() - began
+        self.stages[name] = Stage(name, before.rows + sum(rows), seconds)
 
     def run(self) -> Report:
         """The whole way, and the report."""
@@ -108,19 +113,19 @@ class Drive:
         behaviour = self.script.behaviour
         batches = batches_of(self.script)
         for number, batch in enumerate(batches, 1):
-            self.bring_tasks(batch, f" {number}" if len(batches) > 1 else "")
+            self.bring_tasks(batch)
             if number == 1:
                 self.launch()
             if behaviour is None:
-                self.match(f"matching run {number}")
+                self.match()
             else:
-                self.work_in_waves(behaviour, str(number) if len(batches) > 1 else "")
+                self.work_in_waves(behaviour)
         self.settle_queues()
         if behaviour is not None:
             self.pay_out()
             self.settle_queues()
         with database.begin() as session:
-            return report_on(session, self.script, self.project_id, self.stages)
+            return report_on(session, self.script, self.project_id, list(self.stages.values()))
 
     def open_project(self) -> None:
         """A lab signs up, names its target model, drafts a project, and pays for it."""
@@ -200,16 +205,16 @@ class Drive:
             )
             rows.append(all_taken("experts", answer))
 
-    def bring_tasks(self, tasks: Sequence[TaskLine], suffix: str) -> None:
+    def bring_tasks(self, tasks: Sequence[TaskLine]) -> None:
         """Tasks come in by bulk upload, and with them what is known of their pairs."""
         prefix = f"/v1/projects/prj_{self.project_id.hex}"
         mine = {task.task for task in tasks}
         pairs = [pair for pair in self.script.pairs if pair.task in mine]
         with Caller(self.addresses.web, self.lab_key) as lab:
-            with self.stage(f"tasks{suffix}") as rows:
+            with self.stage("tasks") as rows:
                 answer = lab.upload(f"{prefix}/tasks:import", json_lines(map(task_row, tasks)))
                 rows.append(all_taken("tasks", answer))
-            with self.stage(f"known pairs{suffix}") as rows:
+            with self.stage("known pairs") as rows:
                 answer = lab.upload(f"{prefix}/interests:import", json_lines(map(pair_row, pairs)))
                 rows.append(all_taken("pairs", answer))
 
@@ -225,11 +230,11 @@ class Drive:
                     headers={"If-Match": f'"{version}"'},
                 )
 
-    def match(self, wave: str) -> int:
+    def match(self) -> int:
         """One matching run; how many offers it made."""
         with (
             Caller(self.addresses.web, self.ops_key) as ops,
-            self.stage(f"matching run {wave}") as rows,
+            self.stage("matching runs") as rows,
         ):
             policy = next(
                 (
@@ -246,25 +251,24 @@ class Drive:
             rows.append(made)
             return made
 
-    def work_in_waves(self, behaviour: Behaviour, batch: str) -> None:
+    def work_in_waves(self, behaviour: Behaviour) -> None:
         """Match, work, review, and match again what is left, until a run offers nothing."""
         raters, expert_ids = self._bring_raters(), self._expert_ids()
-        for number in range(1, WAVES + 1):
-            wave = f"{batch}.{number}" if batch else str(number)
-            if self.match(f"matching run {wave}") == 0:
+        for _ in range(WAVES):
+            if self.match() == 0:
                 return
-            journeys = self._work(behaviour, expert_ids, wave)
+            journeys = self._work(behaviour, expert_ids)
             if not journeys:
                 return
             self._await(
-                f"answers of the model {wave}",
+                "answers of the model",
                 len(journeys),
                 select(func.count())
                 .select_from(Attempt)
                 .where(Attempt.id.in_([j.attempt_id for j in journeys]), Attempt.state != "sent"),
             )
-            self._submit(journeys, wave)
-            self._review(behaviour, journeys, raters, wave)
+            self._submit(journeys)
+            self._review(behaviour, journeys, raters)
             if isinstance(behaviour, Recorded):
                 # Everything that the record knows of this batch has happened.
                 return
@@ -290,7 +294,7 @@ class Drive:
             rows = session.execute(select(Person.id, Person.email)).all()
         return {one: names[email] for one, email in rows if email in names}
 
-    def _work(self, behaviour: Behaviour, experts: Mapping[UUID, str], wave: str) -> list[Journey]:
+    def _work(self, behaviour: Behaviour, experts: Mapping[UUID, str]) -> list[Journey]:
         """Every offer is accepted or declined; accepted ones are worked on, with a clock."""
         with database.begin() as session:
             offers = session.execute(
@@ -322,14 +326,14 @@ class Drive:
                 plan.append((line, offer_id, expert_id))
         plan.sort(key=lambda one: one[0].sent_at)
         journeys = []
-        with self.stage(f"work {wave}") as rows:
+        with self.stage("work") as rows:
             for line, offer_id, expert_id in self._shown(plan):
                 journeys.append(work_once(line, offer_id, expert_id))
                 rows.append(1)
         return journeys
 
-    def _submit(self, journeys: Sequence[Journey], wave: str) -> None:
-        with self.stage(f"submissions {wave}") as rows:
+    def _submit(self, journeys: Sequence[Journey]) -> None:
+        with self.stage("submissions") as rows:
             for journey in self._shown(journeys):
                 at = journey.line.sent_at + timedelta(seconds=1)
                 with database.begin() as session:
@@ -355,7 +359,6 @@ class Drive:
         behaviour: Behaviour,
         journeys: Sequence[Journey],
         raters: Mapping[str, UUID],
-        wave: str,
     ) -> None:
         """Every rater of the market claims a review and votes; the last vote is the verdict."""
         of_offer = {journey.offer_id: journey for journey in journeys}
@@ -373,11 +376,11 @@ class Drive:
         }
         wanted = sum(len(found) for found in votes.values())
         self._await(
-            f"reviews opened {wave}",
+            "reviews opened",
             wanted,
             select(func.count()).select_from(Review).where(Review.submission_id.in_(ids)),
         )
-        with self.stage(f"votes {wave}") as rows:
+        with self.stage("votes") as rows:
             for submission_id, offer_id in self._shown(submissions):
                 at = of_offer[offer_id].line.sent_at + timedelta(minutes=10)
                 with database.begin() as session:
@@ -404,7 +407,7 @@ class Drive:
                         )
                     rows.append(1)
         self._await(
-            f"verdicts turned into pay {wave}",
+            "verdicts turned into pay",
             len(ids),
             select(func.count(Earning.submission_id.distinct())).where(
                 Earning.submission_id.in_(ids)
