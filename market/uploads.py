@@ -369,8 +369,10 @@ def _decoded(upload: Upload) -> Iterator[str]:
         pending = len(decoder.getstate()[0])
         try:
             text = decoder.decode(chunk, final=not chunk)
-        except UnicodeDecodeError as wrong:
-            raise EncodingRefused(upload.charset, read - pending + wrong.start) from None
+        except UnicodeError as wrong:
+            # Without a place it is a missing byte order mark, whose place is the beginning.
+            start = wrong.start if isinstance(wrong, UnicodeDecodeError) else 0
+            raise EncodingRefused(upload.charset, read - pending + start) from None
         read += len(chunk)
         if is_first and text:
             text = text.removeprefix("\ufeff")

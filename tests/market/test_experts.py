@@ -16,12 +16,14 @@ from sqlalchemy.orm import Session
 from market.auth import Part
 from market.db import Scope, database
 from market.events import StateChange
-from market.experts.actions import assign_tier, change_standing
+from market.experts.actions import assign_tier, change_standing, create_profile
 from market.experts.models import Expert, ExpertDomain
 from market.experts.queries import rate_spans
 from market.experts.rules import (
     DOMAINS_MEET,
     STANDING,
+    Profile,
+    ProfileExists,
     ReasonMissing,
     TierInForce,
     TierInPast,
@@ -33,6 +35,7 @@ from market.people.models import Membership, Person
 from market.states import StateConflict
 from payouts.pay import RateSpan
 from tests.factories import AT, Caller, make_caller, make_expert, pairs_in_database
+from tests.races import at_once
 
 PROFILE = {
     "headline": "Organic chemist",
@@ -100,6 +103,21 @@ def test_a_domain_shown_by_a_test_survives_a_change_of_the_claimed_ones(
     ]
     db.refresh(shown)
     assert shown.ability == 0.7
+
+
+def test_of_two_profiles_made_at_once_one_stays(committed: str) -> None:
+    del committed
+    with database.begin() as session:
+        person = Person(name="Ada", email="ada@people.example", created_at=AT)
+        session.add(person)
+
+    def make() -> str:
+        with database.begin() as session:
+            return create_profile(session, person.id, Profile(), at=AT).state
+
+    found = at_once([make] * 4)
+    assert [one for one in found if one == "good"] == ["good"]
+    assert sum(isinstance(one, ProfileExists) for one in found) == 3
 
 
 @pytest.mark.parametrize(

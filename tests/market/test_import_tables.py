@@ -80,6 +80,15 @@ def test_csv_in_another_character_set_is_refused_whole_with_the_place_and_a_way_
     assert db.scalar(select(func.count()).select_from(BulkImport)) == 0
 
 
+@pytest.mark.parametrize("charset", ["utf-16", "utf-32"])
+def test_csv_that_lacks_the_byte_order_mark_of_its_character_set_is_refused(
+    lab: Caller, project: Project, charset: str
+) -> None:
+    answer = send(lab, project, CSV.encode("utf-8"), f"text/csv; charset={charset}")
+    assert (answer.status_code, answer.json()["code"]) == (422, "encoding_refused")
+    assert answer.json()["byte_offset"] == 0
+
+
 def test_rows_of_csv_are_judged_one_by_one(lab: Caller, project: Project) -> None:
     body = (
         "external_id,domain,complexity,payload\n"

@@ -1,7 +1,9 @@
 """What a project costs its lab, and the models that it tests."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 import pytest
 from litestar.testing import TestClient
@@ -9,28 +11,33 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from market.auth import Part, keyring
+from market.db import database
 from market.errors import MarketError
 from market.projects.actions import (
+    allocate_budget,
     close_project,
     move_project,
     settle_project,
 )
-from market.projects.models import TargetModel
+from market.projects.models import Project, TargetModel
 from market.projects.queries import budget
 from market.projects.rules import BaseUrlInvalid, check_base_url
 from market.tasks.jobs import settle_projects
 from market.tasks.models import TaskSlot
 from payouts.chart import lab_funding, owed_to, project_budget
 from payouts.ledger import Line, balance, post_pending, reserve
+from payouts.money import Money
 from tests.factories import (
     AT,
     Caller,
     give_money,
     make_caller,
     make_expert,
+    make_organisation,
     make_project,
     make_task,
 )
+from tests.races import at_once
 
 MODEL = {"name": "frontier", "base_url": "http://127.0.0.1:9/v1", "model": "f-1", "key": "sk-1"}
 
@@ -134,6 +141,41 @@ def test_a_draining_project_settles_and_closes_by_itself_when_nothing_is_under_w
     too_late = project.closed_at + timedelta(days=31)
     with pytest.raises(MarketError, match="30 days"):
         move_project(db, project.id, "reopen", at=too_late)
+
+
+def test_two_budgets_cannot_both_take_the_last_of_a_labs_money(committed: str) -> None:
+    del committed
+    with database.begin() as session:
+        lab_id = make_organisation(session)
+        projects = [make_project(session, lab_id, budget_minor=0).id for _ in range(6)]
+        give_money(session, lab_id, 1_000)
+
+    def take(project_id: UUID) -> str:
+        with database.begin() as session:
+            money = Money(400, "USD")
+            return allocate_budget(session, project_id, money, key=f"{project_id}", at=AT).kind
+
+    taken = at_once([partial(take, one) for one in projects])
+    assert sorted(type(one).__name__ for one in taken) == ["FundsShort"] * 4 + ["str"] * 2
+    with database.begin() as session:
+        assert balance(session, lab_funding(lab_id)).available_minor == 200
+
+
+def test_of_two_moves_at_once_one_wins(committed: str) -> None:
+    del committed
+    with database.begin() as session:
+        project_id = make_project(session).id
+
+    def go(action: str) -> str:
+        with database.begin() as session:
+            return move_project(
+                session, project_id, action, at=AT, reason_code="manual", note="x"
+            ).state
+
+    states = at_once([partial(go, "pause")] * 3)
+    assert [one for one in states if one == "paused"] == ["paused"]
+    with database.begin() as session:
+        assert session.get_one(Project, project_id).version == 2
 
 
 # Target models ------------------------------------------------------------------------------------
