@@ -59,8 +59,8 @@ class Effort:
 
     rounds: int = 16
     target_gap: float = 1e-4
-    core_pairs: int = 20_000
-    search: float = 4.0
+    core_pairs: int = 5_000
+    search: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import numpy as np
 from matching.draw import draw
 from matching.flow import solve_seats
 from matching.model import Model
+from matching.priced import beyond_prices
 from matching.problem import Bool, Float64, Int64
 from matching.repair import entries_by_pair, repaired
 from matching.spread import UNIT, best_under_ceiling, spread
@@ -87,7 +88,7 @@ def draw_whole_plans(
         spent = times + 1 > np.minimum(np.floor(ceiling * (turn + 1) + phase), most)
         shaken[spent] = -BANNED
         plan = solve_seats(seats, shaken)
-        reduced = net - plan.task_price[seats.task] - plan.expert_price[seats.expert]
+        reduced = beyond_prices(model, plan, net)
         mended = repaired(model, entries, plan.on, reduced, barred=spent)
         if mended is None:
             raise CeilingTooLow(ceiling, len(plans))

@@ -116,7 +116,7 @@ class _Search:
         proved = seat_bound(model, plan, net) + float((price * rows.limit).sum())
         if proved < self.bound:
             self.bound, self.proof = proved, (plan, price.copy())
-        reduced = net - plan.task_price[model.seats.task] - plan.expert_price[model.seats.expert]
+        reduced = beyond_prices(model, plan, net)
         if mend:
             mended = repaired(model, self.entries, plan.on, reduced)
             value = self.worth if mended is None else worth(model, mended)
@@ -185,6 +185,22 @@ class _Search:
             spare = used < rows.limit * (1 - STEP)
             step = np.where(~over & spare, -0.5 * STEP * price, step)
             price = np.minimum(np.where(wide, price + step, price), top)
+
+
+def beyond_prices(model: Model, plan: SeatPlan, net: Float64) -> Float64:
+    """What each pair is worth beyond the prices of its seats, micro-units, shape (model pairs,).
+
+    A pair that keeps an expert at their floor is worth the price of the floor besides, which the
+    expert's own price, one of a further seat, does not tell.
+    """
+    seats = model.seats
+    reduced = net - plan.task_price[seats.task] - plan.expert_price[seats.expert]
+    if seats.bonus:
+        load = np.bincount(seats.expert[plan.on], minlength=seats.experts)
+        kept = (load > 0) & (load <= seats.floor)
+        lost = np.where(kept, seats.bonus + np.minimum(plan.expert_price, 0), 0)
+        reduced = reduced + np.where(plan.on, lost[seats.expert], 0)
+    return reduced
 
 
 def seat_bound(model: Model, plan: SeatPlan, net: Float64) -> float:

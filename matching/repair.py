@@ -153,6 +153,9 @@ def _filled(model: Model, entries: Entries, on: Bool, score: Float64, allowed: B
     open_load = seats.capacity - np.bincount(seats.expert[on], minlength=seats.experts)
     room = np.where(np.isinf(rows.price), rows.limit - rows.used(on) + ROUNDING, np.inf)
     gain = model.profit + seats.open_cost[seats.task]
+    if seats.bonus:
+        load = seats.capacity - open_load
+        gain = gain + np.where(load < seats.floor, seats.bonus, 0)[seats.expert]
     free = allowed & ~on & (gain > 0) & (open_seat[seats.task] > 0) & (open_load[seats.expert] > 0)
     too_much = rows.weight > np.maximum(room, 0)[rows.row]
     free &= totals(rows.pair, too_much & free[rows.pair], len(on)) == 0
