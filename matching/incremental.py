@@ -246,6 +246,8 @@ class Plan:
     def decline(self, pair: int) -> Change:
         """A pair is declined or timed out: it is eligible no more, and its seat is open again."""
         network, moved = self.network, Moved()
+        if not 0 <= pair < network.pairs:
+            raise ProblemInvalid("pair", pair, "does not exist")
         if pair in self._locked:
             self._unlock(pair, moved)
             network.pull(~int(network.expert[pair]), moved)

@@ -142,4 +142,6 @@ def test_events_that_make_no_sense_are_refused_and_change_nothing() -> None:
         plan.add_expert(np.array([0], np.int32), np.array([np.nan]), capacity=1)
     with pytest.raises(ProblemInvalid):
         plan.set_budget(0, 5)
+    with pytest.raises(ProblemInvalid):
+        plan.decline(-1)
     assert plan.chosen().tolist() == before
