@@ -68,9 +68,7 @@ def _cards(session: Session, offers: list[Offer]) -> list[OfferCard]:
             select(WorkSession.offer_id, func.sum(WorkSession.paid_s))
             .where(WorkSession.offer_id.in_([o.id for o in offers]))
             .group_by(WorkSession.offer_id)
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     return [
         OfferCard(o, Terms(**o.terms), tasks.get(o.task_id), int(counted.get(o.id, 0)))
@@ -248,9 +246,7 @@ def get_earnings(request: Request[Any, Any, Any], cursor: FromQuery[str | None] 
                 select(Offer.id, Task.external_id)
                 .join(Task, Task.id == Offer.task_id)
                 .where(Offer.id.in_([line.offer_id for line in rows]))
-            )
-            .tuples()
-            .all()
+            ).all()
         )
         return page(
             request,

@@ -230,9 +230,7 @@ def _named(session: Session, offers: list[Offer]) -> list[dict[str, object]]:
     tasks = dict(
         session.execute(
             select(Task.id, Task.external_id).where(Task.id.in_([o.task_id for o in offers]))
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     return [
         {"offer": o, "expert": people.get(o.expert_id, ""), "task": tasks.get(o.task_id, "")}
@@ -242,7 +240,7 @@ def _named(session: Session, offers: list[Offer]) -> list[dict[str, object]]:
 
 def _names(session: Session, person_ids: list[UUID]) -> dict[UUID, str]:
     found = session.execute(select(Person.id, Person.name).where(Person.id.in_(person_ids)))
-    return dict(found.tuples().all())
+    return dict(found.all())
 
 
 @get("/offers", guards=OPS, sync_to_thread=True)
@@ -254,7 +252,7 @@ def get_offers(
     """Offers, newest first, by state."""
     with database.begin() as session:
         counts = dict(
-            session.execute(select(Offer.state, func.count()).group_by(Offer.state)).tuples().all()
+            session.execute(select(Offer.state, func.count()).group_by(Offer.state)).all()
         )
         wanted = select(Offer) if of is None else select(Offer).where(Offer.state == of)
         offers, following = page_of(
@@ -312,9 +310,7 @@ def get_money(request: Request[Any, Any, Any]) -> Template:
         ).all()
         names = _names(session, [payout.owner_id for _, payout in held])
         states = dict(
-            session.execute(select(Payout.state, func.count()).group_by(Payout.state))
-            .tuples()
-            .all()
+            session.execute(select(Payout.state, func.count()).group_by(Payout.state)).all()
         )
         return page(
             request,

@@ -32,6 +32,16 @@ log = structlog.get_logger(__name__)
 FORMS: dict[type[Exception], int] = {ForeignForm: 403, FormUnreadable: 422}
 """Refusals that only pages know, with their status."""
 
+NOWHERE = [
+    "/{rest:path}",
+    "/ops/{rest:path}",
+    "/ops/runs/{run:str}/{rest:path}",
+    "/lab/{rest:path}",
+    "/lab/projects/{project:str}/{rest:path}",
+    "/expert/{rest:path}",
+]
+"""Addresses that are none; the router does not look back, so that each branch needs its own."""
+
 FORMS_ONLY = [
     "/enter",
     "/leave",
@@ -103,13 +113,11 @@ def on_database_lost(request: Request[Any, Any, Any], lost: OperationalError) ->
     )
 
 
-@route("/{rest:path}", http_method=["GET", "POST"], guards=[for_anyone], sync_to_thread=True)
 def no_page(request: Request[Any, Any, Any]) -> Template:
     """Any address below the console that is none, as a page."""
     return _refused(request, 404, "Not found", "There is no such page.")
 
 
-@get(FORMS_ONLY, sync_to_thread=False)
 def get_form_address() -> Redirect:
     """Where only forms are sent, a reader who types the address is led to the start."""
     return Redirect("/console", status_code=303, headers=HEADERS)
@@ -127,8 +135,14 @@ def console_router() -> Router:
     pages: list[HTTPRouteHandler | Router] = [
         *doors.ROUTES,
         get_reviewer,
-        get_form_address,
-        no_page,
+        # One handler each: a handler of several paths would be wrapped once for each of them.
+        *(get(path, sync_to_thread=True)(get_form_address) for path in FORMS_ONLY),
+        *(
+            route(path, http_method=["GET", "POST"], guards=[for_anyone], sync_to_thread=True)(
+                no_page
+            )
+            for path in NOWHERE
+        ),
         Router("/ops", route_handlers=ops.ROUTES),
         Router("/lab", route_handlers=lab.ROUTES),
         Router("/expert", route_handlers=expert.ROUTES),

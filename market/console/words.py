@@ -41,7 +41,7 @@ REASON_WORDS = {
     "exploration": "Could do better than is known so far",
     "urgency": "The task is pressing",
     "quality": "Accepted work of quality",
-    "interest": "Asked for this task",
+    "interest": "Interest in the task",
     "affinity": "Profile near the task",
     "learning": "The outcome would teach much",
     "cost": "Pay and fee",

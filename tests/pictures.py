@@ -1,0 +1,74 @@
+"""Pictures of the console for the documentation: `python -m tests.pictures`.
+
+They show a made-up market that is built afresh each time, in a real browser on a real server.
+"""
+
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from market.auth import keyring
+from market.db import database
+from market.embedded import EmbeddedPostgres
+from market.events import Event
+from market.settings import Settings, in_force
+from tests.conftest import SECRET, migrate
+from tests.market.browser import Visitors, chromium, visitors, web_process
+from tests.market.showcase import Showcase, react_to, set_up
+
+PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
+LARGEST_BYTES = 200_000
+
+
+def main() -> int:
+    """Build the market, photograph it, and say which pictures were written."""
+    program = chromium()
+    if program is None:
+        print("no Chromium at /usr/bin/chromium or in CHROMIUM: no picture was made")
+        return 1
+    with (
+        tempfile.TemporaryDirectory(prefix="stumpwork-pictures-") as passing,
+        EmbeddedPostgres(Path(passing) / "data", durable=False) as postgres,
+    ):
+        migrate(postgres.url)
+        keyring.open(SECRET)
+        in_force.open(Settings(database_url=postgres.url, secret_key=SECRET))
+        database.open(postgres.url)
+        shown = set_up(datetime.now(UTC))
+        with web_process(postgres.url, SECRET) as address, visitors(program, address) as people:
+            write_pictures(PICTURES, shown, people)
+        database.close()
+    for picture in sorted(PICTURES.glob("*.png")):
+        size = picture.stat().st_size
+        print(f"{picture.name:<22} {size:>8,} bytes")
+        assert size < LARGEST_BYTES, f"{picture.name} is too large to keep in a repository"
+    return 0
+
+
+def write_pictures(folder: Path, shown: Showcase, people: Visitors) -> None:
+    """Photograph the five pages that the documentation shows, in made-up data."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ops = people.come_in(shown.ops_key)
+    ops.goto(f"{people.address}/console/ops/runs")
+    ops.get_by_label("Seed").fill("7")
+    ops.get_by_role("button", name="Ask for a run").click()
+    ops.get_by_text("Waiting for the solver").wait_for()
+    react_to(Event.RUN_REQUESTED)
+    ops.goto(ops.url.partition("?")[0])
+    ops.get_by_role("heading", name="Offers, and why each pair was chosen").wait_for()
+    ops.screenshot(path=folder / "ops-run.png")
+    ops.goto(f"{people.address}/console/ops")
+    ops.screenshot(path=folder / "ops-today.png", full_page=True)
+    lab = people.come_in(shown.lab_key)
+    lab.get_by_role("link", name="Frontier questions, round 1").click()
+    lab.get_by_role("heading", name="Budget").wait_for()
+    lab.screenshot(path=folder / "lab-project.png")
+    expert = people.come_in(shown.expert_key)
+    expert.screenshot(path=folder / "expert-offers.png")
+    expert.goto(f"{people.address}/console/expert/earnings")
+    expert.screenshot(path=folder / "expert-earnings.png", full_page=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
