@@ -97,6 +97,7 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     fundings.RefundTooLarge: (409, "refund_too_large"),
     earnings.OfferNotOver: (409, "offer_not_over"),
     books.BooksBroken: (500, "books_broken"),
+    treasury.StripeDiffers: (500, "stripe_differs"),
     treasury.CountryInvalid: (422, "country_invalid"),
     treasury.NotAPayee: (404, "not_a_payee"),
     treasury.OnboardingNotReady: (409, "onboarding_not_ready"),

@@ -11,6 +11,7 @@ from market.tasks.jobs import settle_projects
 from market.treasury.jobs import (
     catch_up_stripe,
     open_weekly_payouts,
+    reconcile_stripe,
     review_held_payouts,
     sweep_stripe,
 )
@@ -29,6 +30,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(review_held_payouts, every=timedelta(hours=1), after=timedelta(minutes=20)),
     Entry(catch_up_stripe, every=timedelta(hours=1), after=timedelta(minutes=40)),
     Entry(check_books, every=timedelta(days=1), after=timedelta(hours=3)),
+    Entry(reconcile_stripe, every=timedelta(days=1), after=timedelta(hours=4)),
     # What was earned until Monday is paid on Wednesday evening.
     Entry(open_weekly_payouts, every=timedelta(days=7), after=timedelta(days=2, hours=18)),
 )

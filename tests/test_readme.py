@@ -15,6 +15,7 @@ from market.db import database
 from market.replay.keys import open_here, ops_key
 from market.settings import in_force
 from market.supervisor import Market
+from market.treasury.jobs import reconcile_stripe
 from tests.conftest import SECRET
 
 REPOSITORY = Path(__file__).parent.parent
@@ -53,6 +54,7 @@ def test_the_journey_by_hand_ends_with_the_money_in_the_bank() -> None:
                 timeout=400,
                 check=False,
             )
+            reconcile_stripe("after the journey")
             database.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -22,7 +22,8 @@ from market.treasury.actions import (
     request_payout_run,
     start_run,
 )
-from market.treasury.queries import owed, owners_unready, payout
+from market.treasury.queries import at_stripe, owed, owners_unready, payout
+from market.treasury.rules import StripeDiffers, differences
 from payouts.calls import Fact, due_calls, unknown_calls
 from payouts.errors import GatewayRefused, GatewayUnknown
 from payouts.models import Payee
@@ -217,3 +218,22 @@ def review_held_payouts(slot: str) -> None:
         with database.begin() as session:
             for fact in review_payout(session, payout_id, at=now(), policy=hold_policy()):
                 tell(session, fact)
+
+
+@job(queue="money", max_retries=6)
+def reconcile_stripe(slot: str) -> None:
+    """Compare what the books say lies at Stripe with what Stripe says, every night.
+
+    Money moves meanwhile, and Stripe tells of it a little later: a difference is looked at again a
+    few times, and what stays fails this job, so that ops have it among the jobs that died.
+    """
+    del slot
+    with database.begin() as session:
+        before = at_stripe(session)
+    seen = gateway().balance()
+    with database.begin() as session:
+        after = at_stripe(session)
+    if found := differences(before, after, seen):
+        log.warning("stripe.differs", found=found)
+        raise StripeDiffers(found)
+    log.info("stripe.reconciled", books=after)

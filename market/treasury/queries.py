@@ -9,7 +9,7 @@ from market.treasury.models import PayoutRun
 from market.treasury.rules import PayoutNotFound, PayoutRunNotFound
 from payouts import chart
 from payouts.chart import Code
-from payouts.ledger import Balance, balance
+from payouts.ledger import Balance, balance, trial_balance
 from payouts.models import (
     ExternalCall,
     LedgerAccount,
@@ -113,3 +113,12 @@ def what_is_owed(session: Session, expert_id: UUID) -> list[tuple[str, Balance]]
         .order_by(LedgerAccount.currency)
     ).all()
     return [(one, balance(session, chart.owed_to(expert_id, one))) for one in currencies]
+
+
+def at_stripe(session: Session) -> dict[str, int]:
+    """What the books say lies on the platform's Stripe balance, by currency, in minor units."""
+    return {
+        row.currency: row.debit_minor - row.credit_minor
+        for row in trial_balance(session)
+        if row.code is Code.STRIPE_CLEARING
+    }

@@ -1,12 +1,14 @@
 """States, limits and refusals of money on its way to experts."""
 
 import re
+from collections.abc import Mapping
 from datetime import date, datetime
 from uuid import UUID
 
 from market.earnings.rules import week_of
 from market.errors import MarketError
 from market.states import Machine, Move
+from payouts.seen import BalanceSeen
 
 PAYOUT_RUN = Machine(
     "payout_run",
@@ -128,3 +130,27 @@ def checked_note(note: str) -> str:
     if len(note.strip()) < 10:
         raise NoteMissing()
     return note.strip()
+
+
+class StripeDiffers(MarketError):
+    """Stripe holds another amount for the platform than the books say."""
+
+    def __init__(self, found: list[str]) -> None:
+        super().__init__("Stripe and the books differ: " + "; ".join(found))
+        self.found = found
+
+
+def differences(
+    before: Mapping[str, int], after: Mapping[str, int], seen: BalanceSeen
+) -> list[str]:
+    """What Stripe says that the books said neither just before nor just after, in words.
+
+    Units: minor units by currency; what is pending at Stripe counts, as it does in the books.
+    """
+    found = []
+    for currency in sorted({*before, *after, *seen.available, *seen.pending}):
+        held = seen.available.get(currency, 0) + seen.pending.get(currency, 0)
+        if held not in (before.get(currency, 0), after.get(currency, 0)):
+            booked = after.get(currency, 0)
+            found.append(f"{currency}: Stripe holds {held}, the books say {booked}")
+    return found

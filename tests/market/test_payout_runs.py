@@ -19,10 +19,11 @@ from market.treasury.jobs import (
     sweep_stripe,
 )
 from market.treasury.models import PayoutRun
-from market.treasury.rules import PAYOUT_RUN
+from market.treasury.rules import PAYOUT_RUN, differences
 from payouts import chart
 from payouts.models import Payout
 from payouts.payees import payee_of
+from payouts.seen import BalanceSeen
 from tests.factories import (
     AT,
     Caller,
@@ -344,3 +345,25 @@ def test_the_books_are_open_to_ops_and_balance(house: House) -> None:
 def test_the_database_knows_the_moves_of_a_run(house: House) -> None:
     with house.begin() as session:
         assert pairs_in_database(session, PAYOUT_RUN) == PAYOUT_RUN.pairs()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "available", "pending", "found"),
+    [
+        ({"USD": 100}, {"USD": 100}, {"USD": 60}, {"USD": 40}, 0),
+        ({"USD": 100}, {"USD": 90}, {"USD": 90}, {}, 0),
+        ({"USD": 100}, {"USD": 100}, {"USD": 99}, {}, 1),
+        ({"USD": 100}, {"USD": 100}, {"USD": 100, "EUR": 5}, {}, 1),
+        ({"USD": 7}, {"USD": 7}, {}, {}, 1),
+        ({}, {}, {}, {}, 0),
+    ],
+)
+def test_what_stripe_holds_is_compared_with_the_books_by_currency(
+    before: dict[str, int],
+    after: dict[str, int],
+    available: dict[str, int],
+    pending: dict[str, int],
+    found: int,
+) -> None:
+    seen = BalanceSeen(available=available, pending=pending)
+    assert len(differences(before, after, seen)) == found
