@@ -1,5 +1,6 @@
 """Reads of what runs saw, and of what keeps an expert from a task now."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -64,6 +65,14 @@ _STANDS = text(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """How much open work fits an expert, and why none is offered: codes with their words."""
+
+    fitting_tasks: int
+    reasons: tuple[tuple[str, str], ...]
+
+
 def monday_before(at: datetime) -> datetime:
     """The beginning of the week that a time is in, as hours and pay count weeks."""
     midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -111,3 +120,101 @@ def hindrances(
         (row.wants_interest, "the project takes experts who said that they want the task"),
     )
     return [words for holds, words in rules if holds]
+
+
+OPEN_FOR = """
+    with open_task as (
+        select t.id, t.domain, p.require_interest, p.organisation_id,
+            {minimum_level} as minimum_level
+        from market.task t join market.project p on p.id = t.project_id
+        where p.state = 'live' and t.state in ('queued', 'active')
+            and exists (select from market.task_slot s
+                where s.task_id = t.id and s.state = 'open')
+            and not exists (select from market.membership m
+                where m.person_id = :expert and m.organisation_id = p.organisation_id)
+    ), seen as (
+        select o.*,
+            (select max({level}) from market.expert_domain d
+             where d.expert_id = :expert and {meets}) as level,
+            exists (select from market.offer f where f.task_id = o.id
+                and f.expert_id = :expert and f.state not in ({gone})) as is_taken,
+            o.require_interest and not exists (select from market.interest i
+                where i.task_id = o.id and i.expert_id = :expert) as wants_interest
+        from open_task o
+    )
+    select e.state as standing, e.max_concurrent, e.weekly_hours,
+        (select count(*) from market.offer f
+            where f.expert_id = e.id and f.state in ({live})) as seats,
+        (select coalesce(sum(f.expected_s), 0) / 3600.0 from market.offer f
+            where f.expert_id = e.id and (f.state in ({live})
+                or (f.state = 'completed' and f.ended_at >= :monday))) as hours,
+        (select count(*) from seen) as open_tasks,
+        (select count(*) from seen where level is not null) as in_domain,
+        (select count(*) from seen where level >= minimum_level) as at_level,
+        (select count(*) from seen where level >= minimum_level and not is_taken) as untried,
+        (select count(*) from seen
+            where level >= minimum_level and not is_taken and not wants_interest) as fitting
+    from market.expert e where e.id = :expert
+    """
+
+_OPEN_FOR = text(
+    OPEN_FOR.format(
+        live=listed(LIVE),
+        gone=listed(GONE),
+        level=LEVEL_RANK.format(column="d.level"),
+        minimum_level=LEVEL_RANK.format(column="p.minimum_level"),
+        meets=DOMAINS_MEET.format(one="o.domain", other="d.domain"),
+    )
+)
+
+
+def work_for(session: Session, expert_id: UUID, *, at: datetime) -> Availability | None:
+    """How much open work fits an expert now, and every reason why none is offered; None for a
+    person without an expert's profile.
+
+    Runs as the platform, since it counts work that the expert may not see.
+    """
+    row = session.execute(
+        _OPEN_FOR, {"expert": expert_id, "monday": monday_before(at)}
+    ).one_or_none()
+    if row is None:
+        return None
+    rules = (
+        (row.standing not in WORKING, "standing", f"your standing is {row.standing}"),
+        (
+            row.seats >= row.max_concurrent,
+            "at_capacity",
+            f"you hold {row.seats} tasks, which is as many as your profile allows",
+        ),
+        (
+            row.hours >= row.weekly_hours,
+            "no_hours_left",
+            f"your {row.weekly_hours} hours of this week are taken",
+        ),
+        (row.open_tasks == 0, "no_open_task", "no live project has an open seat"),
+        (
+            row.open_tasks > 0 and row.in_domain == 0,
+            "no_domain_match",
+            f"{row.open_tasks} tasks are open, none in your domains",
+        ),
+        (
+            row.in_domain > 0 and row.at_level == 0,
+            "level_not_shown",
+            f"{row.in_domain} open tasks of your domains ask for a level that is not shown yet",
+        ),
+        (
+            row.at_level > 0 and row.untried == 0,
+            "all_had_before",
+            f"you have had all {row.at_level} open tasks that fit you",
+        ),
+        (
+            row.untried > 0 and row.fitting == 0,
+            "interest_needed",
+            f"{row.untried} open tasks go to experts who said that they want them",
+        ),
+    )
+    reasons = tuple((code, words) for holds, code, words in rules if holds)
+    if not reasons:
+        words = f"{row.fitting} open tasks fit you; the next matching run decides who gets them"
+        reasons = (("next_run", words),)
+    return Availability(fitting_tasks=int(row.fitting), reasons=reasons)
