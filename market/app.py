@@ -32,9 +32,11 @@ from market.console.routes import console_router
 from market.db import database, new_id
 from market.earnings.routes import ROUTES as EARNINGS
 from market.experts.routes import ROUTES as EXPERTS
+from market.explanations.routes import ROUTES as EXPLANATIONS
 from market.fundings.routes import ROUTES as FUNDINGS
 from market.http import MAX_BODY_BYTES, REQUEST_ID, open_request, principal_of_request
 from market.logs import configure_logs
+from market.notices.routes import ROUTES as NOTICES
 from market.offers.routes import ROUTES as OFFERS
 from market.people.queries import principal_of
 from market.people.routes import ROUTES as PEOPLE
@@ -83,6 +85,8 @@ ROUTES = [
     *SUBMISSIONS,
     *ATTEMPTS,
     *REVIEWS,
+    *EXPLANATIONS,
+    *NOTICES,
 ]
 
 

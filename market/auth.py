@@ -28,6 +28,7 @@ SCOPES: dict[Part, frozenset[str]] = {
     Part.LAB: frozenset(
         {
             "organisation:read",
+            "event:read",
             "key:write",
             "project:read",
             "project:write",
@@ -41,6 +42,7 @@ SCOPES: dict[Part, frozenset[str]] = {
     ),
     Part.EXPERT: frozenset(
         {
+            "event:read",
             "key:write",
             "profile:read",
             "profile:write",
@@ -52,9 +54,10 @@ SCOPES: dict[Part, frozenset[str]] = {
             "payee:write",
         }
     ),
-    Part.REVIEWER: frozenset({"key:write", "review:read", "review:write"}),
+    Part.REVIEWER: frozenset({"event:read", "key:write", "review:read", "review:write"}),
     Part.OPS: frozenset(
         {
+            "event:read",
             "key:write",
             "organisation:read",
             "people:write",

@@ -1,0 +1,1 @@
+"""What leaves the house: for now, everybody's own list of what happened."""
