@@ -456,16 +456,20 @@ def _settle_attempt(session: Session, attempt_id: UUID, verdict: Verdict, change
 def _settle_slot(
     session: Session, submission: Submission, is_accepted: bool, changes: Changes
 ) -> None:
+    # Not the strongest lock: the verdict that refers to the task holds a share of its key already,
+    # and two verdicts on one task would wait for each other.
     slot = session.execute(
         select(TaskSlot.id, TaskSlot.state, TaskSlot.offer_id)
         .where(TaskSlot.id == submission.slot_id)
-        .with_for_update()
+        .with_for_update(key_share=True)
     ).one()
     # A seat that has gone to another offer in the meantime is not this submission's to move.
     if slot.state != "submitted" or slot.offer_id != submission.offer_id:
         return
     task = session.execute(
-        select(Task.id, Task.state).where(Task.id == submission.task_id).with_for_update()
+        select(Task.id, Task.state)
+        .where(Task.id == submission.task_id)
+        .with_for_update(key_share=True)
     ).one()
     if is_accepted:
         changes.move(SLOT, slot.id, slot.state, "count")

@@ -142,7 +142,7 @@ class Scene:
             wait = max(outcome.retry_at - self.now(), timedelta(0))
             self.pass_time(seconds=wait.total_seconds())
             # What the stand-in is still busy with takes real time too.
-            time.sleep(0.05)
+            time.sleep(0.25)
         raise AssertionError("the call was not over after ten tries")
 
     def store(self, letters: list[Letter]) -> list[UUID]:
