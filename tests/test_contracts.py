@@ -25,6 +25,7 @@ from market.schedule import TIMETABLE
 from market.settings import Settings
 from market.states import Machine
 from market.tables import FEATURES
+from tests.openapi import KEPT, described
 
 Web = TestClient[Litestar]
 
@@ -175,3 +176,7 @@ def test_a_process_does_not_load_the_solver_that_it_never_calls(module: str) -> 
 def test_features_are_the_folders_that_have_tables() -> None:
     assert "offers" in FEATURES
     assert "console" not in FEATURES
+
+
+def test_the_api_is_as_it_is_described_so_that_a_change_of_it_is_seen() -> None:
+    assert KEPT.read_text(encoding="utf-8") == described(), "python -m tests.openapi, and read"
