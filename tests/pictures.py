@@ -55,6 +55,7 @@ def write_pictures(folder: Path, shown: Showcase, people: Visitors) -> None:
     ops.get_by_role("button", name="Ask for a run").click()
     ops.get_by_text("Waiting for the solver").wait_for()
     react_to(Event.RUN_REQUESTED)
+    react_to(*Event)
     ops.goto(ops.url.partition("?")[0])
     ops.get_by_role("heading", name="Offers, and why each pair was chosen").wait_for()
     ops.screenshot(path=folder / "ops-run.png")

@@ -35,7 +35,7 @@ from tests.factories import make_offer, make_project, make_task
 PEOPLE = (
     ("Ines Moreau", "Synthetic chemist, total synthesis", ("chemistry.organic",), "T4"),
     ("Kofi Adler", "Physical chemistry and kinetics", ("chemistry.physical",), "T3"),
-    ("Priya Rossi", "Cell biologist, imaging", ("biology.cell", "chemistry.organic"), "T3"),
+    ("Priya Rossi", "Cell biologist, imaging", ("biology.cell",), "T3"),
     ("Tomas Lindgren", "Optics, twenty years of lens design", ("physics.optics",), "T2"),
 )
 FIELDS = ("chemistry.organic", "chemistry.physical", "biology.cell", "physics.optics")
@@ -43,6 +43,7 @@ QUESTIONS = {
     "chemistry.organic": "Predict the major product, and say why the minor one is minor.",
     "chemistry.physical": "Estimate the rate constant, and name the step that limits it.",
     "biology.cell": "Name the step that fails, and the assay that would show it.",
+    "law.contracts": "Find the clause that voids the indemnity, and cite the rule.",
     "physics.optics": "Estimate the aberration, and name the approximation that breaks first.",
 }
 STUMP = Vote("accept", model_failed=True, attempt_fair=True, seconds=240)
@@ -122,6 +123,8 @@ def set_up(at: datetime) -> Showcase:
         ]
         for number in range(9, 19):
             _task(session, project, number, FIELDS[number % len(FIELDS)], at=began)
+        # Nobody here knows the law, so that a run leaves a seat open and says why.
+        _task(session, project, 19, "law.contracts", at=began)
     for submission_id in done:
         credit_earning(str(submission_id))
     with database.begin() as session:
@@ -210,7 +213,7 @@ def react_to(*wanted: Event) -> int:
 
 def _run(found: Iterable[tuple[Event, str]]) -> None:
     for event, subject in found:
-        for job in REACTIONS[event]:
+        for job in REACTIONS.get(event, ()):
             job(subject)
 
 

@@ -128,7 +128,7 @@ def a_lab_sees_progress(shown: Showcase, people: Visitors) -> None:
     page = people.come_in(shown.lab_key)
     page.get_by_role("link", name="Frontier questions, round 1").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Frontier questions, round 1")
-    expect(page.get_by_role("img", name=re.compile("9 of 19 tasks done, 1 moving"))).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile("9 of 20 tasks done, 1 moving"))).to_be_visible()
     expect(page.get_by_text("6 of 9; likely").first).to_be_visible()
     page.get_by_role("link", name="Spend").click()
     expect(page.get_by_text("9,000.00\u00a0USD").first).to_be_visible()
