@@ -22,6 +22,7 @@ import structlog
 from cryptography.fernet import InvalidToken
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
+from litestar.exceptions import ValidationException
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.params import QueryParameter
 from sqlalchemy import LargeBinary, Select, insert, text
@@ -37,6 +38,7 @@ T = TypeVar("T")
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{8,80}")
+LOOSE = re.compile(r"(?P<said>Expected `[^`]+`, got `[^`]+`)(?: - at `\$(?P<path>[^`]*)`)?")
 KEY_FORM = re.compile(r"[\x21-\x7e]{1,255}")
 
 request_context: ContextVar[RequestContext] = ContextVar("request_context")
@@ -217,6 +219,32 @@ def _guard(scope: str) -> Callable[[ASGIConnection[Any, Any, Any, Any], BaseRout
     return admit
 
 
+@functools.cache
+def _strict(kind: type[Wire]) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind)
+
+
+async def _refuse_loose_types(request: Request[Any, Any, Any]) -> None:
+    """Refuse a number sent as a text and the like, which the framework would convert in silence.
+
+    What else is wrong with a body is left for the framework to say.
+    """
+    field = request.route_handler.parsed_fn_signature.parameters.get("data")
+    kind = field.annotation if field is not None else None
+    if not (isinstance(kind, type) and issubclass(kind, Wire)):
+        return
+    try:
+        _strict(kind).decode(await request.body())
+    except msgspec.ValidationError as error:
+        found = LOOSE.fullmatch(str(error))
+        if found is not None:
+            key = (found["path"] or "").removeprefix(".")
+            extra = [{"message": found["said"], "key": key, "source": "body"}]
+            raise ValidationException(found["said"], extra=extra) from error
+    except msgspec.DecodeError:
+        return
+
+
 async def open_request(request: Request[Any, Any, Any]) -> None:
     """Set the stage before a handler runs: who asks, as which tenant, under which key."""
     principal: Principal | None = request.scope["state"].get("principal")
@@ -229,6 +257,8 @@ async def open_request(request: Request[Any, Any, Any]) -> None:
     for name in request.query_params:
         if name not in known and not options.get("any_query"):
             raise UnknownParameter(name, [k for k in known if k not in request.path_params])
+    if request.method in ("POST", "PATCH", "PUT") and not options.get("streamed"):
+        await _refuse_loose_types(request)
     key = request.headers.get("idempotency-key")
     digest = None
     if request.method == "POST":

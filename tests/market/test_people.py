@@ -88,6 +88,16 @@ def test_a_key_can_be_made_used_and_ended(web: Web) -> None:
     assert (refused.status_code, refused.json()["code"]) == (401, "key_refused")
 
 
+@pytest.mark.parametrize("days", ["30", 30.5, True, None, [30]])
+def test_a_number_that_is_sent_as_something_else_is_refused_with_its_place(
+    web: Web, days: object
+) -> None:
+    first = join(web)["api_key"]
+    answer = web.post("/v1/keys", json={"name": "k", "days": days}, headers=bearer(first))
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_body"), answer.text
+    assert answer.json()["errors"][0]["pointer"] == "/days"
+
+
 def test_a_key_hands_out_no_more_than_it_holds(web: Web) -> None:
     first = join(web)["api_key"]
     small = web.post("/v1/keys", json={"name": "s", "scopes": ["key:write"]}, headers=bearer(first))
