@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -10,6 +11,7 @@ from sqlalchemy.orm import Session
 from market.auth import Part
 from market.db import database, now
 from market.earnings.models import Earning
+from market.offers.models import Offer
 from market.people.actions import make_key, revoke_key
 from market.people.models import ApiKey, Membership
 from market.people.rules import scopes_of
@@ -44,6 +46,10 @@ def run(
         drive = Drive(script, house.addresses, say)
         report = drive.run()
         project_id = drive.project_id
+        # A second project, whose offers nobody has answered yet, so that there is something to do.
+        fresh_work = generate_market(seed, experts=experts, tasks=max(8, tasks // 10))
+        terms = replace(fresh_work.terms, name="Frontier questions, round 2")
+        Drive(replace(fresh_work, terms=terms), house.addresses, say).leave_offers()
         fresh = mark.with_suffix(".new")
         fresh.write_text(json.dumps({"project_id": str(project_id)}))
         fresh.replace(mark)
@@ -62,7 +68,7 @@ def run(
 
 
 def _fresh_keys(session: Session, project_id: UUID) -> dict[str, str]:
-    """A new key each for the lab, its best paid expert and ops; those shown before end."""
+    """A new key each for the lab, an expert with pay and offers, and ops; those before end."""
     at = now()
     for old in session.execute(
         select(ApiKey.id, Membership.person_id)
@@ -71,11 +77,18 @@ def _fresh_keys(session: Session, project_id: UUID) -> dict[str, str]:
     ).all():
         revoke_key(session, old.id, person_id=old.person_id, at=at)
     lab = select(Project.organisation_id).where(Project.id == project_id).scalar_subquery()
+    offered = (
+        select(func.count())
+        .select_from(Offer)
+        .where(Offer.expert_id == Earning.expert_id, Offer.state == "pending")
+        .correlate(Earning)
+        .scalar_subquery()
+    )
     best = (
         select(Earning.expert_id)
         .where(Earning.project_id == project_id)
         .group_by(Earning.expert_id)
-        .order_by(func.sum(Earning.pay_minor).desc())
+        .order_by(offered.desc(), func.sum(Earning.pay_minor).desc())
         .limit(1)
         .scalar_subquery()
     )

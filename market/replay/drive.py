@@ -127,6 +127,15 @@ class Drive:
         with database.begin() as session:
             return report_on(session, self.script, self.project_id, list(self.stages.values()))
 
+    def leave_offers(self) -> int:
+        """Bring the market as far as its offers, and leave them to be answered; how many."""
+        self.ops_key = ops_key("ops@stumpwork.example")
+        self.open_project()
+        self.bring_experts()
+        self.bring_tasks(self.script.tasks)
+        self.launch()
+        return self.match()
+
     def open_project(self) -> None:
         """A lab signs up, names its target model, drafts a project, and pays for it."""
         terms = self.script.terms
@@ -303,15 +312,12 @@ class Drive:
                 .where(Offer.project_id == self.project_id, Offer.state == "pending")
                 .order_by(Offer.id)
             ).all()
-            free_from: dict[UUID, datetime] = dict(
-                session.execute(
-                    select(TimeEntry.expert_id, func.max(func.upper(TimeEntry.during)))
-                    .where(TimeEntry.expert_id.in_({row.expert_id for row in offers}))
-                    .group_by(TimeEntry.expert_id)
-                )
-                .tuples()
-                .all()
-            )
+            last_ends = session.execute(
+                select(TimeEntry.expert_id, func.max(func.upper(TimeEntry.during)))
+                .where(TimeEntry.expert_id.in_({row.expert_id for row in offers}))
+                .group_by(TimeEntry.expert_id)
+            ).all()
+        free_from: dict[UUID, datetime] = {row[0]: row[1] for row in last_ends}
         opened = now()
         plan: list[tuple[AttemptLine, UUID, UUID]] = []
         for offer_id, expert_id, task in offers:
