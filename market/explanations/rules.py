@@ -67,14 +67,22 @@ def parts_of(value: Value, pair: int) -> dict[str, dict[str, float | str]]:
     }
 
 
+SMALLEST_SAID = 0.0005
+"""What rounds to nothing in a sentence is left to the numbers."""
+
+
 def why_chosen(value: float, parts: dict[str, dict[str, float | str]], margin: float) -> str:
     """One sentence for the expert and for ops: what spoke for the pair, and by how much it won."""
     ranked = sorted(parts, key=lambda name: -float(parts[name]["weighed"]))
-    spoke = ", ".join(f"{name} {float(parts[name]['weighed']):.3g}" for name in ranked[:3])
+    spoke = ", ".join(
+        f"{name} {float(parts[name]['weighed']):.3f}"
+        for name in ranked[:3]
+        if abs(float(parts[name]["weighed"])) >= SMALLEST_SAID
+    )
     place = "above" if margin >= 0 else "below"
     return (
-        f"Chosen for {spoke or 'want of anyone nearer'}: worth {value:.4g} in all,"
-        f" {abs(margin):.4g} {place} what the seat and the time would have brought elsewhere."
+        f"Chosen for {spoke or 'want of anyone nearer'}: worth {value:.3f} in all,"
+        f" {abs(margin):.3f} {place} what the seat and the time would have brought elsewhere."
     )
 
 
