@@ -55,7 +55,7 @@ demo: install
 	@$(BIN)/stumpwork demo $(ARGS)
 
 test: install
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: install
 	$(BIN)/ruff check .
