@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, insert
+from sqlalchemy import ForeignKey, Index, insert, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from market.db import Base, Json, new_id
@@ -308,3 +308,64 @@ class Changes:
             session.execute(insert(EventRow), rows, execution_options=whole)
         if self.moves:
             session.execute(insert(StateChange), self.moves, execution_options=whole)
+
+
+_GUARDED = text(
+    """
+    select distinct c.relname as table_name,
+        convert_from(rtrim(t.tgargs, '\\000'::bytea), 'UTF8') as machine
+    from pg_trigger t join pg_class c on c.oid = t.tgrelid
+    join pg_namespace n on n.oid = c.relnamespace join pg_proc p on p.oid = t.tgfoid
+    where p.proname = 'guard_state' and n.nspname = 'market'
+    order by 1
+    """
+)
+
+_UNFOLDED = """
+    with move as (
+        select subject_id, from_state, to_state,
+            lag(to_state) over told as before,
+            row_number() over told as nth,
+            row_number() over (partition by subject_id order by id desc) as nth_last
+        from market.state_change where machine = :machine
+        window told as (partition by subject_id order by id)
+    ), broken as (
+        select subject_id, 'moved from ' || from_state || ' while it was ' || before as fault
+        from move where before is distinct from from_state and nth > 1
+        union all
+        select subject_id, 'began as ' || from_state || ', which is no start'
+        from move where nth = 1 and from_state <> '' and not exists (
+            select from market.state_rule
+            where machine = :machine and from_state = '' and to_state = move.from_state
+        )
+        union all
+        select s.id, 'is ' || s.state || ' while its last move led to ' || move.to_state
+        from move join market.{table} s on s.id = move.subject_id
+        where move.nth_last = 1 and s.state <> move.to_state
+        union all
+        select s.id, 'is ' || s.state || ' and nothing says how'
+        from market.{table} s
+        where not exists (select from move where move.subject_id = s.id) and not exists (
+            select from market.state_rule
+            where machine = :machine and from_state = '' and to_state = s.state
+        )
+    )
+    select subject_id, fault from broken order by subject_id limit :limit
+"""
+
+
+def unfolded(session: Session, *, limit: int = 100) -> list[str]:
+    """Where the history of a state does not lead to it, a sentence each: there must be none.
+
+    Every machine that guards a table is folded: each move starts where the last one ended, the
+    first one where its machine may start, and the last one ends in the state of the row.
+    """
+    found: list[str] = []
+    for table, machine in session.execute(_GUARDED):
+        rows = session.execute(
+            # A name out of the catalogue, which no caller chose.
+            text(_UNFOLDED.format(table=table)),
+            {"machine": machine, "limit": limit},
+        )
+        found += [f"{machine} {subject} {fault}" for subject, fault in rows]
+    return found

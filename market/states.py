@@ -49,6 +49,12 @@ class Machine:
             seen.update(dict.fromkeys((*move.sources, move.target)))
         return tuple(seen)
 
+    @property
+    def terminal(self) -> tuple[str, ...]:
+        """The states that no move leads out of."""
+        left = {source for move in self.moves for source in move.sources}
+        return tuple(state for state in self.states if state not in left)
+
     def pairs(self) -> set[tuple[str, str]]:
         """Every (from, to) that the table lists; a start is `('', state)`."""
         starts = {("", state) for state in self.initial}

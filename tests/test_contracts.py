@@ -5,46 +5,29 @@ import subprocess
 import sys
 from collections import defaultdict
 from importlib import import_module
-from pkgutil import walk_packages
 
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-import market
 from market.app import create_app
 from market.auth import SCOPES
 from market.broker import QUEUES, Job
 from market.errors import MarketError
-from market.events import Event, StateRule
+from market.events import Event, StateRule, change_state, unfolded
 from market.problems import PROBLEMS, code_of
+from market.projects.rules import PROJECT
 from market.reactions import JOBS, REACTIONS
 from market.schedule import TIMETABLE
 from market.settings import Settings
-from market.states import Machine
 from market.tables import FEATURES
-from tests.openapi import KEPT, described
+from tests import openapi, states
+from tests.factories import AT, make_project
+from tests.states import machines, modules
 
 Web = TestClient[Litestar]
-
-
-def every_module() -> list[str]:
-    return [
-        found.name
-        for found in walk_packages(market.__path__, "market.")
-        if not found.name.endswith("__main__")
-    ]
-
-
-def machines() -> dict[str, Machine]:
-    found: dict[str, Machine] = {}
-    for name in every_module():
-        for value in vars(import_module(name)).values():
-            if isinstance(value, Machine):
-                found[value.name] = value
-    return found
 
 
 def test_the_database_allows_exactly_the_moves_that_the_rules_name(db: Session) -> None:
@@ -68,7 +51,7 @@ def test_every_state_of_every_machine_can_be_reached() -> None:
 
 
 def refusals(kind: type[Exception] = MarketError) -> list[type[Exception]]:
-    for name in every_module():
+    for name in modules():
         import_module(name)
     found = []
     for child in kind.__subclasses__():
@@ -106,7 +89,7 @@ def test_problem_types_are_client_errors_with_words() -> None:
 
 def test_every_job_that_is_declared_follows_from_something() -> None:
     declared: dict[str, Job] = {}
-    for name in every_module():
+    for name in modules():
         for value in vars(import_module(name)).values():
             if isinstance(value, Job):
                 declared[value.name] = value
@@ -179,4 +162,44 @@ def test_features_are_the_folders_that_have_tables() -> None:
 
 
 def test_the_api_is_as_it_is_described_so_that_a_change_of_it_is_seen() -> None:
-    assert KEPT.read_text(encoding="utf-8") == described(), "python -m tests.openapi, and read"
+    kept = openapi.KEPT.read_text(encoding="utf-8")
+    assert kept == openapi.described(), "python -m tests.openapi, and read"
+
+
+def test_the_page_of_state_machines_is_what_the_tables_say() -> None:
+    kept = states.KEPT.read_text(encoding="utf-8")
+    assert kept == states.described(), "python -m tests.states, and read"
+
+
+def test_every_guarded_table_has_its_states_checked_too(db: Session) -> None:
+    guarded = db.execute(
+        text(
+            "select distinct c.relname from pg_trigger t join pg_class c on c.oid = t.tgrelid"
+            " join pg_namespace n on n.oid = c.relnamespace and n.nspname = 'market'"
+            " join pg_proc p on p.oid = t.tgfoid where p.proname = 'guard_state'"
+        )
+    ).scalars()
+    for table in guarded:
+        check = db.scalar(
+            text(
+                "select pg_get_constraintdef(oid) from pg_constraint where contype = 'c'"
+                " and conrelid = format('market.%I', cast(:table as text))::regclass"
+                " and conname = 'ck_' || cast(:table as text) || '_state'"
+            ),
+            {"table": table},
+        )
+        assert check is not None, table
+
+
+def test_history_that_does_not_lead_to_a_state_is_found(db: Session) -> None:
+    project = make_project(db, state="draft")
+    assert unfolded(db) == []
+    change_state(db, PROJECT, project, "submit", at=AT)
+    assert unfolded(db) == []
+    db.execute(text("update market.project set state = 'ready'"))
+    assert unfolded(db) == [
+        f"project {project.id} is ready while its last move led to checking",
+    ]
+    db.expire_all()
+    change_state(db, PROJECT, project, "launch", at=AT)
+    assert unfolded(db) == [f"project {project.id} moved from ready while it was checking"]
