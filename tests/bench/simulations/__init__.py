@@ -1,0 +1,1 @@
+"""Seeded worlds with a known truth, and what the estimators make of them."""
