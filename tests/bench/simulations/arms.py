@@ -66,11 +66,11 @@ def one_test(rng: np.random.Generator, arms: Arms, effect: float, looks: int, se
         seen = effect_of(sums, planned_se=se)
         mean, count = seen.control_mean, seen.units
         alone = np.sqrt(max(mean * (1 - mean), 1e-9) * (1 / count[0] + 1 / count[1]))
-        naive |= abs(seen.estimate) > -ndtri(0.025) * seen.se
-        ignoring |= abs(seen.treated_mean - mean) > -ndtri(0.025) * alone
+        naive |= bool(abs(seen.estimate) > -ndtri(0.025) * seen.se)
+        ignoring |= bool(abs(seen.treated_mean - mean) > -ndtri(0.025) * alone)
         if not declared and (seen.low > 0 or seen.high < 0):
             declared, stopped = (1 if seen.low > 0 else -1), int(upto) // 2
-    return Story(declared, stopped, bool(naive), bool(ignoring))
+    return Story(declared, stopped, naive, ignoring)
 
 
 def hoped_se(arms: Arms) -> float:
