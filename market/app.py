@@ -2,8 +2,10 @@
 
 import argparse
 import gc
+import resource
 import time
 from importlib.resources import files
+from types import FrameType
 from typing import Any
 
 import prometheus_client
@@ -20,7 +22,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.params import FromPath
 from litestar.static_files import create_static_files_router
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -29,7 +31,7 @@ from market.auth import keyring
 from market.books.routes import ROUTES as BOOKS
 from market.console.frame import template_config
 from market.console.routes import console_router
-from market.db import database, new_id
+from market.db import database, new_id, now
 from market.earnings.routes import ROUTES as EARNINGS
 from market.experts.routes import ROUTES as EXPERTS
 from market.explanations.routes import ROUTES as EXPLANATIONS
@@ -37,8 +39,9 @@ from market.fundings.routes import ROUTES as FUNDINGS
 from market.http import MAX_BODY_BYTES, REQUEST_ID, open_request, principal_of_request
 from market.logs import configure_logs
 from market.notices.routes import ROUTES as NOTICES
+from market.notices.routes import encoded
 from market.offers.routes import ROUTES as OFFERS
-from market.people.queries import principal_of
+from market.people.queries import principal_of, refused_keys
 from market.people.routes import ROUTES as PEOPLE
 from market.policies.routes import ROUTES as POLICIES
 from market.problems import HANDLERS, PROBLEMS, problem
@@ -46,6 +49,7 @@ from market.projects.routes import ROUTES as PROJECTS
 from market.reviews.routes import ROUTES as REVIEWS
 from market.runs.routes import ROUTES as RUNS
 from market.settings import Settings, in_force, read_settings
+from market.streams import Streams
 from market.submissions.routes import ROUTES as SUBMISSIONS
 from market.tasks.routes import ROUTES as TASKS
 from market.treasury.routes import ROUTES as TREASURY
@@ -68,6 +72,8 @@ SECONDS = Histogram(
     registry=REGISTRY,
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+
+STREAMS = Gauge("stumpwork_open_streams", "Event streams open in this process.", registry=REGISTRY)
 
 ROUTES = [
     *PEOPLE,
@@ -193,6 +199,7 @@ def get_problem(code: FromPath[str], request: Request[Any, Any, Any]) -> Respons
 def create_app(settings: Settings) -> Litestar:
     """The whole web application; the caller opens the database and the keyring."""
     swagger = str(files("swagger_ui") / "static")
+    streams = Streams(encoded, lambda keys: refused_keys(keys, at=now()))
     app = Litestar(
         route_handlers=[
             Router("/v1", route_handlers=ROUTES),
@@ -230,11 +237,37 @@ def create_app(settings: Settings) -> Litestar:
             ),
         ),
         logging_config=None,
-        state=State({"settings": settings, "principal_of": principal_of}),
+        state=State({"settings": settings, "principal_of": principal_of, "streams": streams}),
+        on_shutdown=[streams.end_soon],
     )
+    STREAMS.set_function(lambda: len(streams))
     # Around everything: what no route answers is named, counted and logged too.
     app.asgi_handler = Edge(app.asgi_handler)
     return app
+
+
+class Server(uvicorn.Server):
+    """The web server, which lets open streams end as soon as it is told to stop: it would wait for
+    them otherwise, until it loses patience.
+    """
+
+    def __init__(self, config: uvicorn.Config, streams: Streams) -> None:
+        super().__init__(config)
+        self._streams = streams
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop, in order."""
+        self._streams.end_soon()
+        super().handle_exit(sig, frame)
+
+
+def allow_many_sockets() -> None:
+    """Raise the number of files that this process may hold open to what the system allows: a
+    thousand streams are a thousand sockets.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, 65_536) if hard != resource.RLIM_INFINITY else 65_536
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -251,7 +284,8 @@ def main(argv: list[str] | None = None) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-    uvicorn.run(
+    allow_many_sockets()
+    config = uvicorn.Config(
         app,
         host=settings.web_host,
         port=settings.web_port,
@@ -261,6 +295,7 @@ def main(argv: list[str] | None = None) -> None:
         timeout_graceful_shutdown=10,
         server_header=False,
     )
+    Server(config, app.state["streams"]).run()
     database.close()
 
 

@@ -12,13 +12,15 @@ from typing import Any
 from uuid import UUID, uuid5
 
 import dramatiq
+import dramatiq.errors
+import psycopg
 import structlog
 from dramatiq.broker import Broker
 from dramatiq.middleware import Middleware
 from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from market.db import Base, database, new_id, now
+from market.db import Base, current_cause, database, new_id, now
 from market.settings import SettingInvalid, Settings, in_force
 
 QUEUES = ("money", "solver", "default")
@@ -84,6 +86,7 @@ class JobContext(Middleware):
         structlog.contextvars.bind_contextvars(
             job=message.actor_name, job_id=message.message_id, subject=message.args[0]
         )
+        current_cause.set(message.options.get("cause"))
 
     def after_process_message(
         self,
@@ -99,6 +102,7 @@ class JobContext(Middleware):
                 traceback.format_exception_only(type(exception), exception)
             ).strip()[:4000]
         structlog.contextvars.clear_contextvars()
+        current_cause.set(None)
 
 
 class DeadLetters(Middleware):
@@ -153,6 +157,20 @@ def open_broker(settings: Settings) -> Broker:
     return broker
 
 
+def connection_losses(settings: Settings) -> tuple[type[Exception], ...]:
+    """How a broker says that it cannot be reached: what is worth waiting for."""
+    lost: tuple[type[Exception], ...] = (dramatiq.errors.ConnectionError, OSError)
+    if settings.broker_url.startswith("redis"):
+        import redis
+
+        return (*lost, redis.ConnectionError, redis.TimeoutError)
+    if settings.broker_url.startswith("amqp"):
+        import pika.exceptions
+
+        return (*lost, pika.exceptions.AMQPError)
+    return (*lost, psycopg.OperationalError)
+
+
 def bind_jobs(broker: Broker, jobs: Iterable[Job]) -> None:
     """Make every job runnable by workers of this broker."""
     for one in jobs:
@@ -169,13 +187,16 @@ def bind_jobs(broker: Broker, jobs: Iterable[Job]) -> None:
 
 
 def message_for(one: Job, cause: str, subject: str) -> dramatiq.Message[None]:
-    """The message that queues a job for a cause; the same cause gives the same message id."""
+    """The message that queues a job for a cause; the same cause gives the same message id.
+
+    What the job makes happen names the cause as its own.
+    """
     return dramatiq.Message(
         queue_name=one.queue,
         actor_name=one.name,
         args=(subject,),
         kwargs={},
-        options={},
+        options={"cause": cause},
         message_id=str(uuid5(SPACE, f"{cause}|{one.name}|{subject}")),
     )
 

@@ -78,6 +78,9 @@ NOBODY = Scope("stumpwork_lab", UUID(int=0))
 current_scope: ContextVar[Scope] = ContextVar("current_scope", default=PLATFORM)
 """Who asks; the web sets it for each request, jobs and commands run as the platform."""
 
+current_cause: ContextVar[str | None] = ContextVar("current_cause", default=None)
+"""What led to this work: the id of a request, or of the event that a job follows."""
+
 _ambient: ContextVar[Session | None] = ContextVar("ambient_session", default=None)
 
 _TAKE_ROLE = text(
@@ -150,6 +153,7 @@ class Database:
             return
         with self._session() as session, session.begin():
             take_scope(session, wanted)
+            session.info["cause"] = current_cause.get()
             yield session
             if self._pinned is not None:
                 session.flush()

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, insert, text
+from sqlalchemy import BigInteger, ForeignKey, Identity, Index, insert, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from market.db import Base, Json, new_id
@@ -89,12 +89,22 @@ class Event(StrEnum):
 
 
 class EventRow(Base):
-    """One thing that happened, and whether the jobs that follow it were queued."""
+    """One thing that happened, its place in the feeds, and whether its jobs were queued.
+
+    `position` is drawn when the row is written, so that what follows from something seen comes
+    after it, whatever the clocks say. The three `_seq` are its places in the feeds of the platform,
+    the organisation and the person that it concerns: given when it is published (`feeds.py`),
+    dense in each feed.
+    """
 
     __tablename__ = "event"
     __table_args__ = (
-        Index("ix_event_unrelayed", "id", postgresql_where="relayed_at is null"),
         Index("ix_event_subject_id", "subject_id"),
+        Index("ix_event_unpublished", "position", postgresql_where=text("platform_seq is null")),
+        Index("ix_event_unrelayed", "platform_seq", postgresql_where=text("relayed_at is null")),
+        Index("uq_event_platform_seq", "platform_seq", unique=True),
+        Index("uq_event_organisation_seq", "organisation_id", "organisation_seq", unique=True),
+        Index("uq_event_person_seq", "person_id", "person_seq", unique=True),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
@@ -107,6 +117,12 @@ class EventRow(Base):
     cause: Mapped[str | None] = mapped_column(default=None)
     data: Mapped[Json] = mapped_column(default_factory=dict)
     relayed_at: Mapped[datetime | None] = mapped_column(default=None)
+    subject_version: Mapped[int | None] = mapped_column(default=None)
+    position: Mapped[int] = mapped_column(BigInteger, Identity(always=True), init=False)
+    platform_seq: Mapped[int | None] = mapped_column(default=None)
+    organisation_seq: Mapped[int | None] = mapped_column(default=None)
+    person_seq: Mapped[int | None] = mapped_column(default=None)
+    published_at: Mapped[datetime | None] = mapped_column(default=None)
 
 
 class StateChange(Base):
@@ -156,10 +172,12 @@ def emit(
     person_id: UUID | None = None,
     actor_id: UUID | None = None,
     data: Json | None = None,
+    subject_version: int | None = None,
 ) -> UUID:
     """Say that something happened to a subject; the jobs that follow are queued after the commit.
 
-    `organisation_id` and `person_id` name whom it concerns, besides the platform.
+    `organisation_id` and `person_id` name whom it concerns, besides the platform: both may read
+    `data`, so it holds nothing that one of them must not know.
     """
     event_id = new_id()
     # A plain insert, because this stands on every hot path.
@@ -175,6 +193,7 @@ def emit(
             "actor_id": actor_id,
             "cause": session.info.get("cause"),
             "data": data or {},
+            "subject_version": subject_version,
         },
     )
     return event_id
@@ -219,6 +238,7 @@ def change_state(
             person_id=person_id,
             actor_id=actor_id,
             data=data,
+            subject_version=row.version,
         )
     session.execute(
         insert(StateChange),

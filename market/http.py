@@ -29,7 +29,7 @@ from sqlalchemy import LargeBinary, Select, insert, text
 from sqlalchemy.orm import InstrumentedAttribute, Mapped, Session, mapped_column
 
 from market.auth import KeyMissing, Principal, RequestContext, ScopeMissing, keyring
-from market.db import PLATFORM, Base, Json, current_scope, database, now
+from market.db import PLATFORM, Base, Json, current_cause, current_scope, database, now
 from market.errors import MarketError
 
 P = ParamSpec("P")
@@ -280,6 +280,7 @@ async def open_request(request: Request[Any, Any, Any]) -> None:
     )
     request_context.set(context)
     current_scope.set(context.scope)
+    current_cause.set(context.request_id or None)
     if principal is not None:
         structlog.contextvars.bind_contextvars(person_id=str(principal.person_id))
 
@@ -333,6 +334,19 @@ def post(
 ) -> Callable[..., HTTPRouteHandler]:
     """A handler that writes; under an `Idempotency-Key` once, however often it is sent."""
     return _route(litestar.post, path, scope, keyed=keyed, **extra)
+
+
+def stream(path: str, *, scope: str, **extra: Any) -> Callable[..., HTTPRouteHandler]:
+    """A coroutine that answers with a stream; the only kind of handler that is not a plain
+    function, because a thousand of them wait at once.
+    """
+    return litestar.get(
+        path,
+        guards=[_guard(scope)],
+        opt={"scope": scope, "keyed": "never", "streamed": True, "any_query": False},
+        security=[{"key": []}],
+        **extra,
+    )
 
 
 def put(path: str, *, scope: str | None, **extra: Any) -> Callable[..., HTTPRouteHandler]:
@@ -470,14 +484,15 @@ def expect_version(version: int, *, required: bool = True) -> None:
 def page_of(
     session: Session,
     statement: Select[*tuple[Any, ...]],
-    key: InstrumentedAttribute[UUID],
+    key: InstrumentedAttribute[UUID] | InstrumentedAttribute[int | None],
     *,
     limit: int,
     cursor: str | None,
     filters: str = "",
     newest_first: bool = True,
 ) -> tuple[list[Any], str | None]:
-    """One page of a statement's rows, in the order of their time-ordered ids, and what leads on.
+    """One page of a statement's rows, in the order of their time-ordered ids or of their places in
+    a feed, and what leads on.
 
     A cursor is signed and bound to the filters it was made under. The rows are whole result rows:
     a statement on one entity gives that entity.
@@ -486,7 +501,8 @@ def page_of(
         BadCursor.
     """
     if cursor is not None:
-        last = _read_cursor(cursor, filters)
+        read = _read_cursor(cursor, filters)
+        last = read.int if key.type.python_type is int else read
         statement = statement.where(key < last if newest_first else key > last)
     statement = statement.order_by(key.desc() if newest_first else key.asc()).limit(limit + 1)
     result = session.execute(statement)
@@ -495,8 +511,9 @@ def page_of(
         return rows, None
     rows = rows[:limit]
     edge = rows[-1]
-    last_id: UUID = getattr(edge, key.key) if hasattr(edge, key.key) else edge[0].id
-    return rows, _write_cursor(last_id, filters)
+    last_id: UUID | int = getattr(edge, key.key) if hasattr(edge, key.key) else edge[0].id
+    place = last_id if isinstance(last_id, UUID) else UUID(int=last_id)
+    return rows, _write_cursor(place, filters)
 
 
 def page(items: list[T], next_cursor: str | None) -> Page[T]:

@@ -14,7 +14,7 @@ from litestar.exceptions import (
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from sqlalchemy.exc import DataError, OperationalError
 
-from market import auth, egress, http, imports, operations, states, uploads
+from market import auth, egress, http, imports, operations, states, streams, uploads
 from market.attempts import rules as attempts
 from market.books import rules as books
 from market.earnings import rules as earnings
@@ -22,6 +22,7 @@ from market.errors import MarketError
 from market.experts import rules as experts
 from market.explanations import rules as explanations
 from market.fundings import rules as fundings
+from market.notices import rules as notices
 from market.offers import rules as offers
 from market.people import rules as people
 from market.policies import rules as policies
@@ -114,6 +115,10 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     money.EventRefused: (400, "event_refused"),
     egress.AddressRefused: (422, "address_refused"),
     egress.Unanswered: (502, "target_unanswered"),
+    notices.TypeUnknown: (422, "event_type_unknown"),
+    notices.PositionInvalid: (400, "position_invalid"),
+    notices.PositionGone: (410, "position_gone"),
+    streams.TooManyStreams: (503, "too_many_streams"),
     policies.PolicyNotFound: (404, "not_found"),
     policies.PolicyRefused: (422, "policy_refused"),
     policies.PolicyNameInvalid: (422, "policy_name_invalid"),

@@ -1,4 +1,7 @@
-"""Empties the outbox into the queues, and ticks the schedule. Any number may run at once."""
+"""Publishes what happened, queues what follows from it, and ticks the schedule.
+
+Any number may run at once: one of them publishes at a time, the rest is shared.
+"""
 
 import signal
 import threading
@@ -11,10 +14,12 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import DBAPIError
 
 from market.auth import keyring
-from market.broker import Job, message_for, open_broker
+from market.broker import Job, connection_losses, message_for, open_broker
 from market.clock import Entry, claim_slot
 from market.db import database, now
 from market.events import Event, EventRow
+from market.feeds import BATCH as PUBLISHED
+from market.feeds import publish
 from market.logs import configure_logs
 from market.reactions import REACTIONS
 from market.schedule import TIMETABLE
@@ -27,7 +32,8 @@ log = structlog.get_logger(__name__)
 
 
 def relay_batch(broker: Broker, *, at: datetime, limit: int = BATCH) -> int:
-    """Queue the jobs of the oldest events that have none queued yet; how many events that were.
+    """Queue the jobs of the oldest published events that have none queued yet; how many events that
+    were.
 
     The events are marked in the transaction that locked them, after their messages were taken by
     the broker: a crash in between sends a message twice, under the same id, and never loses one.
@@ -35,14 +41,14 @@ def relay_batch(broker: Broker, *, at: datetime, limit: int = BATCH) -> int:
     with database.begin() as session:
         rows = session.execute(
             select(EventRow.id, EventRow.type, EventRow.subject_id)
-            .where(EventRow.relayed_at.is_(None))
-            .order_by(EventRow.id)
+            .where(EventRow.relayed_at.is_(None), EventRow.platform_seq.is_not(None))
+            .order_by(EventRow.platform_seq)
             .limit(limit)
             .with_for_update(skip_locked=True)
         ).all()
         for event_id, kind, subject_id in rows:
             for job in REACTIONS.get(Event(kind), ()):
-                broker.enqueue(message_for(job, str(event_id), str(subject_id)))
+                broker.enqueue(message_for(job, f"evt_{event_id.hex}", str(subject_id)))
         if rows:
             session.execute(
                 update(EventRow)
@@ -84,8 +90,31 @@ def outbox_depth() -> int:
         return int(session.scalar(waiting) or 0)
 
 
+def publish_always(stop: threading.Event) -> None:
+    """Publish what happens until told to stop; a lost database is waited for.
+
+    A thread of its own, so that what is read does not wait for the broker.
+    """
+    while not stop.is_set():
+        try:
+            with database.begin() as session:
+                moved = publish(session, at=now())
+        except (DBAPIError, OSError) as lost:
+            log.warning("relay.cannot_publish", error=str(lost).splitlines()[0][:200])
+            stop.wait(1.0)
+            continue
+        if moved < PUBLISHED:
+            stop.wait(IDLE_S)
+
+
 def run(broker: Broker, stop: threading.Event) -> None:
-    """Relay and tick until told to stop; a lost database or broker is waited for."""
+    """Publish, relay and tick until told to stop; a lost database or broker is waited for."""
+    publisher = threading.Thread(target=publish_always, args=(stop,), name="publisher")
+    publisher.start()
+    losses: tuple[type[Exception], ...] = (
+        DBAPIError,
+        *connection_losses(in_force.settings),
+    )
     last_tick = 0.0
     seen: dict[str, datetime] = {}
     while not stop.is_set():
@@ -95,12 +124,13 @@ def run(broker: Broker, stop: threading.Event) -> None:
             if moment - last_tick >= 1.0:
                 tick(broker, TIMETABLE, at=now(), seen=seen)
                 last_tick = moment
-        except (DBAPIError, OSError, ConnectionError) as lost:
+        except losses as lost:
             log.warning("relay.lost_connection", error=str(lost).splitlines()[0][:200])
             stop.wait(1.0)
             continue
         if moved < BATCH:
             stop.wait(IDLE_S)
+    publisher.join()
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from market.books.jobs import check_books, keep_books
 from market.clock import Entry
+from market.notices.jobs import forget_old_places
 from market.offers.jobs import expire_offers
 from market.reviews.jobs import approve_by_silence, requeue_reviews
 from market.submissions.jobs import end_left_offers
@@ -30,6 +31,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(review_held_payouts, every=timedelta(hours=1), after=timedelta(minutes=20)),
     Entry(catch_up_stripe, every=timedelta(hours=1), after=timedelta(minutes=40)),
     Entry(check_books, every=timedelta(days=1), after=timedelta(hours=3)),
+    Entry(forget_old_places, every=timedelta(days=1), after=timedelta(hours=2)),
     Entry(reconcile_stripe, every=timedelta(days=1), after=timedelta(hours=4)),
     # What was earned until Monday is paid on Wednesday evening.
     Entry(open_weekly_payouts, every=timedelta(days=7), after=timedelta(days=2, hours=18)),

@@ -1,1 +1,1 @@
-"""What leaves the house: for now, everybody's own list of what happened."""
+"""What happened, told to whom it concerns: as a list, and as a stream that can be resumed."""

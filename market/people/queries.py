@@ -1,10 +1,11 @@
 """Reads about people and keys."""
 
 import hmac
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, or_, select, update
 from sqlalchemy.orm import Session
 
 from market.auth import KeyRefused, Part, Principal, digest_of, read_key
@@ -106,3 +107,22 @@ def own_key(session: Session, key_id: UUID, person_id: UUID) -> ApiKey:
 def is_live(key: ApiKey, at: datetime) -> bool:
     """Whether a key opens anything at a time."""
     return key.revoked_at is None and key.expires_at > at
+
+
+def refused_keys(key_ids: Collection[UUID], *, at: datetime) -> set[UUID]:
+    """Which of some keys open nothing any more: revoked, expired, or of a part that ended."""
+    with database.begin(PLATFORM) as session:
+        return set(
+            session.scalars(
+                select(ApiKey.id)
+                .join(Membership, Membership.id == ApiKey.membership_id)
+                .where(
+                    ApiKey.id.in_(key_ids),
+                    or_(
+                        ApiKey.revoked_at.is_not(None),
+                        ApiKey.expires_at <= at,
+                        Membership.ended_at.is_not(None),
+                    ),
+                )
+            )
+        )
