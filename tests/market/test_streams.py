@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -249,9 +248,7 @@ def test_a_position_that_is_too_old_or_not_there_is_refused_with_what_is_kept(
     with database.begin(PLATFORM) as session:
         session.execute(
             update(EventRow)
-            .where(
-                EventRow.organisation_id == web_process.lab, EventRow.organisation_seq <= 4
-            )
+            .where(EventRow.organisation_id == web_process.lab, EventRow.organisation_seq <= 4)
             .values(published_at=now() - timedelta(days=40))
         )
         trim_feeds(session, before=now() - timedelta(days=30))
