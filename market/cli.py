@@ -217,18 +217,24 @@ def run_pay(options: argparse.Namespace) -> int:
 
 
 def run_check(options: argparse.Namespace) -> int:
-    """Check every invariant of money; each violation is one line."""
+    """Check every invariant of money and of time; each violation is one line.
+
+    All recorded time is computed again from raw heartbeats, and every line of pay from that time.
+    """
     del options
     from market.db import database
+    from market.earnings.queries import unbacked_lines
     from market.settings import read_settings
+    from market.work.queries import unproven_time
     from payouts.invariants import INVARIANTS, violations
 
     database.open(read_settings().database_url)
     with database.begin() as session:
-        found = violations(session)
+        found = [str(one) for one in violations(session)]
+        found += unbacked_lines(session) + unproven_time(session)
     for violation in found:
         print(violation)
-    print(f"{len(INVARIANTS)} invariants checked, {len(found)} violations")
+    print(f"{len(INVARIANTS) + 2} invariants checked, {len(found)} violations")
     return 1 if found else 0
 
 

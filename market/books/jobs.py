@@ -6,6 +6,7 @@ from market.books.rules import BooksBroken
 from market.broker import job
 from market.db import database, now
 from market.earnings.queries import unbacked_lines
+from market.work.queries import unproven_time
 from payouts.invariants import violations
 from payouts.ledger import chain_entries, fold_hot_accounts, void_expired
 
@@ -41,7 +42,7 @@ def check_books(slot: str) -> None:
             f"{one.invariant}: {one.sentence} Not true of {one.subject}."
             for one in violations(session)
         ]
-        found += unbacked_lines(session)
+        found += unbacked_lines(session) + unproven_time(session)
     if found:
         log.error("books.broken", found=found)
         raise BooksBroken(found)

@@ -5,6 +5,7 @@ from litestar.handlers import HTTPRouteHandler
 from market.db import database
 from market.earnings.queries import unbacked_lines
 from market.http import Wire, get
+from market.work.queries import unproven_time
 from payouts.invariants import INVARIANTS, violations
 from payouts.ledger import trial_balance
 
@@ -57,7 +58,12 @@ def get_invariants() -> list[InvariantOut]:
             sentence="Every line of pay is its seconds at its rate, and is in the ledger.",
             broken_by=unbacked_lines(session),
         )
-        return [*found, lines]
+        time = InvariantOut(
+            id="time",
+            sentence="Recorded time is what its raw heartbeats give, computed again.",
+            broken_by=unproven_time(session),
+        )
+        return [*found, lines, time]
 
 
 ROUTES: list[HTTPRouteHandler] = [get_trial_balance, get_invariants]

@@ -68,6 +68,11 @@ class TermsOut(Wire):
     reviews_per_submission: int
     work_within_hours: int
     binding_at: datetime
+    pay_basis: str
+    deliverable_pay: MoneyOut | None
+    attempt_fee: MoneyOut | None
+    attempt_fees_max: int
+    weekly_cap_minutes: int | None
 
 
 class OfferOut(Wire):
@@ -298,6 +303,10 @@ def _terms_out(terms: Json) -> TermsOut:
     def money(name: str) -> MoneyOut:
         return MoneyOut(amount_minor=terms[name], currency=terms["currency"])
 
+    def extra(name: str) -> MoneyOut | None:
+        return money(name) if terms.get(name) else None
+
+    weekly_cap_s = terms.get("weekly_cap_s")
     return TermsOut(
         project_id=wire_id("prj", UUID(terms["project_id"])),
         project_name=terms["project_name"],
@@ -319,6 +328,12 @@ def _terms_out(terms: Json) -> TermsOut:
         reviews_per_submission=terms["reviews_per_submission"],
         work_within_hours=terms["work_ttl_s"] // 3600,
         binding_at=datetime.fromisoformat(terms["binding_at"]),
+        # Offers made before contracts knew these have none of them.
+        pay_basis=terms.get("pay_basis", "hourly"),
+        deliverable_pay=extra("deliverable_minor"),
+        attempt_fee=extra("attempt_fee_minor"),
+        attempt_fees_max=terms.get("attempt_fees_max", 0),
+        weekly_cap_minutes=weekly_cap_s // 60 if weekly_cap_s else None,
     )
 
 

@@ -139,6 +139,10 @@ class Terms:
     `expected_week_s` and `expected_week_pay_minor` are those of all of the expert's offers in this
     currency that are live, this one included.
 
+    With `pay_basis` deliverable, accepted work pays `deliverable_minor`, and the rate is the floor
+    that the time on it is topped up to. An hourly contract may pay it on top. An attempt fee is
+    paid for each honest attempt, at most `attempt_fees_max` times, whatever came of it.
+
     Units: names ending in `_s` are seconds; names ending in `_minor` are minor units of
         `currency`; the fee in hundredths of a per cent, paid by the project on top.
     """
@@ -165,6 +169,11 @@ class Terms:
     reviews_per_submission: int
     work_ttl_s: int
     binding_at: str
+    pay_basis: Literal["hourly", "deliverable"] = "hourly"
+    deliverable_minor: int | None = None
+    attempt_fee_minor: int | None = None
+    attempt_fees_max: int = 0
+    weekly_cap_s: int | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Every term under its name, as JSON can hold it."""

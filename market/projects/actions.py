@@ -19,8 +19,10 @@ from market.projects.rules import (
     CHANGEABLE,
     EVENTS,
     GUARDED,
+    MAX_ATTEMPT_FEES,
     MAX_PRICE_MINOR,
     PAUSE_REASONS,
+    PAY_BASES,
     PROJECT,
     REASONED,
     REOPEN_WITHIN,
@@ -62,6 +64,11 @@ class Terms:
     minimum_level: str = "claimed"
     target_model_id: UUID | None = None
     require_interest: bool = False
+    pay_basis: str = "hourly"
+    deliverable_minor: int | None = None
+    attempt_fee_minor: int | None = None
+    attempt_fees_max: int = 0
+    weekly_cap_s: int | None = None
 
 
 def create_project(
@@ -316,6 +323,7 @@ def _columns(session: Session, organisation_id: UUID, terms: Terms) -> Mapping[s
         chosen = target_model(session, terms.target_model_id)
         if chosen.organisation_id != organisation_id:
             raise TargetModelNotFound(terms.target_model_id)
+    _check_contract(terms)
     return {
         "name": terms.name.strip(),
         "brief": terms.brief,
@@ -330,7 +338,33 @@ def _columns(session: Session, organisation_id: UUID, terms: Terms) -> Mapping[s
         "minimum_level": terms.minimum_level,
         "target_model_id": terms.target_model_id,
         "require_interest": terms.require_interest,
+        "pay_basis": terms.pay_basis,
+        "deliverable_minor": terms.deliverable_minor,
+        "attempt_fee_minor": terms.attempt_fee_minor,
+        "attempt_fees_max": terms.attempt_fees_max,
+        "weekly_cap_s": terms.weekly_cap_s,
     }
+
+
+def _check_contract(terms: Terms) -> None:
+    if terms.pay_basis not in PAY_BASES:
+        raise ProjectFieldInvalid("pay_basis", f"one of {', '.join(PAY_BASES)}")
+    for field in ("deliverable_minor", "attempt_fee_minor", "weekly_cap_s"):
+        amount = getattr(terms, field)
+        if amount is not None and amount <= 0:
+            raise ProjectFieldInvalid(field, "above 0, or left out")
+    if terms.pay_basis == "deliverable":
+        if terms.deliverable_minor is None:
+            raise ProjectFieldInvalid("deliverable_minor", "given, when pay is by deliverable")
+        if terms.rate_minor_per_hour is None:
+            # Rejected work took honest time too, and that is never unpaid.
+            raise ProjectFieldInvalid(
+                "rate_minor_per_hour", "given as the floor that time is paid at, at least"
+            )
+    if (terms.attempt_fee_minor is None) != (terms.attempt_fees_max == 0):
+        raise ProjectFieldInvalid("attempt_fees_max", "above 0 exactly if there is a fee")
+    if not 0 <= terms.attempt_fees_max <= MAX_ATTEMPT_FEES:
+        raise ProjectFieldInvalid("attempt_fees_max", f"0 to {MAX_ATTEMPT_FEES}")
 
 
 def _tell(session: Session, found: Project, at: datetime, actor_id: UUID | None) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from market.db import Base, new_id
 from market.experts.rules import LEVELS
-from market.projects.rules import PROJECT
+from market.projects.rules import PAY_BASES, PROJECT
 
 
 class TargetModel(Base):
@@ -61,6 +61,11 @@ class TargetModel(Base):
 class Project(Base):
     """What a lab wants done, what it pays, and how far it is.
 
+    An hourly contract pays time at the rate, and `deliverable_minor` on top for accepted work, if
+    it names one. A contract by deliverable pays that amount for accepted work; its rate is the
+    floor that recorded time is topped up to. Either pays `attempt_fee_minor` for each honest
+    attempt at the target model, up to `attempt_fees_max` of them a task, whatever came of it.
+
     Units: names ending in `_s` are seconds; the rate is minor units of `currency` an hour, null for
     the rate of each expert's own pay tier; the fee is in hundredths of a per cent.
     """
@@ -85,6 +90,19 @@ class Project(Base):
             "least(cap_s, offer_ttl_s, work_ttl_s, review_ttl_s) > 0", name="durations"
         ),
         CheckConstraint("round > 0", name="round"),
+        CheckConstraint(f"pay_basis in {PAY_BASES}", name="pay_basis"),
+        CheckConstraint("deliverable_minor > 0", name="deliverable"),
+        CheckConstraint(
+            "(attempt_fee_minor is null and attempt_fees_max = 0)"
+            " or (attempt_fee_minor > 0 and attempt_fees_max between 1 and 200)",
+            name="attempt_fee",
+        ),
+        CheckConstraint("weekly_cap_s > 0", name="weekly_cap_s"),
+        CheckConstraint(
+            "pay_basis = 'hourly'"
+            " or (deliverable_minor is not null and rate_minor_per_hour is not null)",
+            name="basis",
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
@@ -109,4 +127,9 @@ class Project(Base):
     require_interest: Mapped[bool] = mapped_column(default=False)
     round: Mapped[int] = mapped_column(default=1)
     closed_at: Mapped[datetime | None] = mapped_column(default=None)
+    pay_basis: Mapped[str] = mapped_column(default="hourly")
+    deliverable_minor: Mapped[int | None] = mapped_column(default=None)
+    attempt_fee_minor: Mapped[int | None] = mapped_column(default=None)
+    attempt_fees_max: Mapped[int] = mapped_column(default=0)
+    weekly_cap_s: Mapped[int | None] = mapped_column(default=None)
     version: Mapped[int] = mapped_column(default=1)

@@ -58,11 +58,18 @@ Rate = Annotated[int, Meta(ge=1, le=10_000_000)]
 WorkSeconds = Annotated[int, Meta(ge=60, le=30 * DAY_S)]
 WaitSeconds = Annotated[int, Meta(ge=1, le=90 * DAY_S)]
 LeaseSeconds = Annotated[int, Meta(ge=1, le=400 * DAY_S)]
+Amount = Annotated[int, Meta(ge=1, le=10**9)]
+WeekSeconds = Annotated[int, Meta(ge=60, le=7 * DAY_S)]
 Level = Literal["claimed", "qualified"]
 
 
 class ProjectIn(Wire):
-    """What a lab wants done and what it pays; `rate_minor_per_hour` null pays by expert's tier."""
+    """What a lab wants done and what it pays; `rate_minor_per_hour` null pays by expert's tier.
+
+    A contract by deliverable pays `deliverable_minor` for accepted work, and its rate is the floor
+    that time is topped up to. `attempt_fee_minor` is paid for each honest attempt at the target
+    model, whatever came of it, `attempt_fees_max` times a task.
+    """
 
     name: Name
     brief: Brief = ""
@@ -78,6 +85,11 @@ class ProjectIn(Wire):
     minimum_level: Level = "claimed"
     target_model_id: str | None = None
     require_interest: bool = False
+    pay_basis: Literal["hourly", "deliverable"] = "hourly"
+    deliverable_minor: Amount | None = None
+    attempt_fee_minor: Amount | None = None
+    attempt_fees_max: Annotated[int, Meta(ge=0, le=200)] = 0
+    weekly_cap_s: WeekSeconds | None = None
 
 
 class ProjectChangeIn(Wire):
@@ -96,6 +108,11 @@ class ProjectChangeIn(Wire):
     minimum_level: Level | UnsetType = UNSET
     target_model_id: str | UnsetType | None = UNSET
     require_interest: bool | UnsetType = UNSET
+    pay_basis: Literal["hourly", "deliverable"] | UnsetType = UNSET
+    deliverable_minor: Amount | UnsetType | None = UNSET
+    attempt_fee_minor: Amount | UnsetType | None = UNSET
+    attempt_fees_max: Annotated[int, Meta(ge=0, le=200)] | UnsetType = UNSET
+    weekly_cap_s: WeekSeconds | UnsetType | None = UNSET
 
 
 class ProjectOut(Wire):
@@ -120,6 +137,11 @@ class ProjectOut(Wire):
     target_model_id: str | None
     policy_id: str | None
     require_interest: bool
+    pay_basis: str
+    deliverable_minor: int | None
+    attempt_fee_minor: int | None
+    attempt_fees_max: int
+    weekly_cap_s: int | None
     round: int
     created_at: datetime
     version: int
@@ -406,6 +428,11 @@ _PLAIN = (
     "review_ttl_s",
     "minimum_level",
     "require_interest",
+    "pay_basis",
+    "deliverable_minor",
+    "attempt_fee_minor",
+    "attempt_fees_max",
+    "weekly_cap_s",
 )
 """The fields of a project that travel as they are kept."""
 

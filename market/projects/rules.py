@@ -33,6 +33,10 @@ PROJECT = Machine(
     ),
 )
 
+PAY_BASES = ("hourly", "deliverable")
+
+MAX_ATTEMPT_FEES = 200
+
 AUTOMATIC = ("settle", "close")
 """Moves that the platform makes by itself, when the last work and the last review are done."""
 

@@ -39,8 +39,7 @@ from market.runs.rules import (
     SeedOutOfRange,
     Weighed,
     id_at,
-    pay_lines,
-    worst_cost,
+    worst_costs,
 )
 from market.tasks.models import Task
 from matching.assignment import Assignment
@@ -285,14 +284,9 @@ def _reserved(
     value = answer.problem.value
     # The most valuable first, so that a budget that falls short goes to them.
     ranked = sorted(drafts, key=lambda draft: (-value[draft.pair], draft.pair))
-    whole = np.array(
-        [
-            (p.cap_s, p.fee_basis_points, pay_lines(p.offer_ttl_s, p.work_ttl_s))
-            for p in (draft.project for draft in ranked)
-        ]
-    )
     pairs = np.array([draft.pair for draft in ranked])
-    most_pay, most_fee = worst_cost(whole[:, 0], top[pairs], whole[:, 1], whole[:, 2])
+    seats = np.arange(len(ranked))
+    most_pay, most_fee = worst_costs([draft.project for draft in ranked], seats, top[pairs])
     offers = []
     for draft, pay, fee in zip(ranked, most_pay.tolist(), most_fee.tolist(), strict=True):
         facts, offer_id = draft.project, new_id()
@@ -405,6 +399,11 @@ class _Told:
             reviews_per_submission=named.reviews_per_submission,
             work_ttl_s=facts.work_ttl_s,
             binding_at=at.isoformat(),
+            pay_basis="deliverable" if facts.tops_up else "hourly",
+            deliverable_minor=named.deliverable_minor,
+            attempt_fee_minor=named.attempt_fee_minor,
+            attempt_fees_max=named.attempt_fees_max,
+            weekly_cap_s=named.weekly_cap_s,
         )
 
 

@@ -28,7 +28,9 @@ TABLES = (
     select (row_number() over (order by p.id) - 1)::int as n, p.id, p.organisation_id, p.currency,
         p.rate_minor_per_hour as rate, p.require_interest,
         {minimum_level}::int as minimum_rank, p.cap_s, p.fee_basis_points,
-        p.offer_ttl_s, p.work_ttl_s,
+        p.offer_ttl_s, p.work_ttl_s, p.pay_basis,
+        coalesce(p.deliverable_minor, 0) + coalesce(p.attempt_fee_minor, 0) * p.attempt_fees_max
+            as fixed_minor,
         (select count(*) from market.task t join market.task_slot s on s.task_id = t.id
          where t.project_id = p.id) as seats
     from market.project p
@@ -288,6 +290,8 @@ def _project_facts(session: Session) -> tuple[ProjectFacts, ...]:
             fee_basis_points=row.fee_basis_points,
             offer_ttl_s=row.offer_ttl_s,
             work_ttl_s=row.work_ttl_s,
+            fixed_minor=row.fixed_minor,
+            tops_up=row.pay_basis == "deliverable",
             free_minor=max(free[escrow].available_minor, 0),
             seats=row.seats,
         )

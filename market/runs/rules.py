@@ -4,6 +4,7 @@ Also the states of a run, and refusals.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from uuid import UUID
 
@@ -72,6 +73,9 @@ class OperationNotCancellable(MarketError):
 class ProjectFacts:
     """What a run needs to know of one project.
 
+    `fixed_minor` is what one seat can pay beside its hours: for accepted work and for attempts.
+    With `tops_up`, time only raises that to its own worth.
+
     Units: `_s` in seconds, `_minor` in minor units of `currency`; `seats` of all its tasks.
     """
 
@@ -85,6 +89,8 @@ class ProjectFacts:
     work_ttl_s: int
     free_minor: int
     seats: int
+    fixed_minor: int = 0
+    tops_up: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -171,6 +177,26 @@ def worst_cost(
     return pay, -(-pay * fee_basis_points // 10_000) + lines - 1
 
 
+def worst_costs(
+    facts: Sequence[ProjectFacts], project: Int32 | Int64, rate: Int64
+) -> tuple[Int64, Int64]:
+    """What to reserve for offers at worst, by the contract of each one's project: pay and fee.
+
+    Shapes: project, an index into `facts`, and rate (offers,).
+    Units: minor units an hour; minor units.
+    """
+    cap = np.array([one.cap_s for one in facts], np.int64)[project]
+    fee_basis_points = np.array([one.fee_basis_points for one in facts], np.int64)[project]
+    lines = [pay_lines(one.offer_ttl_s, one.work_ttl_s) for one in facts]
+    fixed = np.array([one.fixed_minor for one in facts], np.int64)[project]
+    tops_up = np.array([one.tops_up for one in facts], np.bool_)[project]
+    pay, fee = worst_cost(cap, rate, fee_basis_points, np.array(lines, np.int64)[project])
+    more = np.where(tops_up, np.maximum(0, fixed - pay), fixed)
+    # What is paid for the work and for its attempts are two lines more, each with its own fee.
+    more_fee = np.where(fixed > 0, -(-more * fee_basis_points // 10_000) + 2, 0)
+    return pay + more, fee + more_fee
+
+
 def weigh(candidates: Candidates, policy: RunPolicy, *, seed: int) -> Weighed:
     """The problem that these candidates are under a policy.
 
@@ -185,10 +211,9 @@ def weigh(candidates: Candidates, policy: RunPolicy, *, seed: int) -> Weighed:
     facts = candidates.projects
     fee = np.array([p.fee_basis_points for p in facts], np.int64)[project]
     cap = np.array([p.cap_s for p in facts], np.int64)[project]
-    lines = np.array([pay_lines(p.offer_ttl_s, p.work_ttl_s) for p in facts], np.int64)[project]
     expected = candidates.task_expected_s[candidates.pair_task]
     rate, top = candidates.pair_rates()
-    worst_pay, worst_fee = worst_cost(cap, top, fee, lines)
+    worst_pay, worst_fee = worst_costs(facts, project, top)
     value = pair_value(_parts(candidates, policy, rate, cap, expected, fee), policy.matcher)
     problem = Problem(
         expert=candidates.pair_expert,

@@ -22,7 +22,7 @@ from market.offers.queries import own_offer
 from market.offers.rules import LeaseLost
 from market.tasks.models import Task
 from market.work.models import Heartbeat, TimeEntry, WorkSession
-from market.work.queries import Figures, before, figures, is_stale, time_entry
+from market.work.queries import Figures, before, figures, is_stale, room_of, time_entry
 from market.work.rules import (
     GAP_S,
     MAX_QUIET_S,
@@ -69,8 +69,8 @@ BEAT = text(
             and last_beat_at <= :at
             and last_beat_at >= cast(:at as timestamptz) - make_interval(secs => :gap_s)
             and last_active_at >= cast(:at as timestamptz) - make_interval(secs => quiet_s)
-        returning id, state, paid_s, capped_s, cap_left_s, day_used_s, quiet_s, stretch_at,
-            last_beat_at, last_active_at
+        returning id, state, paid_s, capped_s, cap_left_s, day_used_s, week_cap_s, week_used_s,
+            quiet_s, stretch_at, last_beat_at, last_active_at
     ), proof as (
         insert into market.heartbeat (session_id, seq, at, is_active)
         select id, :seq, :at, :is_active from beat
@@ -108,6 +108,8 @@ def start_session(
         stretch_at=at,
         cap_left_s=max(0, cast("int", offer.terms["cap_s"]) - found.offer_paid_s),
         day_used_s=found.day_paid_s,
+        week_cap_s=cast("int | None", offer.terms.get("weekly_cap_s")),
+        week_used_s=found.week_paid_s,
         quiet_s=_quiet_time(session, offer.task_id),
     )
     values = {column.key: getattr(row, column.key) for column in WorkSession.__table__.columns}
@@ -424,7 +426,7 @@ def _close_stretch(session: Session, row: WorkSession, at: datetime) -> None:
     until = stretch_end(
         row.last_beat_at, at, last_active_at=row.last_active_at, quiet_s=row.quiet_s
     )
-    found = pieces(row.stretch_at, until, cap_left_s=row.cap_left_s, day_used_s=row.day_used_s)
+    found = pieces(row.stretch_at, until, room_of(row))
     row.stretch_at = None
     if not found:
         return
@@ -452,6 +454,8 @@ def _record(session: Session, row: WorkSession, found: list[Piece], at: datetime
                     "seconds": piece.seconds,
                     "capped_s": piece.capped_s,
                     "recorded_at": at,
+                    "source": "heartbeats",
+                    "granted_s": 0,
                     "state": "recorded",
                     "version": 1,
                 }
@@ -465,6 +469,7 @@ def _open_stretch(session: Session, row: WorkSession, at: datetime) -> None:
         found = before(session, offer_id=row.offer_id, expert_id=row.expert_id, at=at)
     row.stretch_at = at
     row.day_used_s = found.day_paid_s
+    row.week_used_s = found.week_paid_s
 
 
 def _end(

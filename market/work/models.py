@@ -48,6 +48,10 @@ class WorkSession(Base):
     day_used_s: Mapped[int]
     """What the expert had been paid for, on that stretch's first day, when it began."""
     quiet_s: Mapped[int]
+    week_cap_s: Mapped[int | None] = mapped_column(default=None)
+    """The most that this contract pays for in one week; none, when its terms name none."""
+    week_used_s: Mapped[int] = mapped_column(default=0)
+    """What the contract had been paid for, in that stretch's first week, when it began."""
     stretch_at: Mapped[datetime | None] = mapped_column(default=None)
     state: Mapped[str] = mapped_column(default="running")
     last_seq: Mapped[int] = mapped_column(default=0)
@@ -72,12 +76,21 @@ class Heartbeat(Base):
 
 
 class TimeEntry(Base):
-    """A stretch of proven time within one UTC day; its first `seconds - capped_s` are paid."""
+    """A stretch of time within one UTC day; its first `paid_s` seconds are paid.
+
+    Heartbeats prove it, or a person granted it: then it says by which decision. `granted_s` is what
+    a decision pays of the time beyond a cap.
+    """
 
     __tablename__ = "time_entry"
     __table_args__ = (
         CheckConstraint(f"state in {TIME_ENTRY.states}", name="state"),
         CheckConstraint("seconds > 0 and capped_s between 0 and seconds", name="seconds"),
+        CheckConstraint("granted_s between 0 and capped_s", name="granted_s"),
+        CheckConstraint("(session_id is null) = (source = 'granted')", name="source"),
+        CheckConstraint(
+            "(decision_id is not null) = (source = 'granted' or granted_s > 0)", name="decision"
+        ),
         CheckConstraint(
             "lower_inc(during) and not upper_inc(during)"
             " and extract(epoch from upper(during) - lower(during)) = seconds",
@@ -96,7 +109,7 @@ class TimeEntry(Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
-    session_id: Mapped[UUID] = mapped_column(ForeignKey("market.work_session.id"))
+    session_id: Mapped[UUID | None] = mapped_column(ForeignKey("market.work_session.id"))
     offer_id: Mapped[UUID] = mapped_column(ForeignKey("market.offer.id"))
     expert_id: Mapped[UUID] = mapped_column(ForeignKey("market.person.id"))
     organisation_id: Mapped[UUID] = mapped_column(ForeignKey("market.organisation.id"))
@@ -105,5 +118,14 @@ class TimeEntry(Base):
     seconds: Mapped[int]
     capped_s: Mapped[int]
     recorded_at: Mapped[datetime]
+    source: Mapped[str] = mapped_column(default="heartbeats")
+    granted_s: Mapped[int] = mapped_column(default=0)
+    decision_id: Mapped[UUID | None] = mapped_column(default=None)
+    """The dispute whose decision granted it, or some of it."""
     state: Mapped[str] = mapped_column(default="recorded")
     version: Mapped[int] = mapped_column(default=1)
+
+    @property
+    def paid_s(self) -> int:
+        """How many of its seconds, the first ones, are paid."""
+        return self.seconds - self.capped_s + self.granted_s

@@ -1,24 +1,38 @@
 """Reads of sessions and recorded time."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import Row, Select, and_, func, or_, select, text
 from sqlalchemy.dialects.postgresql import Range
 from sqlalchemy.orm import Session
 
-from market.work.models import TimeEntry, WorkSession
+from market.events import StateChange
+from market.offers.models import Offer
+from market.work.models import Heartbeat, TimeEntry, WorkSession
 from market.work.rules import (
     LOST_S,
     MAX_PAUSE_S,
+    NEAR_CAP_S,
     OPEN_SESSIONS,
     PROMPT_S,
+    SESSION,
+    TIME_ENTRY,
+    Piece,
+    Proof,
+    Room,
     SessionNotFound,
     TimeEntryNotFound,
+    monday_of,
     pieces,
     quiet_end,
+    room_after,
     seconds_between,
+    stretches,
+    whole,
 )
 
 
@@ -32,6 +46,10 @@ class Figures:
     paid_s: int
     capped_s: int
     cap_left_s: int
+    left_s: int
+    """What can still be paid before the nearest cap: the offer's, the day's or the week's."""
+    is_near_cap: bool
+    """Whether that is little, so that the expert should know before it works unpaid."""
     is_prompted: bool
     """Whether it has been quiet for so long that the expert is asked if it is still there."""
     quiet_from: datetime | None
@@ -47,6 +65,7 @@ class Before:
 
     offer_paid_s: int
     day_paid_s: int
+    week_paid_s: int
     is_taken: bool
     """Whether time at or after this moment is recorded already."""
 
@@ -59,6 +78,10 @@ PRIOR = text(
         (select coalesce(sum(e.seconds - e.capped_s), 0) from market.time_entry e
             where e.expert_id = :expert_id and e.state <> 'voided'
             and e.during && tstzrange(:day, :next_day)) as day_paid_s,
+        (select coalesce(sum(e.seconds - e.capped_s), 0) from market.time_entry e
+            where e.expert_id = :expert_id and e.state <> 'voided'
+            and e.project_id = (select o.project_id from market.offer o where o.id = :offer_id)
+            and e.during && tstzrange(:monday, :next_monday)) as week_paid_s,
         exists (select from market.time_entry e
             where e.expert_id = :expert_id and e.state <> 'voided'
             and e.during && tstzrange(:at, null)) as is_taken
@@ -69,6 +92,7 @@ PRIOR = text(
 def before(session: Session, *, offer_id: UUID, expert_id: UUID, at: datetime) -> Before:
     """What an offer and a day have been paid for already, in one statement."""
     day = at.replace(hour=0, minute=0, second=0)
+    monday = monday_of(day)
     row = session.execute(
         PRIOR,
         {
@@ -77,30 +101,41 @@ def before(session: Session, *, offer_id: UUID, expert_id: UUID, at: datetime) -
             "at": at,
             "day": day,
             "next_day": day + timedelta(days=1),
+            "monday": monday,
+            "next_monday": monday + timedelta(days=7),
         },
     ).one()
-    return Before(int(row.offer_paid_s), int(row.day_paid_s), bool(row.is_taken))
+    return Before(
+        int(row.offer_paid_s), int(row.day_paid_s), int(row.week_paid_s), bool(row.is_taken)
+    )
 
 
 def figures(row: WorkSession | Row[tuple[object, ...]]) -> Figures:
     """What a session shows now, from its columns alone."""
     paid_s, capped_s = row.paid_s, row.capped_s
     until = min(row.last_beat_at, quiet_end(row.last_active_at, row.quiet_s))
+    room = room_of(row)
     if row.stretch_at is not None:
-        running = pieces(
-            row.stretch_at, until, cap_left_s=row.cap_left_s, day_used_s=row.day_used_s
-        )
+        running = pieces(row.stretch_at, until, room)
         paid_s += sum(piece.paid_s for piece in running)
         capped_s += sum(piece.capped_s for piece in running)
+        room = room_after(room, running)
     spent = paid_s - row.paid_s
     quiet = seconds_between(row.last_active_at, row.last_beat_at)
     return Figures(
         paid_s=paid_s,
         capped_s=capped_s,
         cap_left_s=row.cap_left_s - spent,
+        left_s=room.left_s,
+        is_near_cap=room.left_s <= NEAR_CAP_S,
         is_prompted=row.state in ("running", "idle") and quiet >= PROMPT_S,
         quiet_from=until if row.state == "idle" else None,
     )
+
+
+def room_of(row: WorkSession | Row[tuple[object, ...]]) -> Room:
+    """What the caps allowed when the running stretch of a session began."""
+    return Room(row.cap_left_s, row.day_used_s, row.week_cap_s, row.week_used_s)
 
 
 def work_session(session: Session, session_id: UUID) -> WorkSession:
@@ -178,6 +213,13 @@ def start_of(during: Range[datetime]) -> datetime:
     return during.lower
 
 
+def end_of(during: Range[datetime]) -> datetime:
+    """When a recorded stretch ends; the database refuses one without an end."""
+    if during.upper is None:
+        raise ValueError("a recorded stretch has an end")
+    return during.upper
+
+
 def recorded_s(session: Session, offer_id: UUID) -> int:
     """All seconds recorded on an offer by sessions whose stretches have closed, paid or not."""
     statement = select(func.coalesce(func.sum(WorkSession.paid_s + WorkSession.capped_s), 0))
@@ -193,4 +235,139 @@ def time_entry(session: Session, entry_id: UUID) -> TimeEntry:
     found = session.scalar(select(TimeEntry).where(TimeEntry.id == entry_id).with_for_update())
     if found is None:
         raise TimeEntryNotFound(entry_id)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A stretch of a day as its raw proofs say it was, beside what stands recorded of it.
+
+    Either is None when the other side knows nothing of such a stretch.
+
+    Units: paid seconds.
+    """
+
+    session_id: UUID
+    starts_at: datetime
+    ends_at: datetime
+    proven_s: int | None
+    recorded_s: int | None
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether the record is what the proofs give."""
+        return self.proven_s == self.recorded_s
+
+
+def time_by_proofs(session: Session, expert_id: UUID) -> list[Compared]:
+    """All time of an expert computed again from nothing but heartbeats and moves of its sessions,
+    beside what is recorded; a stretch that still runs comes when it closes.
+
+    All of it, because the caps of a day, a week and an offer depend on what came before.
+    """
+    rows = session.scalars(
+        select(WorkSession)
+        .where(WorkSession.expert_id == expert_id)
+        .order_by(WorkSession.started_at, WorkSession.id)
+    ).all()
+    proofs = _proofs(session, [row.id for row in rows])
+    entries = session.scalars(select(TimeEntry).where(TimeEntry.expert_id == expert_id)).all()
+    caps = {
+        offer_id: int(cap_s)
+        for offer_id, cap_s in session.execute(
+            select(Offer.id, Offer.terms["cap_s"].as_integer()).where(
+                Offer.id.in_({row.offer_id for row in rows})
+            )
+        )
+    }
+    ledger = _Spent(session, entries)
+    proven: dict[tuple[UUID, datetime, datetime], int] = {}
+    for row in rows:
+        for start, end in stretches(row.started_at, proofs[row.id], quiet_s=row.quiet_s):
+            room = ledger.room(row, start, cap_s=caps[row.offer_id])
+            for piece in pieces(start, end, room):
+                proven[row.id, piece.starts_at, piece.ends_at] = piece.paid_s
+                ledger.add(row, piece)
+    recorded = {
+        (entry.session_id, start_of(entry.during), end_of(entry.during)): entry.seconds
+        - entry.capped_s
+        for entry in entries
+        if entry.session_id is not None
+    }
+    return [
+        Compared(*place, proven.get(place), recorded.get(place))
+        for place in sorted(proven.keys() | recorded.keys(), key=lambda place: place[1])
+    ]
+
+
+def unproven_time(session: Session) -> list[str]:
+    """Recorded time that is not what its heartbeats give, a sentence each: there must be none."""
+    experts = session.scalars(select(WorkSession.expert_id).distinct()).all()
+    return [
+        f"session {one.session_id} from {one.starts_at:%Y-%m-%dT%H:%M:%SZ}: its proofs pay"
+        f" {one.proven_s} s, recorded are {one.recorded_s} s"
+        for expert_id in sorted(experts)
+        for one in time_by_proofs(session, expert_id)
+        if not one.is_equal
+    ]
+
+
+class _Spent:
+    """What an expert has been paid for so far, as the caps count it."""
+
+    def __init__(self, session: Session, entries: Sequence[TimeEntry]) -> None:
+        self._of_offer: Counter[UUID] = Counter()
+        self._of_day: Counter[date] = Counter()
+        self._of_week: Counter[tuple[UUID, date]] = Counter()
+        # What was taken out again counts until then, and what was granted from then on.
+        gone = {entry.id: entry for entry in entries if entry.state == "voided"}
+        moves = session.execute(
+            select(StateChange.subject_id, StateChange.at).where(
+                StateChange.machine == TIME_ENTRY.name,
+                StateChange.action == "void",
+                StateChange.subject_id.in_(list(gone)),
+            )
+        )
+        late = [(whole(at), gone[entry_id], -1) for entry_id, at in moves]
+        late += [(entry.recorded_at, entry, 1) for entry in entries if entry.session_id is None]
+        self._late = sorted(late, key=lambda change: change[0])
+
+    def room(self, row: WorkSession, at: datetime, *, cap_s: int) -> Room:
+        while self._late and self._late[0][0] <= at:
+            _, entry, sign = self._late.pop(0)
+            seconds = sign * (entry.seconds - entry.capped_s)
+            day = start_of(entry.during).astimezone(UTC).date()
+            self._of_day[day] += seconds
+            self._of_week[entry.project_id, monday_of(day)] += seconds
+        day = at.astimezone(UTC).date()
+        return Room(
+            max(0, cap_s - self._of_offer[row.offer_id]),
+            self._of_day[day],
+            row.week_cap_s,
+            self._of_week[row.project_id, monday_of(day)],
+        )
+
+    def add(self, row: WorkSession, piece: Piece) -> None:
+        day = piece.starts_at.astimezone(UTC).date()
+        self._of_offer[row.offer_id] += piece.paid_s
+        self._of_day[day] += piece.paid_s
+        self._of_week[row.project_id, monday_of(day)] += piece.paid_s
+
+
+def _proofs(session: Session, session_ids: Sequence[UUID]) -> dict[UUID, list[Proof]]:
+    found: dict[UUID, list[Proof]] = {one: [] for one in session_ids}
+    for session_id, seq, at, is_active in session.execute(
+        select(Heartbeat.session_id, Heartbeat.seq, Heartbeat.at, Heartbeat.is_active).where(
+            Heartbeat.session_id.in_(session_ids)
+        )
+    ):
+        found[session_id].append(Proof(at, "beat", is_active, seq))
+    for session_id, at, action in session.execute(
+        select(StateChange.subject_id, StateChange.at, StateChange.action).where(
+            StateChange.machine == SESSION.name,
+            StateChange.subject_id.in_(session_ids),
+            StateChange.action.in_(("pause", "resume", "end", "lose")),
+        )
+    ):
+        found[session_id].append(Proof(at, action))
     return found

@@ -11,7 +11,19 @@ from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 
 from market.auth import Part, Principal, ScopeMissing
 from market.db import PLATFORM, database, now
-from market.http import Cursor, Limit, Page, Wire, get, page, page_of, post, read_id, wire_id
+from market.http import (
+    Cursor,
+    Limit,
+    Page,
+    Wire,
+    get,
+    page,
+    page_of,
+    post,
+    read_id,
+    wire_id,
+    wire_ids,
+)
 from market.work.actions import (
     beat,
     change_time,
@@ -21,7 +33,15 @@ from market.work.actions import (
     start_session,
 )
 from market.work.models import TimeEntry, WorkSession
-from market.work.queries import figures, sessions, start_of, time_entries, time_entry, work_session
+from market.work.queries import (
+    figures,
+    sessions,
+    start_of,
+    time_by_proofs,
+    time_entries,
+    time_entry,
+    work_session,
+)
 
 
 class HeartbeatIn(Wire):
@@ -33,11 +53,16 @@ class HeartbeatIn(Wire):
 
 
 class FiguresOut(Wire):
-    """What a session shows live: paid seconds, seconds beyond the cap, and the cap that is left."""
+    """What a session shows live: paid seconds, seconds beyond a cap, and what is left.
+
+    `left_s` is what is still paid before the nearest cap: the offer's, the day's or the week's.
+    """
 
     paid_s: int
     capped_s: int
     cap_left_s: int
+    left_s: int
+    is_near_cap: bool
     is_prompted: bool
     quiet_from: datetime | None
 
@@ -68,7 +93,8 @@ class TimeEntryOut(Wire):
     """A stretch of recorded time within one UTC day."""
 
     id: str
-    session_id: str
+    session_id: str | None
+    source: str
     starts_at: datetime
     ends_at: datetime
     seconds: int
@@ -83,6 +109,23 @@ class TimeOut(Wire):
     paid_s: int
     capped_s: int
     items: list[TimeEntryOut]
+
+
+class ProofOut(Wire):
+    """A stretch of a day: what its heartbeats pay, and what is recorded of it, in seconds."""
+
+    session_id: str
+    starts_at: datetime
+    ends_at: datetime
+    proven_s: int | None
+    recorded_s: int | None
+
+
+class ProofsOut(Wire):
+    """All of it, and whether the two agree everywhere."""
+
+    is_equal: bool
+    items: list[ProofOut]
 
 
 class TimeChangeIn(Wire):
@@ -135,6 +178,8 @@ def post_heartbeat(
         paid_s=shown.paid_s,
         capped_s=shown.capped_s,
         cap_left_s=shown.cap_left_s,
+        left_s=shown.left_s,
+        is_near_cap=shown.is_near_cap,
         is_prompted=shown.is_prompted,
         quiet_from=shown.quiet_from,
     )
@@ -209,10 +254,39 @@ def get_time(offer_id: FromPath[str]) -> TimeOut:
     with database.begin() as session:
         rows = time_entries(session, read_id("ofr", offer_id))
         return TimeOut(
-            paid_s=sum(row.seconds - row.capped_s for row in rows),
-            capped_s=sum(row.capped_s for row in rows),
+            paid_s=sum(row.paid_s for row in rows),
+            capped_s=sum(row.capped_s - row.granted_s for row in rows),
             items=[_entry_out(row) for row in rows],
         )
+
+
+@get("/time/proofs", scope="work:read", tags=["Work"])
+def get_time_proofs(
+    principal: NamedDependency[Principal],
+    expert_id: FromQuery[str | None] = None,
+    since: FromQuery[datetime | None] = None,
+) -> ProofsOut:
+    """Your recorded time beside what its raw heartbeats give, computed now; ops may name anyone."""
+    wanted = principal.person_id if expert_id is None else read_id("per", expert_id)
+    if wanted != principal.person_id and principal.part is not Part.OPS:
+        raise ScopeMissing("time of others", principal.part)
+    # As the platform, because the moves of a session are kept in the history of all machines.
+    with database.begin(PLATFORM) as session:
+        compared = time_by_proofs(session, wanted)
+    shown = [one for one in compared if since is None or one.ends_at > since]
+    return ProofsOut(
+        is_equal=all(one.is_equal for one in shown),
+        items=[
+            ProofOut(
+                session_id=wire_id("ses", one.session_id),
+                starts_at=one.starts_at,
+                ends_at=one.ends_at,
+                proven_s=one.proven_s,
+                recorded_s=one.recorded_s,
+            )
+            for one in shown
+        ],
+    )
 
 
 @post(
@@ -263,6 +337,8 @@ def _session_out(row: WorkSession) -> SessionOut:
         paid_s=shown.paid_s,
         capped_s=shown.capped_s,
         cap_left_s=shown.cap_left_s,
+        left_s=shown.left_s,
+        is_near_cap=shown.is_near_cap,
         is_prompted=shown.is_prompted,
         quiet_from=shown.quiet_from,
     )
@@ -272,12 +348,13 @@ def _entry_out(row: TimeEntry) -> TimeEntryOut:
     starts_at = start_of(row.during)
     return TimeEntryOut(
         id=wire_id("tim", row.id),
-        session_id=wire_id("ses", row.session_id),
+        session_id=wire_ids("ses", row.session_id),
+        source=row.source,
         starts_at=starts_at,
         ends_at=row.during.upper or starts_at,
         seconds=row.seconds,
-        paid_s=row.seconds - row.capped_s,
-        capped_s=row.capped_s,
+        paid_s=row.paid_s,
+        capped_s=row.capped_s - row.granted_s,
         state=row.state,
     )
 
@@ -291,5 +368,6 @@ ROUTES: list[HTTPRouteHandler] = [
     get_sessions,
     get_session,
     get_time,
+    get_time_proofs,
     post_time_change,
 ]

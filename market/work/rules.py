@@ -4,9 +4,9 @@ All time is the server's, cut to whole seconds, so that cutting a stretch in two
 never changes its length. A paid stretch is a run of accepted heartbeats with no gap above `GAP_S`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 from market.errors import MarketError
@@ -32,6 +32,9 @@ LOST_S = 300
 
 MAX_PAUSE_S = 4 * 3600
 """A pause, or a session left idle, ends the session after so long."""
+
+NEAR_CAP_S = 600
+"""So long before a cap is reached, a session says so."""
 
 SKEW_S = 5
 """How far a caller's clock may run ahead of ours before what it says is refused."""
@@ -159,6 +162,11 @@ def whole(at: datetime) -> datetime:
     return at.astimezone(UTC).replace(microsecond=0)
 
 
+def monday_of(day: date) -> date:
+    """The Monday that the week of a day begins with."""
+    return day - timedelta(days=day.weekday())
+
+
 def seconds_between(start: datetime, end: datetime) -> int:
     """The whole seconds from one moment to another."""
     return (end - start) // timedelta(seconds=1)
@@ -190,16 +198,119 @@ def by_day(start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]
         start = midnight
 
 
-def pieces(start: datetime, end: datetime, *, cap_left_s: int, day_used_s: int) -> list[Piece]:
-    """Cut a stretch by day and say how much of each piece is paid.
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What the caps still allow when a stretch of time begins.
 
-    `cap_left_s` is what the offer's cap still allows when the stretch begins, `day_used_s` what the
-    first day has been paid for before. Beyond either, time is recorded and not paid.
+    `day_used_s` is what its first day has been paid for before, over all projects; `week_used_s`
+    what its first week has been paid for on this project, whose cap a week is `week_cap_s`, if
+    there is one.
+
+    Units: seconds.
+    """
+
+    cap_left_s: int
+    day_used_s: int
+    week_cap_s: int | None = None
+    week_used_s: int = 0
+
+    @property
+    def left_s(self) -> int:
+        """How much can be paid until the nearest cap of this day stops it."""
+        left = min(self.cap_left_s, max(0, DAY_CAP_S - self.day_used_s))
+        if self.week_cap_s is not None:
+            left = min(left, max(0, self.week_cap_s - self.week_used_s))
+        return left
+
+
+def pieces(start: datetime, end: datetime, room: Room) -> list[Piece]:
+    """Cut a stretch by day and say how much of each piece is paid: its first seconds, as far as
+    every cap allows. Beyond, time is recorded and not paid.
     """
     found: list[Piece] = []
     for first, last in by_day(start, end):
-        paid = min(seconds_between(first, last), cap_left_s, max(0, DAY_CAP_S - day_used_s))
-        found.append(Piece(first, last, paid))
-        cap_left_s -= paid
-        day_used_s = 0
+        here = room_after(room, found, first)
+        found.append(Piece(first, last, min(seconds_between(first, last), here.left_s)))
     return found
+
+
+def room_after(room: Room, done: Sequence[Piece], at: datetime | None = None) -> Room:
+    """What the caps allow when some pieces of a stretch are done and the next begins at a moment,
+    which is when the last one ended unless another is given.
+    """
+    for n, piece in enumerate(done):
+        following = done[n + 1].starts_at if n + 1 < len(done) else at or piece.ends_at
+        day_used_s = room.day_used_s + piece.paid_s
+        week_used_s = room.week_used_s + piece.paid_s
+        if following.date() > piece.starts_at.date():
+            # A new day, and on Mondays a new week, have been paid for nothing yet.
+            day_used_s = 0
+            week_used_s = 0 if following.weekday() == 0 else week_used_s
+        left = room.cap_left_s - piece.paid_s
+        room = Room(left, day_used_s, room.week_cap_s, week_used_s)
+    return room
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Something of a session that was kept as it came: a heartbeat, or one of its own moves.
+
+    `kind` is `beat`, or the action of a move that starts or stops the clock.
+    """
+
+    at: datetime
+    kind: str
+    is_active: bool = True
+    seq: int = 0
+
+
+def stretches(
+    started_at: datetime, proofs: Sequence[Proof], *, quiet_s: int
+) -> list[tuple[datetime, datetime]]:
+    """The paid stretches of a session, from nothing but its proofs: what its record must equal.
+
+    A heartbeat whose number is not above the last, or that comes before it, changes nothing; so
+    the proofs may hold repetitions, in any order among those of one moment.
+    """
+    found: list[tuple[datetime, datetime]] = []
+    since: datetime | None = started_at
+    is_paused = False
+    last_at = active_at = started_at
+    last_seq = 0
+
+    def close(at: datetime) -> None:
+        nonlocal since
+        if since is not None:
+            until = stretch_end(last_at, at, last_active_at=active_at, quiet_s=quiet_s)
+            if until > since:
+                found.append((since, until))
+            since = None
+
+    for proof in sorted(proofs, key=_in_turn):
+        at = proof.at
+        if proof.kind == "resume":
+            is_paused, since, last_at, active_at = False, at, at, at
+        elif proof.kind == "pause":
+            close(at)
+            is_paused = True
+        elif proof.kind in ("end", "lose"):
+            close(last_at if proof.kind == "lose" else at)
+            break
+        elif proof.kind == "beat" and not is_paused and proof.seq > last_seq and at >= last_at:
+            is_late = seconds_between(last_at, at) > GAP_S
+            is_quiet = at > quiet_end(active_at, quiet_s)
+            if since is not None and (is_late or is_quiet):
+                close(at)
+                since = None if is_quiet and not proof.is_active else at
+            elif since is None and proof.is_active:
+                since = at
+            last_at, last_seq = at, proof.seq
+            if proof.is_active:
+                active_at = at
+    return found
+
+
+def _in_turn(proof: Proof) -> tuple[datetime, int, int]:
+    # In one second, what was accepted came after the clock was let run and before it was stopped.
+    place = {"resume": 0, "beat": 1}.get(proof.kind, 2)
+    return proof.at, place, proof.seq

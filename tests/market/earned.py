@@ -3,11 +3,12 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.dialects.postgresql import Range
 from sqlalchemy.orm import Session
 
 from market.db import new_id
+from market.events import StateChange
 from market.experts.queries import rate_spans
 from market.offers.models import Offer
 from market.offers.rules import Terms, reservation_key
@@ -15,8 +16,8 @@ from market.projects.models import Project
 from market.runs.rules import pay_lines
 from market.submissions.models import Submission
 from market.tasks.models import Task, TaskSlot
-from market.work.models import TimeEntry, WorkSession
-from market.work.rules import by_day, seconds_between
+from market.work.models import Heartbeat, TimeEntry, WorkSession
+from market.work.rules import GAP_S, by_day, seconds_between
 from payouts import chart
 from payouts.ledger import Line, reserve
 from payouts.pay import worst_case_minor
@@ -64,6 +65,11 @@ def make_active_offer(
         reviews_per_submission=project.reviews_per_submission,
         work_ttl_s=project.work_ttl_s,
         binding_at=at.isoformat(),
+        pay_basis="deliverable" if project.pay_basis == "deliverable" else "hourly",
+        deliverable_minor=project.deliverable_minor,
+        attempt_fee_minor=project.attempt_fee_minor,
+        attempt_fees_max=project.attempt_fees_max,
+        weekly_cap_s=project.weekly_cap_s,
     )
     slot = db.scalars(select(TaskSlot).where(TaskSlot.task_id == task.id)).first()
     assert slot is not None
@@ -72,7 +78,10 @@ def make_active_offer(
     pay, fee = worst_case_minor(cap_s, rate, project.fee_basis_points)
     if reserved_s is None:
         more = pay_lines(project.offer_ttl_s, project.work_ttl_s) - 1
-        pay, fee = pay + more, fee + more
+        fixed = (project.deliverable_minor or 0) + (project.attempt_fee_minor or 0) * (
+            project.attempt_fees_max
+        )
+        pay, fee = pay + more + fixed, fee + more + fixed // 5 + 2
     budget = chart.project_budget(project.id, project.organisation_id, project.currency)
     lines = [
         Line(budget, chart.owed_to(expert_id, project.currency), pay),
@@ -112,7 +121,9 @@ def make_active_offer(
 def work_on(
     db: Session, offer: Offer, starts_at: datetime, seconds: int, *, capped_s: int = 0
 ) -> list[TimeEntry]:
-    """A session that has ended, with its time, cut at midnight; the last seconds may be unpaid."""
+    """A session that has ended, with its proofs and its time, cut at midnight; the last seconds may
+    be unpaid.
+    """
     ends_at = starts_at + timedelta(seconds=seconds)
     work_session = WorkSession(
         organisation_id=offer.organisation_id,
@@ -132,6 +143,27 @@ def work_on(
     db.flush()
     work_session.state, work_session.stretch_at, work_session.ended_at = "ended", None, ends_at
     db.flush()
+    beats = [
+        {
+            "session_id": work_session.id,
+            "seq": seq,
+            "at": starts_at + timedelta(seconds=offset),
+            "is_active": True,
+        }
+        for seq, offset in enumerate(range(GAP_S, seconds, GAP_S), start=1)
+    ]
+    if beats:
+        db.execute(insert(Heartbeat), beats)
+    db.add(
+        StateChange(
+            machine="work_session",
+            subject_id=work_session.id,
+            from_state="running",
+            to_state="ended",
+            action="end",
+            at=ends_at,
+        )
+    )
     entries = []
     pieces = list(by_day(starts_at.astimezone(UTC), ends_at))
     for first, last in pieces:

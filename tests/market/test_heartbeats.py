@@ -1,6 +1,6 @@
 """Time on the server's clock: what heartbeats pay, and what changes nothing."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -42,10 +42,12 @@ from market.work.rules import (
     SESSION,
     TIME_ENTRY,
     FromTheFuture,
+    Room,
     SessionAlreadyOpen,
     SessionNotFound,
     SessionNotOpen,
     TimeTaken,
+    monday_of,
     pieces,
 )
 from tests.factories import (
@@ -204,30 +206,44 @@ def test_splitting_merging_repeating_and_reordering_heartbeats_changes_no_paid_s
 
 @settings(max_examples=200, deadline=None)
 @given(
-    start=st.integers(0, 3 * 86_400),
-    length=st.integers(0, 2 * 86_400),
-    cuts=st.lists(st.integers(0, 2 * 86_400), max_size=6),
-    cap_s=st.integers(0, 100_000),
+    start=st.integers(0, 8 * 86_400),
+    length=st.integers(0, 3 * 86_400),
+    cuts=st.lists(st.integers(0, 3 * 86_400), max_size=6),
+    cap_s=st.integers(0, 150_000),
     used_s=st.integers(0, DAY_CAP_S),
+    week_cap_s=st.none() | st.integers(1, 120_000),
+    week_used_s=st.integers(0, 60_000),
 )
 def test_cutting_a_stretch_anywhere_changes_neither_its_seconds_nor_its_pay(
-    start: int, length: int, cuts: list[int], cap_s: int, used_s: int
+    start: int,
+    length: int,
+    cuts: list[int],
+    cap_s: int,
+    used_s: int,
+    week_cap_s: int | None,
+    week_used_s: int,
 ) -> None:
     first, last = after(start), after(start + length)
-    whole = pieces(first, last, cap_left_s=cap_s, day_used_s=used_s)
+    whole = pieces(first, last, Room(cap_s, used_s, week_cap_s, week_used_s))
     points = sorted({first, last, *(min(last, after(start + cut)) for cut in cuts)})
     paid = total = 0
     by_day: dict[datetime, int] = {first.replace(hour=0, minute=0, second=0): used_s}
+    by_week: dict[date, int] = {monday_of(first.date()): week_used_s}
     for left, right in pairwise(points):
         day = left.replace(hour=0, minute=0, second=0)
-        found = pieces(left, right, cap_left_s=cap_s - paid, day_used_s=by_day.get(day, 0))
+        used = by_week.get(monday_of(left.date()), 0)
+        found = pieces(left, right, Room(cap_s - paid, by_day.get(day, 0), week_cap_s, used))
         for piece in found:
             at_day = piece.starts_at.replace(hour=0, minute=0, second=0)
             by_day[at_day] = by_day.get(at_day, 0) + piece.paid_s
+            week = monday_of(piece.starts_at.date())
+            by_week[week] = by_week.get(week, 0) + piece.paid_s
         paid += sum(piece.paid_s for piece in found)
         total += sum(piece.seconds for piece in found)
     assert total == sum(piece.seconds for piece in whole) == length
     assert paid == sum(piece.paid_s for piece in whole) <= cap_s
+    if week_cap_s is not None:
+        assert all(spent <= max(week_cap_s, week_used_s) for spent in by_week.values())
     assert all(spent <= DAY_CAP_S for spent in by_day.values())
 
 
