@@ -1,21 +1,33 @@
-"""Banks of test items: difficulty and slope by domain, and items whose key looks wrong."""
+"""Banks of test items: ease and slope by domain, and items whose key looks wrong.
+
+bank = ItemBank().fit(person, item, right, domain=domain_of_item)
+bank.suspects()                     # items that the able get wrong: look at their keys
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit, log_expit
+from scipy.sparse import csr_array
+from scipy.special import expit, log_expit, ndtr
 
 from matching.arrays import ArrayInvalid, groups_of, number_within, truth_array, whole_array
 from matching.assignment import totals
-from matching.problem import Float64, Int64
+from matching.problem import Bool, Float64, Int64
 
 GRID = np.linspace(-4.0, 4.0, 81)
 """Abilities in prior standard deviations, at which posteriors are kept."""
 
 FLOOR_SLOPE = 0.2
+"""Least slope of a scoring item: one that goes against ability is for `suspects` to find."""
+
+WIDE_SLOPE = 1.5
+WIDE_EASE = 3.0
+"""Standard deviations of the priors about nought under which an item's own slope is judged."""
+
+TOLERANCE = 1e-3
+CHUNK = 100_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +67,7 @@ class ItemBank:
         self.answers_: Int64 = np.zeros(0, np.int64)
         self.domain_: Int64 = np.zeros(0, np.int64)
         self.labels_: np.ndarray = np.zeros(0)
+        self._answers: _Answers | None = None
 
     @property
     def items(self) -> int:
@@ -67,9 +80,10 @@ class ItemBank:
         Shapes: person, item, right (answers,); domain (items,) labels of any kind.
         Raises: ArrayInvalid.
         """
-        correct = truth_array("right", right).astype(np.float64)
-        self.labels_ = np.unique(np.asarray(domain))
-        self.domain_, _ = groups_of("domain", domain, len(np.asarray(domain)))
+        correct = truth_array("right", right)
+        labels = np.asarray(domain)
+        self.domain_, _ = groups_of("domain", labels, len(labels) if labels.ndim == 1 else 0)
+        self.labels_ = np.unique(labels)
         items = len(self.domain_)
         if not items:
             raise ArrayInvalid("domain", None, "holds no items")
@@ -77,21 +91,23 @@ class ItemBank:
             raise ArrayInvalid("right", None, "holds no answers")
         at = whole_array("item", item, len(correct), below=items)
         who, persons = groups_of("person", person, len(correct))
-        self.answers_ = np.bincount(at, minlength=items)
-        answers = _Answers(who, at, correct, persons, items)
-        centre = _domain_ease(self.domain_, at, correct, items)
-        slope, ease = np.ones(items), centre.copy()
-        middle = 1.0
-        for _ in range(self.rounds):
-            weight = _person_posterior(answers, slope, ease)
-            count, success = _expected_counts(answers, weight)
-            before = slope.copy()
-            slope, ease = self._maximise(count, success, slope, ease, centre, middle)
-            seen = self.answers_ > 0
-            middle = float(np.clip(slope[seen].mean(), 0.3, 3.0))
-            if np.abs(slope - before).max() < 1e-3:
-                break
+        self.answers_ = np.bincount(at, minlength=items).astype(np.int64)
+        self._answers = _Answers.of(who, at, correct, persons, items)
+        centre = _domain_ease(self.domain_, at, correct)
+        slope, ease, middle = np.ones(items), centre.copy(), 1.0
         seen = self.answers_ > 0
+        for _ in range(self.rounds):
+            weight = _normal(_person_weight(self._answers, slope, ease))
+            success = self._answers.up.T @ weight
+            count = success + self._answers.down.T @ weight
+            before = slope
+            slope, ease = _maximise(
+                count, success, slope, ease, (self.strength, middle), (1 / self.spread**2, centre)
+            )
+            slope = np.maximum(slope, FLOOR_SLOPE)
+            middle = float(np.clip(slope[seen].mean(), 0.3, 3.0))
+            if np.abs(slope - before).max() < TOLERANCE:
+                break
         self.slope_ = np.where(seen, slope, middle)
         self.ease_ = np.where(seen, ease, centre)
         return self
@@ -102,73 +118,127 @@ class ItemBank:
         ease = self.ease_ if items is None else self.ease_[items]
         return np.asarray(expit(slope[:, None] * ability[None, :] + ease[:, None]), np.float64)
 
-    def _maximise(
-        self,
-        count: Float64,
-        success: Float64,
-        slope: Float64,
-        ease: Float64,
-        centre: Float64,
-        middle: float,
-    ) -> tuple[Float64, Float64]:
-        """Newton steps for all items at once; two unknowns an item."""
-        keep = 1 / self.spread**2
-        for _ in range(3):
-            p = expit(slope[:, None] * GRID + ease[:, None])
-            h = count * p * (1 - p)
-            rest = success - count * p
-            g_slope = rest @ GRID - self.strength * (slope - middle)
-            g_ease = rest.sum(axis=1) - keep * (ease - centre)
-            a = h @ GRID**2 + self.strength + 1e-6
-            b = h @ GRID
-            c = h.sum(axis=1) + keep
-            det = a * c - b * b
-            slope = slope + np.clip((c * g_slope - b * g_ease) / det, -0.7, 0.7)
-            ease = ease + np.clip((a * g_ease - b * g_slope) / det, -1.5, 1.5)
-            slope = np.maximum(slope, FLOOR_SLOPE)
-        return slope, ease
+    def statistics(self) -> ItemStatistics:
+        """What the answers that the bank was fitted on say of each item's own discrimination.
+
+        Raises: ArrayInvalid, before `fit`.
+        """
+        if self._answers is None:
+            raise ArrayInvalid("bank", None, "has not been fitted")
+        count, success = _without_own(self._answers, self.slope_, self.ease_)
+        slope, ease = np.zeros(self.items), self.ease_.copy()
+        loose = (1 / WIDE_SLOPE**2, 0.0)
+        for _ in range(10):
+            slope, ease = _maximise(
+                count, success, slope, ease, loose, (1 / WIDE_EASE**2, np.zeros(self.items))
+            )
+        p = expit(slope[:, None] * GRID + ease[:, None])
+        h = count * p * (1 - p)
+        a, b = h @ GRID**2 + loose[0], h @ GRID
+        sd = np.sqrt(1 / (a - b**2 / (h.sum(axis=1) + 1 / WIDE_EASE**2)))
+        share = success.sum(axis=1) / np.maximum(count.sum(axis=1), 1e-12)
+        return ItemStatistics(self.answers_.copy(), share, slope, sd, ndtr(-slope / sd))
+
+    def suspects(self, *, sure: float = 0.95, least: int = 20) -> Int64:
+        """Items that the able get wrong more often than the others: a wrong key, or a bad item.
+
+        To be looked at by a person, then re-keyed or withdrawn, and every sitting re-graded
+        (`adaptive.regrade`). `least` is the number of answers below which nothing is said.
+        """
+        told = self.statistics()
+        wrong = (told.chance_negative > sure) & (told.answers >= least)
+        return np.flatnonzero(wrong).astype(np.int64)
+
+
+def _maximise(
+    count: Float64,
+    success: Float64,
+    slope: Float64,
+    ease: Float64,
+    slope_prior: tuple[float, float],
+    ease_prior: tuple[float, Float64],
+) -> tuple[Float64, Float64]:
+    """Newton steps for all items at once, two unknowns an item; priors are precision and centre."""
+    for _ in range(3):
+        p = expit(slope[:, None] * GRID + ease[:, None])
+        h = count * p * (1 - p)
+        rest = success - count * p
+        g_slope = rest @ GRID - slope_prior[0] * (slope - slope_prior[1])
+        g_ease = rest.sum(axis=1) - ease_prior[0] * (ease - ease_prior[1])
+        a = h @ GRID**2 + slope_prior[0] + 1e-9
+        b = h @ GRID
+        c = h.sum(axis=1) + ease_prior[0]
+        det = a * c - b * b
+        slope = slope + np.clip((c * g_slope - b * g_ease) / det, -0.7, 0.7)
+        ease = ease + np.clip((a * g_ease - b * g_slope) / det, -1.5, 1.5)
+    return slope, ease
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Answers:
-    """Checked answers as arrays; see `ItemBank.fit`."""
+    """Checked answers as sparse tables of right and wrong, (persons, items); see `ItemBank.fit`."""
 
     person: Int64
     item: Int64
-    right: Float64
-    persons: int
-    items: int
+    right: Bool
+    up: csr_array
+    down: csr_array
+
+    @classmethod
+    def of(cls, person: Int64, item: Int64, right: Bool, persons: int, items: int) -> _Answers:
+        """Count answers of one person to one item together."""
+        size = (persons, items)
+        sides = [
+            csr_array((np.ones(int(one.sum())), (person[one], item[one])), shape=size)
+            for one in (right, ~right)
+        ]
+        return cls(person, item, right, sides[0], sides[1])
 
 
-def _domain_ease(domain: Int64, item: Int64, right: Float64, items: int) -> Float64:
+def _domain_ease(domain: Int64, item: Int64, right: Bool) -> Float64:
     """The log-odds of a right answer in each item's domain, pulled to the whole bank's."""
     mean = (right.sum() + 1) / (len(right) + 2)
     size = int(domain.max()) + 1
     count = totals(domain[item], np.ones(len(item)), size)
-    share = (totals(domain[item], right, size) + 10 * mean) / (count + 10)
-    return np.asarray(np.log(share / (1 - share))[domain], np.float64).reshape(items)
+    share = (totals(domain[item], right.astype(np.float64), size) + 10 * mean) / (count + 10)
+    return np.asarray(np.log(share / (1 - share))[domain], np.float64)
 
 
-def _person_posterior(answers: _Answers, slope: Float64, ease: Float64) -> Float64:
-    """P(ability | answers) of each person on the grid, shape (persons, grid)."""
-    up = log_expit(slope[:, None] * GRID + ease[:, None])
-    down = log_expit(-(slope[:, None] * GRID + ease[:, None]))
-    told = np.where(answers.right[:, None] > 0, up[answers.item], down[answers.item])
-    order = np.argsort(answers.person, kind="stable")
-    start = np.searchsorted(answers.person[order], np.arange(answers.persons))
-    log_weight = np.add.reduceat(told[order], start, axis=0) - GRID**2 / 2
-    log_weight -= log_weight.max(axis=1, keepdims=True)
-    weight = np.exp(log_weight)
+def _log_chances(slope: Float64, ease: Float64) -> tuple[Float64, Float64]:
+    """Logarithms of P(right) and P(wrong) on the grid, each (items, grid)."""
+    logit = slope[:, None] * GRID + ease[:, None]
+    return log_expit(logit), log_expit(-logit)
+
+
+def _person_weight(answers: _Answers, slope: Float64, ease: Float64) -> Float64:
+    """Log P(ability | answers) of each person on the grid, up to a constant, (persons, grid)."""
+    up, down = _log_chances(slope, ease)
+    told = answers.up @ up + answers.down @ down - GRID**2 / 2
+    return np.asarray(told, np.float64)
+
+
+def _normal(log_weight: Float64) -> Float64:
+    weight = np.exp(log_weight - log_weight.max(axis=1, keepdims=True))
     return np.asarray(weight / weight.sum(axis=1, keepdims=True), np.float64)
 
 
-def _expected_counts(answers: _Answers, weight: Float64) -> tuple[Float64, Float64]:
-    order = np.argsort(answers.item, kind="stable")
-    item = answers.item[order]
-    present, start = np.unique(item, return_index=True)
-    each = weight[answers.person[order]]
-    count = np.zeros((answers.items, len(GRID)))
-    success = np.zeros_like(count)
-    count[present] = np.add.reduceat(each, start, axis=0)
-    success[present] = np.add.reduceat(each * answers.right[order][:, None], start, axis=0)
+def _without_own(answers: _Answers, slope: Float64, ease: Float64) -> tuple[Float64, Float64]:
+    """Expected answers and right ones by item and ability, an answer never placing its own person.
+
+    An item that helped to say how able its takers are would look as if it went with ability.
+    """
+    up, down = _log_chances(slope, ease)
+    told = _person_weight(answers, slope, ease)
+    items = len(slope)
+    count, success = np.zeros((items, len(GRID))), np.zeros((items, len(GRID)))
+    for first in range(0, len(answers.item), CHUNK):
+        part = slice(first, first + CHUNK)
+        item, right = answers.item[part], answers.right[part]
+        own = np.where(right[:, None], up[item], down[item])
+        weight = _normal(told[answers.person[part]] - own)
+        row = np.arange(len(item))
+        to_item = csr_array((np.ones(len(item)), (item, row)), shape=(items, len(item)))
+        to_right = csr_array((right.astype(np.float64), (item, row)), shape=(items, len(item)))
+        count += np.asarray(to_item @ weight)
+        success += np.asarray(to_right @ weight)
     return count, success
