@@ -359,10 +359,10 @@ def _write(
     }
     answer = session.execute(_POST_ENTRY, values).one()
     if answer.refusal == "unknown_account":
-        _open_accounts(session, accounts)
+        open_accounts(session, accounts)
         answer = session.execute(_POST_ENTRY, values).one()
         if answer.refusal == "unknown_account":
-            raise AccountMismatch(_first_unknown(session, accounts))
+            raise AccountMismatch(first_unknown(session, accounts))
     if answer.refusal is not None:
         facts = _Refusal(*answer[1:])
         raise _refused(session, facts, accounts, key, resolves or reverses or "")
@@ -370,7 +370,8 @@ def _write(
     return entry
 
 
-def _open_accounts(session: Session, accounts: dict[UUID, AccountRef]) -> None:
+def open_accounts(session: Session, accounts: Mapping[UUID, AccountRef]) -> None:
+    """Open the ledger accounts that are not there yet."""
     # In the order of their ids, so that two that open the same ones do not wait for each other.
     rows = [
         {
@@ -384,10 +385,11 @@ def _open_accounts(session: Session, accounts: dict[UUID, AccountRef]) -> None:
         }
         for found in sorted(accounts)
     ]
-    session.execute(insert(LedgerAccount).values(rows).on_conflict_do_nothing())
+    session.execute(insert(LedgerAccount).on_conflict_do_nothing(), rows)
 
 
-def _first_unknown(session: Session, accounts: dict[UUID, AccountRef]) -> AccountRef:
+def first_unknown(session: Session, accounts: Mapping[UUID, AccountRef]) -> AccountRef:
+    """One of the accounts that are there under other facts than these."""
     known = set(
         session.scalars(select(LedgerAccount.id).where(LedgerAccount.id.in_(list(accounts))))
     )

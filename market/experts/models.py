@@ -4,8 +4,8 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import ARRAY, CheckConstraint, Double, ForeignKey, Index, Numeric, Text
-from sqlalchemy.dialects.postgresql import TSTZRANGE, ExcludeConstraint, Range
+from sqlalchemy import ARRAY, CheckConstraint, Computed, Double, ForeignKey, Index, Numeric, Text
+from sqlalchemy.dialects.postgresql import TSTZRANGE, TSVECTOR, ExcludeConstraint, Range
 from sqlalchemy.orm import Mapped, mapped_column
 
 from market.db import Base, new_id
@@ -20,6 +20,7 @@ class Expert(Base):
         CheckConstraint(f"state in {STANDING.states}", name="state"),
         CheckConstraint("weekly_hours between 0 and 168", name="weekly_hours"),
         CheckConstraint("max_concurrent between 1 and 100", name="max_concurrent"),
+        Index("ix_expert_words", "words", postgresql_using="gin"),
     )
 
     id: Mapped[UUID] = mapped_column(ForeignKey("market.person.id"), primary_key=True)
@@ -34,6 +35,14 @@ class Expert(Base):
     state: Mapped[str] = mapped_column(default="good")
     source: Mapped[str] = mapped_column(default="signup")
     version: Mapped[int] = mapped_column(default=1)
+    words: Mapped[str | None] = mapped_column(
+        TSVECTOR,
+        Computed("to_tsvector('english'::regconfig, headline || ' '::text || bio)", persisted=True),
+        init=False,
+        repr=False,
+        deferred=True,
+    )
+    """What the profile says, as words to be looked up by; PostgreSQL keeps it."""
 
 
 class ExpertDomain(Base):

@@ -1,7 +1,7 @@
 """Reads of what runs saw, and of what keeps an expert from a task now."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import select, text
@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from market.experts.rules import DOMAINS_MEET, LEVELS, WORKING
 from market.explanations.models import RunSnapshot
 from market.explanations.rules import Recorded, RunNotOver, unpacked
+from market.offers.queries import monday_before
 from market.offers.rules import GONE, LIVE
 
 LEVEL_RANK = (
@@ -71,12 +72,6 @@ class Availability:
 
     fitting_tasks: int
     reasons: tuple[tuple[str, str], ...]
-
-
-def monday_before(at: datetime) -> datetime:
-    """The beginning of the week that a time is in, as hours and pay count weeks."""
-    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight - timedelta(days=at.weekday())
 
 
 def recorded(session: Session, run_id: UUID) -> Recorded:

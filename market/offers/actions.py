@@ -361,8 +361,11 @@ def complete_offer(session: Session, offer_id: UUID, *, expert_id: UUID, at: dat
     return offer
 
 
-def abandon_offer(session: Session, offer_id: UUID, *, owes_time: bool, at: datetime) -> Offer:
-    """End work that its expert has left without a word; another gets the seat.
+def abandon_offer(
+    session: Session, offer_id: UUID, *, reason: str, owes_time: bool, at: datetime
+) -> Offer:
+    """End work that its expert has left without a word, or that was not handed in within the grace
+    after it was withdrawn; another gets the seat.
 
     `owes_time` as in `release_offer`. Abandoning twice changes nothing.
 
@@ -372,7 +375,7 @@ def abandon_offer(session: Session, offer_id: UUID, *, owes_time: bool, at: date
     offer = any_offer(session, offer_id, locked=True)
     if offer.state == "abandoned":
         return offer
-    return _end(session, offer, "abandon", at=at, reason="heartbeat_lost", keep_money=owes_time)
+    return _end(session, offer, "abandon", at=at, reason=reason, keep_money=owes_time)
 
 
 def _end(

@@ -47,6 +47,7 @@ class Offer(Base):
         Index("ix_offer_project_id", "project_id", "id"),
         Index("ix_offer_expiring", "expires_at", postgresql_where=text("state = 'pending'")),
         Index("ix_offer_leased", "lease_until", postgresql_where=text("state = 'accepted'")),
+        Index("ix_offer_grace", "lease_until", postgresql_where=text("state = 'grace'")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)

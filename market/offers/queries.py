@@ -1,13 +1,16 @@
 """Reads about offers."""
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, or_, select
 from sqlalchemy.orm import Session
 
+from market.experts.models import Expert
+from market.experts.rules import WORKING
 from market.offers.models import Offer
-from market.offers.rules import OfferNotFound
+from market.offers.rules import GONE, LIVE, OfferNotFound
 
 
 def offer(session: Session, offer_id: UUID, *, locked: bool = False) -> Offer:
@@ -105,3 +108,39 @@ def unfinished_offers(
     wanted = offers(project_id=project_id, task_id=task_id, expert_id=expert_id)
     waiting = wanted.where(Offer.state.in_(("pending", "accepted", "active")))
     return list(session.scalars(waiting.with_only_columns(Offer.id).order_by(Offer.id)))
+
+
+def monday_before(at: datetime) -> datetime:
+    """The beginning of the week that a time is in, as hours and pay count weeks."""
+    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight - timedelta(days=at.weekday())
+
+
+def room_of(
+    session: Session, expert_ids: Sequence[UUID], *, at: datetime
+) -> dict[UUID, tuple[int, int]]:
+    """Seats and seconds that experts have left, once no other run can take them away."""
+    is_live = Offer.state.in_(LIVE)
+    done = (Offer.state == "completed") & (Offer.ended_at >= monday_before(at))
+    rows = session.execute(
+        select(
+            Expert.id,
+            Expert.max_concurrent - func.count(Offer.id).filter(is_live),
+            Expert.weekly_hours * 3600
+            - func.coalesce(func.sum(Offer.expected_s).filter(or_(is_live, done)), 0),
+        )
+        .outerjoin(Offer, Offer.expert_id == Expert.id)
+        .where(Expert.id.in_(expert_ids), Expert.state.in_(WORKING))
+        .group_by(Expert.id)
+    )
+    return {found: (int(seats), int(seconds)) for found, seats, seconds in rows}
+
+
+def taken_pairs(session: Session, task_ids: Sequence[UUID]) -> set[tuple[UUID, UUID]]:
+    """Which experts cannot be offered which of some tasks, because they were before."""
+    rows = session.execute(
+        select(Offer.task_id, Offer.expert_id).where(
+            Offer.task_id.in_(task_ids), Offer.state.not_in(GONE)
+        )
+    )
+    return {(row.task_id, row.expert_id) for row in rows}

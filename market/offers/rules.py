@@ -22,7 +22,7 @@ OFFER = Machine(
         Move("cancel", ("pending",), "canceled"),
         Move("activate", ("accepted",), "active"),
         Move("release", ("accepted", "active"), "released"),
-        Move("abandon", ("active",), "abandoned"),
+        Move("abandon", ("active", "grace"), "abandoned"),
         Move("grace", ("active",), "grace"),
         Move("complete", ("active", "grace"), "completed"),
     ),

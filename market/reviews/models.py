@@ -71,6 +71,12 @@ class Verdict(Base):
         CheckConstraint("not is_stump or (is_validated and is_accepted)", name="is_stump"),
         Index("ix_verdict_project_id", "project_id", "submission_id"),
         Index("ix_verdict_expert_id", "expert_id"),
+        Index(
+            "ix_verdict_task_id_stump",
+            "project_id",
+            "task_id",
+            postgresql_where=text("is_stump"),
+        ),
     )
 
     submission_id: Mapped[UUID] = mapped_column(

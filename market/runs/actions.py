@@ -1,65 +1,29 @@
 """How a matching run is asked for, begins, ends, and what it leaves: offers and open seats."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
-import numpy as np
-from sqlalchemy import ARRAY, Uuid, bindparam, func, insert, select, text
+from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
+from market.candidates.actions import Pick, offer_picks
+from market.candidates.rules import Candidates, Weighed, id_at
 from market.db import Json, new_id
 from market.events import Event, change_state, emit
-from market.experts.queries import tiers_of
 from market.explanations.actions import keep_snapshot
-from market.explanations.rules import Recorded, margins, parts_of, why_chosen, why_open
-from market.offers.actions import make_offers
-from market.offers.models import Offer
-from market.offers.rules import (
-    LIVE,
-    RECORDING,
-    ProjectNotLive,
-    Terms,
-    reservation_key,
-    terms_digest,
-)
+from market.explanations.rules import Recorded, margins, parts_of, why_open
+from market.offers.rules import ProjectNotLive
 from market.operations import Operation, cancel_operation, end_operation, open_operation
 from market.policies.queries import default_policy, policy
-from market.projects.models import Project
 from market.projects.queries import project
 from market.runs.models import MatchingRun, OpenSeat
-from market.runs.queries import room_of, run, taken_pairs
-from market.runs.rules import (
-    ENDED,
-    RUN,
-    Candidates,
-    ProjectFacts,
-    SeedOutOfRange,
-    Weighed,
-    id_at,
-    worst_costs,
-)
-from market.tasks.models import Task
+from market.runs.queries import run
+from market.runs.rules import ENDED, RUN, SeedOutOfRange
 from matching.assignment import Assignment
 from matching.problem import Problem
-from payouts.chart import owed_to, platform_fee, project_budget
-from payouts.errors import FloorBreached
-from payouts.ledger import Line, reserve
-from payouts.pay import pay_minor
-
-_RECORD_ONE_AT_A_TIME = text("select pg_advisory_xact_lock(hashtextextended(:name, 7))")
-
-_FREE_SLOTS = text(
-    """
-    select s.id, s.task_id from market.task_slot s
-    join market.task t on t.id = s.task_id and t.state in ('queued', 'active')
-    join market.project p on p.id = t.project_id and p.state = 'live'
-    where s.task_id = any(:tasks) and s.state = 'open'
-    order by s.task_id, s.number for no key update of s skip locked
-    """
-).bindparams(bindparam("tasks", type_=ARRAY(Uuid())))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,11 +153,8 @@ def record_run(session: Session, run_id: UUID, answer: Answer, *, at: datetime) 
     found = run(session, run_id, locked=True)
     if found.state != "running":
         return 0
-    session.execute(_RECORD_ONE_AT_A_TIME, {"name": RECORDING})
     left: Counter[tuple[int, str]] = Counter()
-    drafts = _drafts(session, answer, left, at=at)
-    offers = _reserved(session, found, answer, drafts, left, at=at)
-    make_offers(session, offers, at=at)
+    offers = offer_picks(session, run_id, answer.candidates, _picks(answer), left, at=at)
     open_tasks = answer.assignment.open_seats
     for task, seats, rule in zip(
         open_tasks.task.tolist(), open_tasks.seats.tolist(), open_tasks.rule, strict=True
@@ -224,187 +185,22 @@ def record_run(session: Session, run_id: UUID, answer: Answer, *, at: datetime) 
     return len(offers)
 
 
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """A chosen pair and the slot that it gets."""
-
-    pair: int
-    nth: int
-    task: int
-    task_id: UUID
-    expert_id: UUID
-    slot_id: UUID
-    project: ProjectFacts
-
-
-def _drafts(
-    session: Session, answer: Answer, left: Counter[tuple[int, str]], *, at: datetime
-) -> list[_Draft]:
-    seen, chosen = answer.candidates, answer.assignment.chosen
-    pairs = [
-        (nth, pair, int(seen.pair_task[pair]), int(seen.pair_expert[pair]))
-        for nth, pair in enumerate(chosen.tolist())
+def _picks(answer: Answer) -> list[Pick]:
+    problem, assignment = answer.problem, answer.assignment
+    margin = margins(problem, assignment, assignment.chosen)
+    prices = assignment.prices
+    return [
+        Pick(
+            pair=pair,
+            value=float(problem.value[pair]),
+            parts=parts_of(answer.weighed.value, pair),
+            probability=float(assignment.probability[nth]),
+            task_price=float(prices.task[problem.task[pair]]),
+            expert_price=float(prices.expert[problem.expert[pair]]),
+            margin=float(margin[nth]),
+        )
+        for nth, pair in enumerate(assignment.chosen.tolist())
     ]
-    task_id = {task: id_at(seen.task_ids, task) for _, _, task, _ in pairs}
-    expert_id = {expert: id_at(seen.expert_ids, expert) for _, _, _, expert in pairs}
-    free: dict[UUID, list[UUID]] = {}
-    for row in session.execute(_FREE_SLOTS, {"tasks": list(task_id.values())}):
-        free.setdefault(row.task_id, []).append(row.id)
-    room = room_of(session, list(expert_id.values()), at=at)
-    taken = taken_pairs(session, list(task_id.values()))
-    drafts = []
-    for nth, pair, task, expert in pairs:
-        who, what = expert_id[expert], task_id[task]
-        seconds = int(seen.task_expected_s[task])
-        seats, time_s = room.get(who, (0, 0))
-        if not free.get(what) or seats < 1 or time_s < seconds or (what, who) in taken:
-            left[task, "taken"] += 1
-            continue
-        room[who] = (seats - 1, time_s - seconds)
-        slot = free[what].pop(0)
-        facts = seen.projects[int(seen.task_project[task])]
-        drafts.append(_Draft(pair, nth, task, what, who, slot, facts))
-    return drafts
-
-
-def _reserved(
-    session: Session,
-    found: MatchingRun,
-    answer: Answer,
-    drafts: Sequence[_Draft],
-    left: Counter[tuple[int, str]],
-    *,
-    at: datetime,
-) -> list[Offer]:
-    if not drafts:
-        return []
-    told = _Told(session, answer.candidates, drafts, at=at)
-    rate, top = answer.candidates.pair_rates()
-    margin = margins(answer.problem, answer.assignment, answer.assignment.chosen)
-    value = answer.problem.value
-    # The most valuable first, so that a budget that falls short goes to them.
-    ranked = sorted(drafts, key=lambda draft: (-value[draft.pair], draft.pair))
-    pairs = np.array([draft.pair for draft in ranked])
-    seats = np.arange(len(ranked))
-    most_pay, most_fee = worst_costs([draft.project for draft in ranked], seats, top[pairs])
-    offers = []
-    for draft, pay, fee in zip(ranked, most_pay.tolist(), most_fee.tolist(), strict=True):
-        facts, offer_id = draft.project, new_id()
-        escrow = project_budget(facts.id, facts.organisation_id, facts.currency)
-        lines = [Line(escrow, owed_to(draft.expert_id, facts.currency), pay)]
-        if fee:
-            lines.append(Line(escrow, platform_fee(facts.currency), fee))
-        try:
-            reserve(
-                session, key=reservation_key(offer_id), kind="J3", lines=lines, at=at, memo="offer"
-            )
-        except FloorBreached:
-            left[draft.task, "budget"] += 1
-            continue
-        terms = told.terms(draft, int(rate[draft.pair]), pay, at=at).to_dict()
-        worth, parts = float(value[draft.pair]), parts_of(answer.weighed.value, draft.pair)
-        offers.append(
-            Offer(
-                id=offer_id,
-                organisation_id=facts.organisation_id,
-                project_id=facts.id,
-                task_id=draft.task_id,
-                slot_id=draft.slot_id,
-                expert_id=draft.expert_id,
-                run_id=found.id,
-                value=worth,
-                parts=parts,
-                explanation=why_chosen(worth, parts, float(margin[draft.nth])),
-                probability=float(answer.assignment.probability[draft.nth]),
-                task_price=float(answer.assignment.prices.task[draft.task]),
-                expert_price=float(
-                    answer.assignment.prices.expert[answer.problem.expert[draft.pair]]
-                ),
-                terms=terms,
-                terms_digest=terms_digest(terms),
-                currency=facts.currency,
-                expected_s=int(answer.candidates.task_expected_s[draft.task]),
-                reserved_minor=pay + fee,
-                created_at=at,
-                expires_at=at + timedelta(seconds=facts.offer_ttl_s),
-            )
-        )
-    return offers
-
-
-class _Told:
-    """What terms say beside the pair itself, read once for all drafts."""
-
-    def __init__(
-        self, session: Session, seen: Candidates, drafts: Sequence[_Draft], *, at: datetime
-    ) -> None:
-        self._seen = seen
-        projects = {draft.project.id for draft in drafts}
-        experts = list({draft.expert_id for draft in drafts})
-        self._projects = {
-            row.id: row for row in session.scalars(select(Project).where(Project.id.in_(projects)))
-        }
-        tasks = {draft.task_id for draft in drafts}
-        named = session.execute(select(Task.id, Task.domain).where(Task.id.in_(tasks)))
-        self._domains = {row.id: row.domain for row in named}
-        self._tiers = tiers_of(session, experts, at)
-        self._week = {
-            (who, currency): (int(seconds), int(pay))
-            for who, currency, seconds, pay in session.execute(
-                select(
-                    Offer.expert_id,
-                    Offer.currency,
-                    func.sum(Offer.expected_s),
-                    func.sum(Offer.terms["expected_pay_minor"].as_integer()),
-                )
-                .where(Offer.expert_id.in_(experts), Offer.state.in_(LIVE))
-                .group_by(Offer.expert_id, Offer.currency)
-            )
-        }
-        self._open = Counter[UUID]()
-        for at_project, seats in zip(
-            seen.task_project.tolist(), seen.task_seats.tolist(), strict=True
-        ):
-            self._open[seen.projects[at_project].id] += seats
-
-    def terms(self, draft: _Draft, rate: int, most_pay_minor: int, *, at: datetime) -> Terms:
-        """The terms of one offer; its expert's week grows by it."""
-        facts, named = draft.project, self._projects[draft.project.id]
-        expected_s = int(self._seen.task_expected_s[draft.task])
-        expected_pay = pay_minor(min(expected_s, facts.cap_s), rate)
-        week = (draft.expert_id, facts.currency)
-        seconds, pay = self._week.get(week, (0, 0))
-        self._week[week] = (seconds + expected_s, pay + expected_pay)
-        of_tier = facts.rate_minor_per_hour is None
-        return Terms(
-            project_id=str(named.id),
-            project_name=named.name,
-            project_version=named.version,
-            round=named.round,
-            domain=self._domains[draft.task_id],
-            complexity=int(self._seen.task_complexity[draft.task]),
-            currency=facts.currency,
-            rate_minor_per_hour=rate,
-            rate_from="tier" if of_tier else "project",
-            tier=self._tiers.get(draft.expert_id) if of_tier else None,
-            cap_s=facts.cap_s,
-            fee_basis_points=facts.fee_basis_points,
-            expected_s=expected_s,
-            expected_pay_minor=expected_pay,
-            most_pay_minor=most_pay_minor,
-            expected_week_s=seconds + expected_s,
-            expected_week_pay_minor=pay + expected_pay,
-            open_seats=self._open[named.id],
-            review_within_s=named.review_ttl_s,
-            reviews_per_submission=named.reviews_per_submission,
-            work_ttl_s=facts.work_ttl_s,
-            binding_at=at.isoformat(),
-            pay_basis="deliverable" if facts.tops_up else "hourly",
-            deliverable_minor=named.deliverable_minor,
-            attempt_fee_minor=named.attempt_fee_minor,
-            attempt_fees_max=named.attempt_fees_max,
-            weekly_cap_s=named.weekly_cap_s,
-        )
 
 
 def _write_open_seats(

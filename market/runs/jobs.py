@@ -4,13 +4,15 @@ import time
 from uuid import UUID
 
 from market.broker import job
+from market.candidates.queries import candidates
+from market.candidates.rules import asked_of, input_digest, weigh
 from market.db import database, now
 from market.operations import report_progress
 from market.policies.queries import policy
 from market.policies.rules import read_policy
+from market.predictions.queries import predictions_for
 from market.runs.actions import Answer, fail_run, record_run, start_run
-from market.runs.queries import candidates, run
-from market.runs.rules import input_digest, weigh
+from market.runs.queries import run
 
 LOOK_EVERY_S = 0.25
 """How often a run that is solving looks whether it was cancelled, and says how far it is."""
@@ -36,7 +38,8 @@ def run_matching(run_id: str) -> None:
     _report(found, "reading", 0)
     settings = read_policy(obeyed.document)
     with database.begin() as session:
-        seen = candidates(session, project_id=project_id, at=now())
+        seen = candidates(session, settings, project_id=project_id, at=now())
+        believed = predictions_for(session, asked_of(seen))
     clock.done("read")
     looked = time.monotonic()
 
@@ -53,7 +56,7 @@ def run_matching(run_id: str) -> None:
             _report(found, f"solving, round {step.round} of {step.rounds}", 1)
 
     try:
-        weighed = weigh(seen, settings, seed=seed)
+        weighed = weigh(seen, believed, settings, seed=seed)
         problem = under_policy(weighed.problem, settings.matcher)
         clock.done("weigh")
         _report(found, "solving", 1)
@@ -74,7 +77,7 @@ def run_matching(run_id: str) -> None:
         with database.begin() as session:
             fail_run(session, found, code="plan_refused", detail="; ".join(wrong[:5]), at=now())
         return
-    digest = input_digest(seen, obeyed.digest, seed)
+    digest = input_digest(seen, believed, obeyed.digest, seed)
     clock.done("verify")
     _report(found, "recording", 3)
     answer = Answer(seen, problem, weighed, assignment, digest, clock.seconds)

@@ -46,6 +46,10 @@ class MatchingRun(Base):
     gap: Mapped[float | None] = mapped_column(Double, default=None)
     seconds: Mapped[Json] = mapped_column(default_factory=dict)
     failure: Mapped[str | None] = mapped_column(default=None)
+    answer_digest: Mapped[str | None] = mapped_column(default=None)
+    """What a repetition has to answer, bit by bit."""
+    warm_run_id: Mapped[UUID | None] = mapped_column(default=None)
+    """The run whose prices this one began with; none began it cold."""
     version: Mapped[int] = mapped_column(default=1)
 
 

@@ -5,7 +5,7 @@ looks for everything by its id and its expert together. Locks are taken in one o
 session, submission, slot, task.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
@@ -38,12 +38,23 @@ from market.work.rules import whole
 def leave_offer(session: Session, offer_id: UUID, *, at: datetime) -> bool:
     """Give the seat of an offer that its expert left to another; whether it was one.
 
-    Minutes up to the last proof stay owed.
+    So ends an offer that was withdrawn under work too, when its grace is over; whoever still works
+    on it is stopped. Minutes up to the last proof stay owed.
     """
+    at = whole(at)
     offer = any_offer(session, offer_id, locked=True)
-    if offer.state != "active" or offer.lease_until is None or offer.lease_until > at - LEASE_GRACE:
+    grace = {"active": LEASE_GRACE, "grace": timedelta(0)}.get(offer.state)
+    if grace is None or offer.lease_until is None or offer.lease_until > at - grace:
         return False
-    abandon_offer(session, offer_id, owes_time=recorded_s(session, offer_id) > 0, at=at)
+    if offer.state == "grace":
+        end_work_on(session, offer_id, actor_id=None, at=at)
+    abandon_offer(
+        session,
+        offer_id,
+        reason="heartbeat_lost" if offer.state == "active" else "grace_over",
+        owes_time=recorded_s(session, offer_id) > 0,
+        at=at,
+    )
     close_draft(session, offer_id, "time_out", at=at)
     return True
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Select, exists, select
+from sqlalchemy import Select, and_, exists, or_, select
 from sqlalchemy.orm import Session
 
 from market.offers.models import Offer
@@ -14,16 +14,23 @@ from market.work.rules import OPEN_SESSIONS
 
 
 def left_offers(session: Session, *, at: datetime, limit: int) -> list[UUID]:
-    """Offers whose time is over, grace included, and on which nobody works."""
+    """Offers whose time is over, grace included, and on which nobody works; and offers that were
+    withdrawn under work, when the grace to hand it in is over.
+    """
     return list(
         session.scalars(
             select(Offer.id)
             .where(
-                Offer.state == "active",
-                Offer.lease_until < at - LEASE_GRACE,
-                ~exists().where(
-                    WorkSession.offer_id == Offer.id, WorkSession.state.in_(OPEN_SESSIONS)
-                ),
+                or_(
+                    and_(
+                        Offer.state == "active",
+                        Offer.lease_until < at - LEASE_GRACE,
+                        ~exists().where(
+                            WorkSession.offer_id == Offer.id, WorkSession.state.in_(OPEN_SESSIONS)
+                        ),
+                    ),
+                    and_(Offer.state == "grace", Offer.lease_until <= at),
+                )
             )
             .limit(limit)
         )

@@ -309,7 +309,7 @@ def lose_session(session: Session, session_id: UUID, *, at: datetime) -> bool:
     return True
 
 
-def end_work_on(session: Session, offer_id: UUID, *, actor_id: UUID, at: datetime) -> None:
+def end_work_on(session: Session, offer_id: UUID, *, actor_id: UUID | None, at: datetime) -> None:
     """Stop whatever session is open on an offer; whoever calls holds the offer locked."""
     row = session.scalar(
         select(WorkSession)

@@ -7,13 +7,13 @@ from sqlalchemy import insert, select
 from sqlalchemy.dialects.postgresql import Range
 from sqlalchemy.orm import Session
 
+from market.candidates.rules import pay_lines
 from market.db import new_id
 from market.events import StateChange
 from market.experts.queries import rate_spans
 from market.offers.models import Offer
 from market.offers.rules import Terms, reservation_key
 from market.projects.models import Project
-from market.runs.rules import pay_lines
 from market.submissions.models import Submission
 from market.tasks.models import Task, TaskSlot
 from market.work.models import Heartbeat, TimeEntry, WorkSession

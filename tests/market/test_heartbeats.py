@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from market.auth import Part
 from market.db import Scope, database, new_id
 from market.events import StateChange
+from market.offers.actions import withdraw_offer
 from market.offers.models import Offer
 from market.states import Machine
 from market.submissions.actions import leave_offer, save_draft
@@ -475,6 +476,30 @@ def test_an_offer_whose_expert_left_is_abandoned_and_its_minutes_stay_owed(
         text("select data ->> 'owes_time' from market.event where type = 'offer.abandoned'")
     )
     assert owed == "true"
+
+
+def test_grace_that_is_over_ends_the_work_and_owes_its_minutes(db: Session, offer: Offer) -> None:
+    row = start_session(db, offer.id, expert_id=offer.expert_id, at=AT)
+    for seq in (1, 2, 3, 4):
+        at = after(30 * seq)
+        beat(db, row.id, expert_id=offer.expert_id, seq=seq, is_active=True, at=at)
+    at = AT + timedelta(seconds=130)
+    withdraw_offer(db, offer.id, reason="project_ended", grace=timedelta(hours=48), at=at)
+    assert offer.state == "grace"
+    over = at + timedelta(hours=48)
+    assert left_offers(db, at=over - timedelta(seconds=1), limit=9) == []
+    assert not leave_offer(db, offer.id, at=over - timedelta(seconds=1))
+    assert left_offers(db, at=over, limit=9) == [offer.id]
+    assert leave_offer(db, offer.id, at=over)
+    assert offer.state == "abandoned"
+    told = db.execute(
+        text(
+            "select s.reason_code, e.data ->> 'owes_time' as owes from market.state_change s"
+            " join market.event e on e.id = s.event_id where s.to_state = 'abandoned'"
+        )
+    ).one()
+    assert tuple(told) == ("grace_over", "true")
+    assert db.scalars(select(WorkSession.state)).one() == "ended"
 
 
 def test_recorded_time_is_confirmed_when_two_days_have_passed(db: Session, offer: Offer) -> None:

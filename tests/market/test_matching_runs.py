@@ -16,6 +16,8 @@ from sqlalchemy import func, insert, select, text
 from sqlalchemy.orm import Session
 
 from market.auth import Part
+from market.candidates.queries import candidates
+from market.candidates.rules import asked_of, weigh, worst_cost
 from market.db import database, new_id
 from market.experts.models import Expert
 from market.explanations.queries import hindrances, recorded
@@ -28,12 +30,12 @@ from market.policies.actions import publish_policy
 from market.policies.models import PolicyVersion
 from market.policies.queries import policy
 from market.policies.rules import read_policy
+from market.predictions.queries import predictions_for
 from market.projects.models import Project
 from market.runs.actions import Answer, cancel_run, record_run, request_run, start_run
 from market.runs.jobs import run_matching
 from market.runs.models import MatchingRun, OpenSeat
-from market.runs.queries import candidates
-from market.runs.rules import RUN, weigh, worst_cost
+from market.runs.rules import RUN
 from market.tasks.models import Interest, Task, TaskSlot
 from matching.assign import assign
 from matching.verify import verify
@@ -49,6 +51,9 @@ from tests.factories import (
     make_task,
     pairs_in_database,
 )
+
+BALANCED = read_policy({})
+"""The policy to begin with."""
 
 
 def run_now(db: Session, **wanted: object) -> MatchingRun:
@@ -285,11 +290,11 @@ def test_who_does_not_fit_is_no_candidate_and_is_told_why(
     expert, project = make_expert(db, max_concurrent=3), make_project(db)
     task = make_task(db, project)
     at = datetime.now(UTC)
-    assert candidates(db, project_id=None, at=at).pairs == 1
+    assert candidates(db, BALANCED, project_id=None, at=at).pairs == 1
     assert hindrances(db, task.id, expert.id, at=at) == []
     shut_out(db, expert, project, task)
     db.flush()
-    assert candidates(db, project_id=project.id, at=at).pairs == 0
+    assert candidates(db, BALANCED, project_id=project.id, at=at).pairs == 0
     told = hindrances(db, task.id, expert.id, at=at)
     assert told is not None
     assert [words for words in told if said in words], told
@@ -369,9 +374,9 @@ def solved(db: Session, project: Project, seed: int = 1) -> tuple[MatchingRun, A
     """A run that has solved and not recorded yet."""
     found, _ = request_run(db, project_id=project.id, seed=seed, at=datetime.now(UTC))
     start_run(db, found.id, at=datetime.now(UTC))
-    seen = candidates(db, project_id=project.id, at=datetime.now(UTC))
     settings = read_policy(policy(db, found.policy_id).document)
-    weighed = weigh(seen, settings, seed=seed)
+    seen = candidates(db, settings, project_id=project.id, at=datetime.now(UTC))
+    weighed = weigh(seen, predictions_for(db, asked_of(seen)), settings, seed=seed)
     assignment = assign(weighed.problem, seed=seed)
     return found, Answer(seen, weighed.problem, weighed, assignment, "0" * 64, {})
 

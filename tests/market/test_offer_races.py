@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -13,6 +13,8 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from market.candidates.queries import candidates
+from market.candidates.rules import asked_of, weigh
 from market.db import database
 from market.errors import MarketError
 from market.events import StateChange
@@ -20,14 +22,13 @@ from market.offers.actions import accept_offer, decline_offer, expire_offer
 from market.offers.jobs import expire_offers
 from market.offers.models import Offer
 from market.offers.rules import LIVE
-from market.policies.queries import policy
 from market.policies.rules import read_policy
+from market.predictions.queries import predictions_for
+from market.predictions.rules import Predictions
 from market.projects.models import Project
 from market.runs.actions import Answer, record_run, request_run, start_run
 from market.runs.jobs import run_matching
 from market.runs.models import MatchingRun
-from market.runs.queries import candidates
-from market.runs.rules import weigh
 from market.tasks.models import TaskSlot
 from matching.assign import assign
 from payouts.chart import project_budget
@@ -107,14 +108,15 @@ def seats_agree(project: Project) -> Counter[str]:
 def test_two_hundred_claims_for_one_seat_make_one_live_offer() -> None:
     project = market_of(experts=200, tasks=1)
     with database.begin() as session:
-        seen = candidates(session, project_id=project.id, at=datetime.now(UTC))
+        settings = read_policy({})
+        seen = candidates(session, settings, project_id=project.id, at=datetime.now(UTC))
+        believed = predictions_for(session, asked_of(seen))
         assert seen.pairs == 200
 
     def claim(expert: int) -> Callable[[Session], int]:
         with database.begin() as session:
             found, _ = request_run(session, seed=expert, at=datetime.now(UTC))
             start_run(session, found.id, at=datetime.now(UTC))
-            settings = read_policy(policy(session, found.policy_id).document)
         # Each run sees one expert only, and so has to choose that one.
         only = np.array([expert])
         alone = replace(
@@ -123,8 +125,12 @@ def test_two_hundred_claims_for_one_seat_make_one_live_offer() -> None:
             pair_task=seen.pair_task[only],
             pair_fit=seen.pair_fit[only],
             pair_interest=seen.pair_interest[only],
+            pair_likeness=seen.pair_likeness[only],
         )
-        weighed = weigh(alone, settings, seed=expert)
+        believed_alone = Predictions(
+            **{each.name: getattr(believed, each.name)[only] for each in fields(believed)}
+        )
+        weighed = weigh(alone, believed_alone, settings, seed=expert)
         chosen = assign(weighed.problem, seed=expert)
         assert chosen.chosen.tolist() == [0]
         answer = Answer(alone, weighed.problem, weighed, chosen, "0" * 64, {})

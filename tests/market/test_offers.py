@@ -230,7 +230,7 @@ def test_abandoned_work_frees_the_seat(stage: Stage) -> None:
     accept_offer(db, offer.id, expert_id=stage.expert.id, at=at)
     activate_offer(db, offer.id, expert_id=stage.expert.id, at=at)
     for _ in range(2):
-        abandon_offer(db, offer.id, owes_time=False, at=at)
+        abandon_offer(db, offer.id, reason="heartbeat_lost", owes_time=False, at=at)
     assert stage.states() == ("abandoned", "open", "queued")
     assert stage.reserved == 0
 
@@ -362,7 +362,9 @@ def test_whatever_is_tried_only_listed_moves_happen(db: Session) -> None:
                 lambda: lapse_offer(db, offer.id, at=late),
                 lambda: activate_offer(db, offer.id, expert_id=me, at=at),
                 lambda: complete_offer(db, offer.id, expert_id=me, at=at),
-                lambda: abandon_offer(db, offer.id, owes_time=False, at=at),
+                lambda: abandon_offer(
+                    db, offer.id, reason="heartbeat_lost", owes_time=False, at=at
+                ),
                 lambda: withdraw_offer(
                     db, offer.id, reason="project_ended", grace=timedelta(1), at=at
                 ),

@@ -1,0 +1,350 @@
+"""Candidates as arrays: what one moment saw, and what it is worth under a policy; pure."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from uuid import UUID
+
+import numpy as np
+
+from market.explanations.rules import Ids
+from market.policies.rules import RunPolicy
+from market.predictions.rules import Asked, Predictions
+from matching.problem import Bool, Float64, Int32, Int64, Problem, UInt64, newcomer_quotas
+from matching.value import PairParts, Value, pair_value
+
+WEEK_S = 7 * 24 * 3600
+
+WEEK_H = 7 * 24
+"""The age at which a task is as urgent as it can be, in hours."""
+
+SMALL_DOMAIN = 256
+"""Experts up to which all who fit a task's domain are its candidates."""
+
+BEST = 64
+"""Candidates that a task of a larger domain has for their measured skill."""
+
+NEAREST = 32
+"""Candidates that it has for what their profiles say."""
+
+SPREAD = 32
+"""Candidates that it has in turn, so that every expert is a candidate of as many tasks as another,
+and no seat stays open because all tasks look at the same few."""
+
+TELLING_WORDS = 8
+"""Words of a task that a profile has to share to be as near as can be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectFacts:
+    """What a run needs to know of one project.
+
+    `fixed_minor` is what one seat can pay beside its hours: for accepted work and for attempts.
+    With `tops_up`, time only raises that to its own worth.
+
+    Units: `_s` in seconds, `_minor` in minor units of `currency`; `seats` of all its tasks.
+    """
+
+    id: UUID
+    organisation_id: UUID
+    currency: str
+    rate_minor_per_hour: int | None
+    cap_s: int
+    fee_basis_points: int
+    offer_ttl_s: int
+    work_ttl_s: int
+    free_minor: int
+    seats: int
+    fixed_minor: int = 0
+    tops_up: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Candidates:
+    """Who could take what, as one moment saw it.
+
+    Every pair holds: the task is open, the expert in good standing, its domain meets the task's at
+    the level asked for, it has a seat and hours left, it is not on the task already and does not
+    belong to the lab. `met` is how many pairs the domains let through, `pairs` how many were kept.
+
+    Shapes: task_* (tasks,); expert_* (experts,); rate_now, rate_top (experts, currencies), 0 where
+        there is none; fit_* (fits,), one for each task domain and expert; pair_* (pairs,), in the
+        order of task and expert; held_key, held_seats (any,), key = expert * projects + project.
+    Units: seconds; hours; minor units an hour; ability in logits, NaN before evidence; nearness,
+        likeness (of profile and task by their words, NaN where a task has none that tell) and
+        interest from 0 to 1, interest NaN where nothing was said; task_age_h whole hours.
+    """
+
+    projects: tuple[ProjectFacts, ...]
+    currencies: tuple[str, ...]
+    task_ids: Ids
+    task_project: Int32
+    task_seats: Int32
+    task_expected_s: Int64
+    task_weight: Float64
+    task_complexity: Int32
+    task_age_h: Int32
+    task_domain: Int32
+    domains: tuple[str, ...]
+    expert_ids: Ids
+    expert_capacity: Int32
+    expert_hours: Float64
+    expert_is_new: Bool
+    rate_now: Int64
+    rate_top: Int64
+    fit_level: Int32
+    fit_ability: Float64
+    fit_nearness: Float64
+    pair_expert: Int32
+    pair_task: Int32
+    pair_fit: Int32
+    pair_interest: Float64
+    pair_likeness: Float64
+    held_key: Int64
+    held_seats: Int64
+    met: int
+
+    @property
+    def pairs(self) -> int:
+        """Eligible pairs."""
+        return len(self.pair_expert)
+
+    def pair_rates(self) -> tuple[Int64, Int64]:
+        """What an hour of each pair costs now, and at most while the work may last.
+
+        Shapes: (pairs,) each.
+        """
+        project = self.task_project[self.pair_task]
+        own = np.array([p.rate_minor_per_hour or 0 for p in self.projects], np.int64)[project]
+        column = {name: at for at, name in enumerate(self.currencies)}
+        currency = np.array([column[p.currency] for p in self.projects], np.int64)[project]
+        now = np.where(own > 0, own, self.rate_now[self.pair_expert, currency])
+        top = np.where(own > 0, own, self.rate_top[self.pair_expert, currency])
+        return now, np.maximum(top, now)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weighed:
+    """Candidates as a problem to solve, and what makes up each pair's value: as weighed, and all
+    that was measured, for another policy to weigh.
+    """
+
+    problem: Problem
+    value: Value
+    parts: PairParts
+
+
+PAIRS_AT_ONCE = 200_000
+"""Pairs whose words are looked at together, so that memory stays small."""
+
+
+def pay_lines(offer_ttl_s: int, work_ttl_s: int) -> int:
+    """How many lines of pay an offer's time can come in: one for each week that it can touch."""
+    return 1 + -(-(offer_ttl_s + work_ttl_s) // WEEK_S)
+
+
+def worst_cost(
+    cap_s: Int64, rate: Int64, fee_basis_points: Int64, lines: Int64
+) -> tuple[Int64, Int64]:
+    """What to reserve for offers at worst: pay and fee, each line's rounding allowed for.
+
+    Shapes: all alike.
+    Units: seconds; minor units an hour; hundredths of a per cent; lines; minor units.
+    """
+    # Each line of pay is rounded on its own, so that one more can add one more minor unit.
+    pay = -(-cap_s * rate // 3600) + lines - 1
+    return pay, -(-pay * fee_basis_points // 10_000) + lines - 1
+
+
+def worst_costs(
+    facts: Sequence[ProjectFacts], project: Int32 | Int64, rate: Int64
+) -> tuple[Int64, Int64]:
+    """What to reserve for offers at worst, by the contract of each one's project: pay and fee.
+
+    Shapes: project, an index into `facts`, and rate (offers,).
+    Units: minor units an hour; minor units.
+    """
+    cap = np.array([one.cap_s for one in facts], np.int64)[project]
+    fee_basis_points = np.array([one.fee_basis_points for one in facts], np.int64)[project]
+    lines = [pay_lines(one.offer_ttl_s, one.work_ttl_s) for one in facts]
+    fixed = np.array([one.fixed_minor for one in facts], np.int64)[project]
+    tops_up = np.array([one.tops_up for one in facts], np.bool_)[project]
+    pay, fee = worst_cost(cap, rate, fee_basis_points, np.array(lines, np.int64)[project])
+    more = np.where(tops_up, np.maximum(0, fixed - pay), fixed)
+    # What is paid for the work and for its attempts are two lines more, each with its own fee.
+    more_fee = np.where(fixed > 0, -(-more * fee_basis_points // 10_000) + 2, 0)
+    return pay + more, fee + more_fee
+
+
+def asked_of(candidates: Candidates) -> Asked:
+    """What predictions need to know of the pairs."""
+    task = candidates.pair_task
+    known: dict[tuple[UUID, str, int], int] = {}
+    of_task = np.zeros(len(candidates.task_ids), np.int32)
+    described = zip(
+        candidates.task_project.tolist(),
+        candidates.task_domain.tolist(),
+        candidates.task_complexity.tolist(),
+        strict=True,
+    )
+    for at, (project, domain, complexity) in enumerate(described):
+        one = (candidates.projects[project].id, candidates.domains[domain], complexity)
+        of_task[at] = known.setdefault(one, len(known))
+    return Asked(
+        expert_ids=candidates.expert_ids,
+        slices=tuple(known),
+        expert=candidates.pair_expert,
+        level=candidates.fit_level[candidates.pair_fit],
+        ability=candidates.fit_ability[candidates.pair_fit],
+        complexity=candidates.task_complexity[task],
+        slice=of_task[task],
+    )
+
+
+def weigh(
+    candidates: Candidates, predictions: Predictions, policy: RunPolicy, *, seed: int
+) -> Weighed:
+    """The problem that these candidates are under a policy.
+
+    An expert who said nothing of a task counts as interested as the policy says. A task gets more
+    urgent for a week. Affinity is how near the domains are, and, where the task's words tell, the
+    mean of that and of how much of them the profile shares.
+    """
+    project = candidates.task_project[candidates.pair_task]
+    facts = candidates.projects
+    fee = np.array([p.fee_basis_points for p in facts], np.int64)[project]
+    cap = np.array([p.cap_s for p in facts], np.int64)[project]
+    expected = candidates.task_expected_s[candidates.pair_task]
+    rate, top = candidates.pair_rates()
+    worst_pay, worst_fee = worst_costs(facts, project, top)
+    cost = np.minimum(expected, cap) * rate / 3600.0 * (1 + fee / 10_000)
+    parts = _parts(candidates, predictions, policy, cost)
+    value = pair_value(parts, policy.matcher)
+    problem = Problem(
+        expert=candidates.pair_expert,
+        task=candidates.pair_task,
+        value=value.total,
+        demand=candidates.task_seats,
+        capacity=candidates.expert_capacity,
+        hours=expected / 3600.0,
+        hours_available=candidates.expert_hours,
+        cost=worst_pay + worst_fee,
+        project=candidates.task_project,
+        budget=np.array([p.free_minor for p in facts], np.int64),
+        tie_break=tie_breaks(candidates, seed),
+    )
+    share = policy.matcher.newcomer_share
+    if share:
+        quotas = newcomer_quotas(
+            problem, candidates.expert_is_new, share, policy.matcher.newcomer_price
+        )
+        problem = problem.with_changes(quotas=quotas)
+    return Weighed(problem, value, parts)
+
+
+def _parts(
+    candidates: Candidates, predictions: Predictions, policy: RunPolicy, cost: Float64
+) -> PairParts:
+    task, fit = candidates.pair_task, candidates.pair_fit
+    interest, likeness = candidates.pair_interest, candidates.pair_likeness
+    nearness = candidates.fit_nearness[fit]
+    return PairParts(
+        stump=predictions.stump,
+        stump_sd=predictions.stump_sd,
+        worth=candidates.task_weight[task],
+        novelty=predictions.novelty,
+        urgency=np.minimum(candidates.task_age_h[task] / WEEK_H, 1.0),
+        quality=predictions.quality,
+        interest=np.where(np.isnan(interest), policy.default_interest, interest),
+        affinity=np.where(np.isnan(likeness), nearness, (nearness + likeness) / 2),
+        learning=predictions.learning,
+        cost=cost,
+        concentration=_concentration(candidates),
+    )
+
+
+def _concentration(candidates: Candidates) -> Float64:
+    project = candidates.task_project[candidates.pair_task].astype(np.int64)
+    share = np.zeros(candidates.pairs)
+    if len(candidates.held_key):
+        key = candidates.pair_expert.astype(np.int64) * len(candidates.projects) + project
+        at = np.minimum(np.searchsorted(candidates.held_key, key), len(candidates.held_key) - 1)
+        seats = np.array([max(p.seats, 1) for p in candidates.projects], np.float64)[project]
+        held = np.where(candidates.held_key[at] == key, candidates.held_seats[at], 0)
+        share = np.minimum(held / seats, 1.0)
+    return share
+
+
+def tie_breaks(candidates: Candidates, seed: int) -> UInt64:
+    """A number for each pair by which equal values are told apart, from its ids and the seed.
+
+    Shapes: (pairs,) uint64.
+    Source: the finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014, figure 17).
+    """
+    salt = _mixed(np.array([seed], np.uint64))
+    task = _mixed(_folded(candidates.task_ids) ^ salt)
+    expert = _mixed(_folded(candidates.expert_ids) + salt)
+    return _mixed(task[candidates.pair_task] + np.uint64(3) * expert[candidates.pair_expert])
+
+
+def _folded(ids: Ids) -> UInt64:
+    halves = np.ascontiguousarray(ids).view(">u8").astype(np.uint64)
+    folded: UInt64 = _mixed(halves[:, 0]) ^ halves[:, 1]
+    return folded
+
+
+def _mixed(numbers: UInt64) -> UInt64:
+    z = numbers + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def shared_words(
+    task: Int32, expert: Int32, said: tuple[Int32, Int32], held: tuple[Int32, Int32]
+) -> Float64:
+    """How many words the task and the expert of each pair have in common.
+
+    Shapes: task, expert, and what is returned (pairs,); said, held (rows,) each: tasks or experts,
+        and their words.
+    """
+    if not len(held[0]):
+        return np.zeros(len(task))
+    words = int(max(said[1].max(), held[1].max())) + 1
+    rows_of_task = np.argsort(said[0], kind="stable")
+    start = np.searchsorted(said[0][rows_of_task], np.arange(task.max(initial=0) + 2))
+    word = said[1][rows_of_task].astype(np.int64)
+    known = np.sort(held[0].astype(np.int64) * words + held[1])
+    shared = np.zeros(len(task))
+    for first in range(0, len(task), PAIRS_AT_ONCE):
+        part = slice(first, first + PAIRS_AT_ONCE)
+        begins, counts = start[task[part]], start[task[part] + 1] - start[task[part]]
+        pair = np.repeat(np.arange(len(counts)), counts)
+        # The place of each row among its pair's rows, counted from the pair's first word.
+        place = np.arange(len(pair)) - np.repeat(np.cumsum(counts) - counts, counts)
+        key = expert[part][pair].astype(np.int64) * words + word[begins[pair] + place]
+        at = np.minimum(np.searchsorted(known, key), len(known) - 1)
+        shared[part] = np.bincount(pair, known[at] == key, len(counts))
+    return shared
+
+
+def id_at(ids: Ids, index: int) -> UUID:
+    """One of some ids."""
+    return UUID(bytes=ids[index].tobytes())
+
+
+def input_digest(
+    candidates: Candidates, predictions: Predictions, policy_digest: str, seed: int
+) -> str:
+    """A SHA-256 of everything that a run's answer follows from, warm prices aside."""
+    known = f"{policy_digest} {seed} {candidates.currencies} {candidates.domains}"
+    found = hashlib.sha256(known.encode())
+    for project in candidates.projects:
+        found.update(repr(project).encode())
+    for holder in (candidates, predictions):
+        for each in fields(holder):
+            column = getattr(holder, each.name)
+            if isinstance(column, np.ndarray):
+                found.update(f"{each.name} {column.dtype.str} {column.shape}".encode())
+                found.update(np.ascontiguousarray(column).tobytes())
+    return found.hexdigest()
