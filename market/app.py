@@ -29,6 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from market.attempts.routes import ROUTES as ATTEMPTS
 from market.auth import keyring
 from market.books.routes import ROUTES as BOOKS
+from market.chargebacks.routes import ROUTES as CHARGEBACKS
 from market.console.frame import template_config
 from market.console.routes import console_router
 from market.db import database, new_id, now
@@ -85,6 +86,7 @@ ROUTES = [
     *OFFERS,
     *EARNINGS,
     *FUNDINGS,
+    *CHARGEBACKS,
     *TREASURY,
     *BOOKS,
     *WORK,

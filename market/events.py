@@ -85,6 +85,16 @@ class Event(StrEnum):
     PAYOUT_CANCELLED = "payout.cancelled"
     PAYOUT_REVERSED = "payout.reversed"
     CALL_UNKNOWN = "external_call.unknown"
+    DISPUTE_OPENED = "card_dispute.opened"
+    DISPUTE_WON = "card_dispute.won"
+    DISPUTE_LOST = "card_dispute.lost"
+    DISPUTE_CLOSED = "card_dispute.closed"
+    DISPUTE_EVIDENCE_REQUESTED = "card_dispute.evidence_requested"
+    DISPUTE_ANSWERED = "card_dispute.answered"
+    PLATFORM_PAYOUT_REQUESTED = "platform_payout.requested"
+    PLATFORM_PAYOUT_SENT = "platform_payout.sent"
+    PLATFORM_PAYOUT_PAID = "platform_payout.paid"
+    PLATFORM_PAYOUT_FAILED = "platform_payout.failed"
     STRIPE_EVENT_RECEIVED = "stripe_event.received"
 
 

@@ -147,6 +147,7 @@ class IdempotencyInFlight(MarketError):
 KINDS = {
     "att": "attempt",
     "cal": "external_call",
+    "cdp": "card_dispute",
     "ear": "earning",
     "evt": "event",
     "fnd": "funding",

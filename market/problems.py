@@ -17,6 +17,7 @@ from sqlalchemy.exc import DataError, OperationalError
 from market import auth, egress, http, imports, operations, states, streams, uploads
 from market.attempts import rules as attempts
 from market.books import rules as books
+from market.chargebacks import rules as chargebacks
 from market.earnings import rules as earnings
 from market.errors import MarketError
 from market.experts import rules as experts
@@ -97,6 +98,9 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     fundings.PaymentMethodInvalid: (422, "payment_method_invalid"),
     fundings.RefundTooLarge: (409, "refund_too_large"),
     earnings.OfferNotOver: (409, "offer_not_over"),
+    chargebacks.DisputeNotFound: (404, "not_found"),
+    chargebacks.DisputeAnswered: (409, "dispute_answered"),
+    chargebacks.EvidenceMissing: (422, "evidence_missing"),
     books.BooksBroken: (500, "books_broken"),
     treasury.StripeDiffers: (500, "stripe_differs"),
     treasury.CountryInvalid: (422, "country_invalid"),

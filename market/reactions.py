@@ -34,6 +34,8 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.OFFER_ABANDONED: (credit_time,),
     Event.FUNDING_REQUESTED: (start_funding,),
     Event.REFUND_REQUESTED: (make_stripe_call,),
+    Event.DISPUTE_EVIDENCE_REQUESTED: (make_stripe_call,),
+    Event.PLATFORM_PAYOUT_REQUESTED: (make_stripe_call,),
     Event.PAYEE_REQUESTED: (create_payee,),
     Event.PAYEE_READY: (review_payee,),
     Event.PAYOUT_RUN_REQUESTED: (run_payouts,),

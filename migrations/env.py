@@ -6,7 +6,11 @@ from sqlalchemy import MetaData, create_engine, text
 from market import tables
 from market.db import NAMING
 from market.settings import read_settings
+from payouts.bank_models import CardDispute
 from payouts.models import Base as PayoutsBase
+
+# The other file of tables in this schema, which is imported by being asked.
+assert CardDispute.metadata is PayoutsBase.metadata
 
 SCHEMAS = {"market", "payouts"}
 

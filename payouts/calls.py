@@ -63,6 +63,14 @@ class FactKind(StrEnum):
     PAYOUT_CANCELLED = "payout_cancelled"
     PAYOUT_REVERSED = "payout_reversed"
     CALL_UNKNOWN = "call_unknown"
+    DISPUTE_OPENED = "dispute_opened"
+    DISPUTE_WON = "dispute_won"
+    DISPUTE_LOST = "dispute_lost"
+    DISPUTE_CLOSED = "dispute_closed"
+    DISPUTE_ANSWERED = "dispute_answered"
+    PLATFORM_PAYOUT_SENT = "platform_payout_sent"
+    PLATFORM_PAYOUT_PAID = "platform_payout_paid"
+    PLATFORM_PAYOUT_FAILED = "platform_payout_failed"
 
 
 @dataclass(frozen=True, slots=True)

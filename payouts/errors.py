@@ -242,13 +242,20 @@ class GatewayRefused(PayoutsError):
 
 
 class GatewayUnknown(PayoutsError):
-    """It cannot be told whether Stripe carried the request out."""
+    """It cannot be told whether Stripe carried the request out; when it may be asked again."""
 
-    def __init__(self, reason: str, status: int | None = None, request_id: str = "") -> None:
+    def __init__(
+        self,
+        reason: str,
+        status: int | None = None,
+        request_id: str = "",
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(f"outcome unknown: {reason}")
         self.reason = reason
         self.status = status
         self.request_id = request_id
+        self.retry_after_s = retry_after_s
 
 
 class GatewayKeyMisused(PayoutsError):
@@ -262,3 +269,20 @@ class GatewayKeyMisused(PayoutsError):
 
 class GatewayKeyRejected(PayoutsError):
     """Stripe does not accept our API key; every sender has to stop."""
+
+
+class UnknownDispute(PayoutsError):
+    """No card dispute has this id."""
+
+    def __init__(self, dispute_id: UUID) -> None:
+        super().__init__(f"there is no card dispute {dispute_id}")
+        self.dispute_id = dispute_id
+
+
+class DisputeStateConflict(PayoutsError):
+    """The card dispute is decided, or has been answered, so evidence changes nothing."""
+
+    def __init__(self, dispute_id: UUID, state: str) -> None:
+        super().__init__(f"card dispute {dispute_id} is {state}: no evidence can be sent")
+        self.dispute_id = dispute_id
+        self.state = state

@@ -19,6 +19,7 @@ from payouts.calls import (
     params_of,
     plan_call,
 )
+from payouts.disputes import unsettled_withheld
 from payouts.errors import BadAmount, CallConflict, UnknownFunding
 from payouts.ledger import Line, post_entry, post_pending, reserve, void_pending
 from payouts.models import ExternalCall, Funding, JournalEntry
@@ -159,19 +160,22 @@ def record_settling(
     if funding.state != FundingState.UNSETTLED or line.status != AVAILABLE:
         return []
     currency, lab_id = funding.currency, funding.lab_id
-    post_entry(
-        session,
-        key=f"funding:{funding.id}:settled",
-        kind="funding_settled",
-        lines=[
-            Line(
-                chart.lab_funding_unsettled(lab_id, currency),
-                chart.lab_funding(lab_id, currency),
-                funding.amount_minor,
-            )
-        ],
-        at=at,
-    )
+    # What a card dispute withholds of it stays where it is until that is decided.
+    usable = funding.amount_minor - unsettled_withheld(session, funding.id)
+    if usable > 0:
+        post_entry(
+            session,
+            key=f"funding:{funding.id}:settled",
+            kind="funding_settled",
+            lines=[
+                Line(
+                    chart.lab_funding_unsettled(lab_id, currency),
+                    chart.lab_funding(lab_id, currency),
+                    usable,
+                )
+            ],
+            at=at,
+        )
     funding.state = FundingState.SETTLED
     funding.settled_at = at
     session.flush()

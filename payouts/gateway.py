@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import stripe
 
+from payouts import readings
 from payouts.errors import (
     GatewayKeyMisused,
     GatewayKeyRejected,
@@ -23,6 +24,7 @@ from payouts.errors import (
 from payouts.seen import (
     AccountSeen,
     BalanceSeen,
+    DisputeSeen,
     EventSeen,
     LinkSeen,
     PaymentIntentSeen,
@@ -43,126 +45,6 @@ API_VERSION = "2026-10-28.endive"
 
 MANY = 100
 """The longest page that Stripe gives."""
-
-
-def _metadata(found: Any) -> dict[str, str]:
-    # The library's objects are no mappings.
-    plain: dict[str, str] = found.to_dict() if found is not None else {}
-    return plain
-
-
-def _id(found: Any) -> str | None:
-    """The id of something that may be absent, an id, or the expanded object."""
-    if found is None or isinstance(found, str):
-        return found
-    return str(found["id"])
-
-
-def _transaction(found: Any) -> TransactionSeen | None:
-    if found is None or isinstance(found, str):
-        return None
-    source = found["source"]
-    transfer = None
-    if source is not None and not isinstance(source, str) and "source_transfer" in source:
-        transfer = _id(source["source_transfer"])
-    return TransactionSeen(
-        id=found["id"],
-        type=found["type"],
-        category=found["reporting_category"],
-        amount_minor=found["amount"],
-        fee_minor=found["fee"],
-        net_minor=found["net"],
-        currency=found["currency"].upper(),
-        status=found["status"],
-        source_id=_id(source),
-        source_transfer=transfer,
-    )
-
-
-def _payment_intent(found: Any) -> PaymentIntentSeen:
-    charge = found["latest_charge"]
-    error = found["last_payment_error"]
-    has_line = charge is not None and not isinstance(charge, str)
-    return PaymentIntentSeen(
-        id=found["id"],
-        status=found["status"],
-        amount_minor=found["amount"],
-        currency=found["currency"].upper(),
-        metadata=_metadata(found["metadata"]),
-        charge_id=_id(charge),
-        transaction=_transaction(charge["balance_transaction"]) if has_line else None,
-        failure_code=error["code"] if error is not None and "code" in error else None,
-        failure_text=error["message"] if error is not None and "message" in error else None,
-    )
-
-
-def _transfer(found: Any) -> TransferSeen:
-    return TransferSeen(
-        id=found["id"],
-        amount_minor=found["amount"],
-        reversed_minor=found["amount_reversed"],
-        currency=found["currency"].upper(),
-        destination=_id(found["destination"]) or "",
-        destination_payment=_id(found["destination_payment"]),
-        transfer_group=found["transfer_group"],
-        metadata=_metadata(found["metadata"]),
-    )
-
-
-def _reversal(found: Any) -> ReversalSeen:
-    return ReversalSeen(
-        id=found["id"],
-        transfer_id=_id(found["transfer"]) or "",
-        amount_minor=found["amount"],
-        currency=found["currency"].upper(),
-        metadata=_metadata(found["metadata"]),
-    )
-
-
-def _refund(found: Any) -> RefundSeen:
-    return RefundSeen(
-        id=found["id"],
-        status=found["status"],
-        amount_minor=found["amount"],
-        currency=found["currency"].upper(),
-        metadata=_metadata(found["metadata"]),
-    )
-
-
-def _payout(found: Any) -> PayoutSeen:
-    return PayoutSeen(
-        id=found["id"],
-        status=found["status"],
-        amount_minor=found["amount"],
-        currency=found["currency"].upper(),
-        is_reconciled=found["reconciliation_status"] == "completed",
-        failure_code=found["failure_code"],
-        failure_text=found["failure_message"],
-    )
-
-
-def _account(found: Any) -> AccountSeen:
-    recipient = found["configuration"]["recipient"] if found["configuration"] is not None else None
-    status = "unknown"
-    if recipient is not None and recipient["capabilities"] is not None:
-        status = recipient["capabilities"]["stripe_balance"]["stripe_transfers"]["status"]
-    entries = found["requirements"]["entries"] if found["requirements"] is not None else []
-    return AccountSeen(
-        id=found["id"],
-        transfers_status=status,
-        requirements=tuple(
-            entry["description"]
-            for entry in entries or []
-            if entry["awaiting_action_from"] == "user"
-            and entry["minimum_deadline"]["status"] != "eventually_due"
-        ),
-        is_closed=bool(found["closed"]),
-        metadata=_metadata(found["metadata"]),
-    )
-
-
-def _amounts(parts: Any) -> dict[str, int]:
-    return {part["currency"].upper(): part["amount"] for part in parts}
 
 
 def _seconds(at: datetime) -> int:
@@ -194,7 +76,7 @@ class Gateway:
     def create_account(self, params: "Params", *, key: str) -> AccountSeen:
         """Make a recipient that can hold a Stripe balance."""
         create, options = self._client.v2.core.accounts.create, _key(key)
-        return _asked(lambda: _account(create(cast("Any", params), options)))
+        return _asked(lambda: readings.account(create(cast("Any", params), options)))
 
     def create_account_link(self, params: "Params", *, key: str) -> LinkSeen:
         """Make a page on which the recipient gives Stripe what it asks for."""
@@ -211,25 +93,36 @@ class Gateway:
     def create_payment_intent(self, params: "Params", *, key: str) -> PaymentIntentSeen:
         """Take a lab's money with a payment method that it gave before."""
         create, options = self._client.v1.payment_intents.create, _key(key)
-        return _asked(lambda: _payment_intent(create(cast("Any", params), options)))
+        return _asked(lambda: readings.payment_intent(create(cast("Any", params), options)))
 
     def create_transfer(self, params: "Params", *, key: str) -> TransferSeen:
         """Move money from the platform's balance to a connected account's."""
         create, options = self._client.v1.transfers.create, _key(key)
-        return _asked(lambda: _transfer(create(cast("Any", params), options)))
+        return _asked(lambda: readings.transfer(create(cast("Any", params), options)))
 
     def create_reversal(self, transfer_id: str, params: "Params", *, key: str) -> ReversalSeen:
         """Take a named amount back from a connected account."""
         # Without an amount Stripe takes everything back.
         _amount_named(params)
         create, options = self._client.v1.transfers.reversals.create, _key(key)
-        return _asked(lambda: _reversal(create(transfer_id, cast("Any", params), options)))
+        return _asked(lambda: readings.reversal(create(transfer_id, cast("Any", params), options)))
 
     def create_refund(self, params: "Params", *, key: str) -> RefundSeen:
         """Send a named amount back to whoever paid."""
         _amount_named(params)
         create, options = self._client.v1.refunds.create, _key(key)
-        return _asked(lambda: _refund(create(cast("Any", params), options)))
+        return _asked(lambda: readings.refund(create(cast("Any", params), options)))
+
+    def submit_evidence(self, dispute_id: str, params: "Params", *, key: str) -> DisputeSeen:
+        """Answer a payer's bank with evidence; it can be sent once."""
+        update, options = self._client.v1.disputes.update, _key(key)
+        return _asked(lambda: readings.dispute(update(dispute_id, cast("Any", params), options)))
+
+    def create_payout(self, params: "Params", *, key: str) -> PayoutSeen:
+        """Send a named amount of the platform's own balance to its bank."""
+        _amount_named(params)
+        create, options = self._client.v1.payouts.create, _key(key)
+        return _asked(lambda: readings.payout(create(cast("Any", params), options)))
 
     # Reads.
 
@@ -237,18 +130,20 @@ class Gateway:
         """The recipient as it is now."""
         include = {"include": ["configuration.recipient", "requirements", "identity"]}
         accounts = self._client.v2.core.accounts
-        return _asked(lambda: _account(accounts.retrieve(account_id, cast("Any", include))))
+        return _asked(lambda: readings.account(accounts.retrieve(account_id, cast("Any", include))))
 
     def accounts(self) -> Iterator[AccountSeen]:
         """Every account of the platform, newest first."""
         found = _asked(lambda: self._client.v2.core.accounts.list({"limit": 20}))
-        return _each(found.auto_paging_iter(), _account)
+        return _each(found.auto_paging_iter(), readings.account)
 
     def payment_intent(self, intent_id: str) -> PaymentIntentSeen:
         """The payment as it is now."""
         expand = {"expand": ["latest_charge.balance_transaction"]}
         intents = self._client.v1.payment_intents
-        return _asked(lambda: _payment_intent(intents.retrieve(intent_id, cast("Any", expand))))
+        return _asked(
+            lambda: readings.payment_intent(intents.retrieve(intent_id, cast("Any", expand)))
+        )
 
     def payment_intents(self, *, since: datetime) -> Iterator[PaymentIntentSeen]:
         """Payments made since a moment, newest first."""
@@ -261,14 +156,14 @@ class Gateway:
                 }
             )
         )
-        return _each(found.auto_paging_iter(), _payment_intent)
+        return _each(found.auto_paging_iter(), readings.payment_intent)
 
     def transaction(self, transaction_id: str) -> TransactionSeen:
         """One line of the platform's balance as it is now."""
 
         def ask() -> TransactionSeen:
             line = self._client.v1.balance_transactions.retrieve(transaction_id)
-            return cast("TransactionSeen", _transaction(line))
+            return readings.certain_transaction(line)
 
         return _asked(ask)
 
@@ -280,15 +175,28 @@ class Gateway:
                 {"stripe_account": account_id},
             )
         )
-        return list(
-            _each(
-                found.auto_paging_iter(), lambda line: cast("TransactionSeen", _transaction(line))
+        return list(_each(found.auto_paging_iter(), readings.certain_transaction))
+
+    def transactions(
+        self, *, since: datetime, account_id: str | None = None
+    ) -> Iterator[TransactionSeen]:
+        """The lines of a balance, the platform's or a connected account's, newest first."""
+        options = {"stripe_account": account_id} if account_id else {}
+        found = _asked(
+            lambda: self._client.v1.balance_transactions.list(
+                {"created": {"gte": _seconds(since)}, "limit": MANY}, cast("Any", options)
             )
         )
+        return _each(found.auto_paging_iter(), readings.certain_transaction)
+
+    def dispute(self, dispute_id: str) -> DisputeSeen:
+        """The dispute of a payment as it is now."""
+        disputes = self._client.v1.disputes
+        return _asked(lambda: readings.dispute(disputes.retrieve(dispute_id)))
 
     def transfer(self, transfer_id: str) -> TransferSeen:
         """The transfer as it is now."""
-        return _asked(lambda: _transfer(self._client.v1.transfers.retrieve(transfer_id)))
+        return _asked(lambda: readings.transfer(self._client.v1.transfers.retrieve(transfer_id)))
 
     def transfers(self, *, transfer_group: str, since: datetime) -> Iterator[TransferSeen]:
         """The transfers of one group made since a moment, newest first."""
@@ -301,33 +209,42 @@ class Gateway:
                 }
             )
         )
-        return _each(found.auto_paging_iter(), _transfer)
+        return _each(found.auto_paging_iter(), readings.transfer)
 
     def reversals(self, transfer_id: str) -> Iterator[ReversalSeen]:
         """What was taken back of a transfer, newest first."""
         found = _asked(
             lambda: self._client.v1.transfers.reversals.list(transfer_id, {"limit": MANY})
         )
-        return _each(found.auto_paging_iter(), _reversal)
+        return _each(found.auto_paging_iter(), readings.reversal)
 
     def refund(self, refund_id: str) -> RefundSeen:
         """The refund as it is now."""
-        return _asked(lambda: _refund(self._client.v1.refunds.retrieve(refund_id)))
+        return _asked(lambda: readings.refund(self._client.v1.refunds.retrieve(refund_id)))
 
     def refunds(self, payment_intent: str) -> Iterator[RefundSeen]:
         """What was sent back of a payment, newest first."""
         found = _asked(
             lambda: self._client.v1.refunds.list({"payment_intent": payment_intent, "limit": MANY})
         )
-        return _each(found.auto_paging_iter(), _refund)
+        return _each(found.auto_paging_iter(), readings.refund)
 
-    def payout(self, payout_id: str, account_id: str) -> PayoutSeen:
-        """A connected account's payout as it is now."""
+    def payout(self, payout_id: str, account_id: str | None = None) -> PayoutSeen:
+        """A payout as it is now: the platform's own, or a connected account's."""
+        options = {"stripe_account": account_id} if account_id else {}
+        payouts = self._client.v1.payouts
         return _asked(
-            lambda: _payout(
-                self._client.v1.payouts.retrieve(payout_id, {}, {"stripe_account": account_id})
+            lambda: readings.payout(payouts.retrieve(payout_id, {}, cast("Any", options)))
+        )
+
+    def payouts(self, *, since: datetime) -> Iterator[PayoutSeen]:
+        """The platform's own payouts made since a moment, newest first."""
+        found = _asked(
+            lambda: self._client.v1.payouts.list(
+                {"created": {"gte": _seconds(since)}, "limit": MANY}
             )
         )
+        return _each(found.auto_paging_iter(), readings.payout)
 
     def balance(self, account_id: str | None = None) -> BalanceSeen:
         """What lies at Stripe: the platform's, or a connected account's."""
@@ -336,7 +253,8 @@ class Gateway:
             options = {"stripe_account": account_id} if account_id else {}
             found: Any = self._client.v1.balance.retrieve({}, cast("Any", options))
             return BalanceSeen(
-                available=_amounts(found["available"]), pending=_amounts(found["pending"])
+                available=readings.amounts(found["available"]),
+                pending=readings.amounts(found["pending"]),
             )
 
         return _asked(ask)
@@ -375,12 +293,10 @@ def _asked(ask: Callable[[], Found]) -> Found:
         raise GatewayKeyRejected(str(error)) from error
     except stripe.IdempotencyError as error:
         if error.http_status == 409:
-            raise GatewayUnknown("the key is in use", 409, error.request_id or "") from error
+            raise _unknown("the key is in use", error) from error
         raise GatewayKeyMisused(str(error), error.request_id or "") from error
     except (stripe.RateLimitError, stripe.APIConnectionError) as error:
-        raise GatewayUnknown(
-            type(error).__name__, error.http_status, error.request_id or ""
-        ) from error
+        raise _unknown(error.code or type(error).__name__, error) from error
     except stripe.StripeError as error:
         if error.http_status in (400, 402, 403, 404):
             raise GatewayRefused(
@@ -389,13 +305,23 @@ def _asked(ask: Callable[[], Found]) -> Found:
                 error.user_message or str(error),
                 error.request_id or "",
             ) from error
-        raise GatewayUnknown(
-            type(error).__name__, error.http_status, error.request_id or ""
-        ) from error
+        raise _unknown(type(error).__name__, error) from error
     except Exception as error:
         # A cut-off body or an answer of another shape shows as any exception at all, and what
         # was asked may have been done.
         raise GatewayUnknown(f"{type(error).__name__}: {error}") from error
+
+
+def _unknown(reason: str, error: stripe.StripeError) -> GatewayUnknown:
+    """An answer that tells nothing, with how long Stripe asks to be left alone."""
+    headers: Any = error.headers or {}
+    wait = str(headers.get("retry-after") or headers.get("Retry-After") or "")
+    return GatewayUnknown(
+        reason,
+        error.http_status,
+        error.request_id or "",
+        retry_after_s=float(wait) if wait.isdigit() else None,
+    )
 
 
 def _each(pages: Iterator[Any], convert: Callable[[Any], Found]) -> Iterator[Found]:

@@ -42,7 +42,7 @@ from payouts.errors import (
     SameAccount,
     UnknownEntry,
 )
-from payouts.models import JournalEntry, LedgerAccount
+from payouts.models import JournalEntry, LedgerAccount, Posting
 from payouts.money import checked_amount
 
 _ENTRY_COLUMNS = tuple(JournalEntry.__table__.columns)
@@ -278,6 +278,28 @@ def reverse_entry(
         EntryConflict, UnknownEntry, NotReversible, FloorBreached.
     """
     return _write(session, key, None, "posted", (), at, memo, reverses=original_key)
+
+
+def lines_of(session: Session, key: str) -> list[Line]:
+    """The lines of an entry in their order, as they would be written again.
+
+    Raises:
+        UnknownEntry.
+    """
+    entry = session.scalars(select(JournalEntry).where(JournalEntry.key == key)).one_or_none()
+    if entry is None:
+        raise UnknownEntry(key)
+    postings = session.scalars(
+        select(Posting).where(Posting.entry_id == entry.id).order_by(Posting.number)
+    )
+    return [
+        Line(
+            _account(session, one.debit_account_id),
+            _account(session, one.credit_account_id),
+            one.amount_minor,
+        )
+        for one in postings
+    ]
 
 
 def balance(session: Session, account: AccountRef) -> Balance:

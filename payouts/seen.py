@@ -4,7 +4,9 @@ Currencies are upper case and amounts are in minor units, as everywhere in this 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
+from fractions import Fraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,8 @@ class TransactionSeen:
     status: str
     source_id: str | None
     source_transfer: str | None
+    created_at: datetime
+    exchange_rate: Fraction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +58,14 @@ class TransferSeen:
 
 @dataclass(frozen=True, slots=True)
 class ReversalSeen:
-    """Money taken back from a connected account."""
+    """Money taken back from a connected account; `refund_id` names it on that account's side."""
 
     id: str
     transfer_id: str
     amount_minor: int
     currency: str
     metadata: Mapping[str, str]
+    refund_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +80,24 @@ class RefundSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class DisputeSeen:
+    """A payer's bank wants money back; `transactions` are what that has done to our balance."""
+
+    id: str
+    status: str
+    reason: str
+    amount_minor: int
+    currency: str
+    charge_id: str
+    payment_intent_id: str | None
+    evidence_due_at: datetime | None
+    metadata: Mapping[str, str]
+    transactions: tuple[TransactionSeen, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PayoutSeen:
-    """Stripe's payout of a connected account to its bank."""
+    """Stripe's payout of an account, the platform's or a connected one, to its bank."""
 
     id: str
     status: str
@@ -85,6 +106,7 @@ class PayoutSeen:
     is_reconciled: bool
     failure_code: str | None
     failure_text: str | None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from payouts import funding, payees, wire
+from payouts import disputes, funding, payees, platform_payouts, wire
+from payouts.bucket import PLATFORM, RATE, WriteRate, hold_back, take_place
 from payouts.calls import (
     RESEND_FOR,
     Answer,
@@ -36,6 +37,7 @@ from payouts.errors import (
     GatewayKeyRejected,
     GatewayRefused,
     GatewayUnknown,
+    UnknownCall,
     UnknownPayout,
 )
 from payouts.holds import HoldPolicy, Reason
@@ -53,6 +55,8 @@ OPERATIONS: dict[CallOperation, Operation] = {
     **payees.OPERATIONS,
     **funding.OPERATIONS,
     **wire.OPERATIONS,
+    **disputes.OPERATIONS,
+    **platform_payouts.OPERATIONS,
 }
 
 LEASE = timedelta(seconds=60)
@@ -63,6 +67,10 @@ SERVER_ERRORS = 2
 LOOKUPS_APART = timedelta(minutes=10)
 LOOKUPS_NEEDED = 2
 FORBIDDEN = 403
+TOO_MANY = 429
+LOCK_TIMEOUT = "lock_timeout"
+HELD_BACK = timedelta(seconds=1)
+"""How long everybody waits after an answer of 429 that does not say how long."""
 
 
 class Result(StrEnum):
@@ -110,8 +118,12 @@ def run_call(
     now: Now,
     tell: Tell = tell_nobody,
     policy: HoldPolicy = POLICY,
+    rate: WriteRate = RATE,
 ) -> CallOutcome:
     """Make a planned call, or make it again; safe to run twice, at once and after a crash.
+
+    It leaves when the bucket of all processes has a place for it; when that is far away, or Stripe
+    has asked to be left alone, the outcome is `try_later`.
 
     `tell` is called for each fact inside the transaction that records it, so that an outbox can
     keep what follows; the outcome carries the same facts. The call is made outside of any
@@ -122,10 +134,15 @@ def run_call(
         GatewayKeyRejected: Stripe does not accept our key; every sender stops, and the call can be
             made when there is a key again.
     """
-    at = now()
     with begin() as session:
-        leased = _lease(session, call_id, at, tell, policy)
+        place = _place(session, call_id, now(), rate)
     _outside(session)
+    if isinstance(place, CallOutcome):
+        return place
+    if place > now():
+        rate.wait((place - now()).total_seconds())
+    with begin() as session:
+        leased = _lease(session, call_id, now(), tell, policy)
     if isinstance(leased, CallOutcome):
         return leased
     call = leased.call
@@ -140,7 +157,7 @@ def run_call(
             # Refused before Stripe looked at the key, so the earlier sending may have worked.
             unknown = GatewayUnknown(error.text, error.status, error.request_id)
             with begin() as session:
-                return _try_later(session, leased, unknown, now(), tell)
+                return _try_later(session, leased, unknown, now(), tell, rate)
         refusal, answer = refusal_of(error), None
     except GatewayKeyRejected:
         with begin() as session:
@@ -151,7 +168,7 @@ def run_call(
             return _give_up(session, leased, error.text, "idempotency_error", now(), tell)
     except GatewayUnknown as error:
         with begin() as session:
-            return _try_later(session, leased, error, now(), tell)
+            return _try_later(session, leased, error, now(), tell, rate)
     with begin() as session:
         if answer is not None:
             return _record(session, call_id, answer, now(), tell)
@@ -193,8 +210,31 @@ _OVER = {
 }
 
 
+def _place(
+    session: Session, call_id: UUID, at: datetime, rate: WriteRate
+) -> CallOutcome | datetime:
+    """When this write may leave; in a transaction of its own, as all senders share one row."""
+    call = session.get(ExternalCall, call_id)
+    if call is None:
+        raise UnknownCall(call_id)
+    if call.state in _OVER or call.next_try_at > at:
+        # Nothing will be written, as the lease will tell.
+        return at
+    place = take_place(session, at=at, rate=rate)
+    if place.is_taken:
+        return place.goes_at
+    call = locked_call(session, call_id)
+    call.next_try_at = max(call.next_try_at, place.goes_at)
+    session.flush()
+    return _outcome(call, Result.TRY_LATER, retry_at=call.next_try_at, text="too many writes")
+
+
 def _lease(
-    session: Session, call_id: UUID, at: datetime, tell: Tell, policy: HoldPolicy
+    session: Session,
+    call_id: UUID,
+    at: datetime,
+    tell: Tell,
+    policy: HoldPolicy,
 ) -> CallOutcome | _Lease:
     """Take the call for a while, and mark it sent before it is."""
     call = locked_call(session, call_id)
@@ -290,9 +330,18 @@ def _refuse_locked(
 
 
 def _try_later(
-    session: Session, leased: _Lease, error: GatewayUnknown, at: datetime, tell: Tell
+    session: Session,
+    leased: _Lease,
+    error: GatewayUnknown,
+    at: datetime,
+    tell: Tell,
+    rate: WriteRate,
 ) -> CallOutcome:
-    """Nobody can tell: again under the same key, later each time, or only look from now on."""
+    """Nobody can tell: again under the same key, later each time, or only look from now on.
+
+    What Stripe asks for in `Retry-After` is kept; and when it was one write too many, every
+    other sender waits too. A lock of Stripe's on one object (`lock_timeout`) concerns only it.
+    """
     call = locked_call(session, leased.call.id)
     if call.fencing != leased.fencing or call.state != CallState.SENT:
         return _outcome(call, _OVER.get(call.state, Result.BUSY))
@@ -307,7 +356,11 @@ def _try_later(
         return _becomes_unknown(session, call, error.reason, tell)
     wait = min(2.0**call.tries, 300.0)
     # Spread out, so that many calls that failed together do not come back together.
-    call.next_try_at = at + timedelta(seconds=wait / 2 + random.uniform(0, wait / 2))  # noqa: S311
+    pause = timedelta(seconds=wait / 2 + random.uniform(0, wait / 2))  # noqa: S311
+    asked = timedelta(seconds=error.retry_after_s or 0)
+    call.next_try_at = at + max(pause, asked)
+    if error.status == TOO_MANY and error.reason != LOCK_TIMEOUT:
+        hold_back(session, until=at + max(asked, HELD_BACK), rate=rate, account=PLATFORM)
     session.flush()
     return _outcome(call, Result.TRY_LATER, retry_at=call.next_try_at, text=error.reason)
 

@@ -27,6 +27,8 @@ class CallOperation(StrEnum):
     TRANSFER = "transfer"
     REVERSAL = "reversal"
     REFUND = "refund"
+    DISPUTE_EVIDENCE = "dispute_evidence"
+    PLATFORM_PAYOUT = "platform_payout"
 
 
 class FundingState(StrEnum):
@@ -89,6 +91,45 @@ class InboxState(StrEnum):
     IGNORED = "ignored"
     BROKEN = "broken"
 
+
+class CardDisputeState(StrEnum):
+    """How a payer's quarrel with its bank about our charge stands; an inquiry has taken nothing."""
+
+    INQUIRY = "inquiry"
+    OPEN = "open"
+    WON = "won"
+    LOST = "lost"
+    CLOSED = "closed"
+
+
+class PlatformPayoutState(StrEnum):
+    """How far money of our own is on its way to our bank."""
+
+    PLANNED = "planned"
+    SENT = "sent"
+    PAID = "paid"
+    FAILED = "failed"
+
+
+_D = CardDisputeState
+CARD_DISPUTE_MOVES = {
+    (_D.INQUIRY, _D.OPEN),
+    (_D.INQUIRY, _D.CLOSED),
+    (_D.OPEN, _D.WON),
+    (_D.OPEN, _D.LOST),
+}
+"""Every step of a card dispute; the database refuses any other (`payouts.guard_state`)."""
+
+_P = PlatformPayoutState
+PLATFORM_PAYOUT_MOVES = {
+    (_P.PLANNED, _P.SENT),
+    (_P.PLANNED, _P.FAILED),
+    (_P.SENT, _P.PAID),
+    (_P.SENT, _P.FAILED),
+    # A bank may send money back that Stripe has shown as paid.
+    (_P.PAID, _P.FAILED),
+}
+"""Every step of a payout to our own bank."""
 
 CALL_MOVES = {
     (CallState.PLANNED, CallState.SENT),

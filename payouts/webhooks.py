@@ -21,6 +21,7 @@ from uuid_utils.compat import uuid7
 
 from payouts.arrivals import record_stripe_payout
 from payouts.calls import Fact, Tell, locked_call, tell_nobody
+from payouts.disputes import record_dispute
 from payouts.errors import EventRefused, SignatureRefused
 from payouts.funding import (
     locked_funding,
@@ -32,6 +33,7 @@ from payouts.funding import (
 from payouts.holds import HoldPolicy
 from payouts.models import ExternalCall, Funding, Payee, StripeEvent, Transfer
 from payouts.payees import payee_of, record_account, record_bank_change
+from payouts.platform_payouts import record_platform_payout
 from payouts.sender import Begin, Now, confirm_call
 from payouts.states import CallOperation, CallState, InboxState
 from payouts.transfers import POLICY, held_payouts, review_payout
@@ -260,8 +262,14 @@ def _fetch(
         return _refund(gateway, object_id)
     if kind.startswith("transfer.") and account is None:
         return _transfer(gateway, object_id)
-    if kind.startswith("payout.") and account is not None:
-        return _payout(gateway, object_id, account)
+    if kind.startswith("payout."):
+        return (
+            _own_payout(gateway, object_id)
+            if account is None
+            else _payout(gateway, object_id, account)
+        )
+    if kind.startswith("charge.dispute.") and account is None:
+        return _dispute(gateway, object_id)
     if kind.startswith("account.external_account.") and account is not None:
         return _bank(account, kind, policy)
     if kind.startswith("v2.core.account"):
@@ -361,6 +369,26 @@ def _payout(gateway: "Gateway", payout_id: str, account: str) -> Apply:
 
     def apply(session: Session, at: datetime, tell: Tell) -> list[Fact] | None:
         facts = record_stripe_payout(session, seen, lines, at=at)
+        return None if facts is None else _told(session, facts, tell)
+
+    return apply
+
+
+def _own_payout(gateway: "Gateway", payout_id: str) -> Apply:
+    seen = gateway.payout(payout_id)
+
+    def apply(session: Session, at: datetime, tell: Tell) -> list[Fact] | None:
+        facts = record_platform_payout(session, seen, at=at)
+        return None if facts is None else _told(session, facts, tell)
+
+    return apply
+
+
+def _dispute(gateway: "Gateway", dispute_id: str) -> Apply:
+    seen = gateway.dispute(dispute_id)
+
+    def apply(session: Session, at: datetime, tell: Tell) -> list[Fact] | None:
+        facts = record_dispute(session, seen, at=at)
         return None if facts is None else _told(session, facts, tell)
 
     return apply

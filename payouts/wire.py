@@ -291,7 +291,12 @@ def _transfer_of(call: ExternalCall) -> str:
 def _reversal_answer(seen: ReversalSeen) -> Answer:
     return Answer(
         object_id=seen.id,
-        summary={"id": seen.id, "amount": seen.amount_minor, "transfer": seen.transfer_id},
+        summary={
+            "id": seen.id,
+            "amount": seen.amount_minor,
+            "transfer": seen.transfer_id,
+            "refund": seen.refund_id or "",
+        },
         record=partial(_record_reversal, seen=seen),
     )
 

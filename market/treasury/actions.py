@@ -58,10 +58,33 @@ FACTS: dict[FactKind, Event] = {
     FactKind.PAYOUT_CANCELLED: Event.PAYOUT_CANCELLED,
     FactKind.PAYOUT_REVERSED: Event.PAYOUT_REVERSED,
     FactKind.CALL_UNKNOWN: Event.CALL_UNKNOWN,
+    FactKind.DISPUTE_OPENED: Event.DISPUTE_OPENED,
+    FactKind.DISPUTE_WON: Event.DISPUTE_WON,
+    FactKind.DISPUTE_LOST: Event.DISPUTE_LOST,
+    FactKind.DISPUTE_CLOSED: Event.DISPUTE_CLOSED,
+    FactKind.DISPUTE_ANSWERED: Event.DISPUTE_ANSWERED,
+    FactKind.PLATFORM_PAYOUT_SENT: Event.PLATFORM_PAYOUT_SENT,
+    FactKind.PLATFORM_PAYOUT_PAID: Event.PLATFORM_PAYOUT_PAID,
+    FactKind.PLATFORM_PAYOUT_FAILED: Event.PLATFORM_PAYOUT_FAILED,
 }
 """What money's own facts are called here; those of fundings move a row of ours instead."""
 
-_OF_LAB = (FactKind.REFUND_SENT, FactKind.REFUND_REFUSED)
+_OF_LAB = (
+    FactKind.REFUND_SENT,
+    FactKind.REFUND_REFUSED,
+    FactKind.DISPUTE_OPENED,
+    FactKind.DISPUTE_WON,
+    FactKind.DISPUTE_LOST,
+    FactKind.DISPUTE_CLOSED,
+    FactKind.DISPUTE_ANSWERED,
+)
+_OF_NOBODY = (
+    # The subject of an unknown call may be anybody's; that is for the platform's people only.
+    FactKind.CALL_UNKNOWN,
+    FactKind.PLATFORM_PAYOUT_SENT,
+    FactKind.PLATFORM_PAYOUT_PAID,
+    FactKind.PLATFORM_PAYOUT_FAILED,
+)
 
 
 @lru_cache(maxsize=4)
@@ -266,8 +289,7 @@ def record_fact(session: Session, fact: Fact, *, at: datetime) -> None:
         fact.subject_id,
         at=at,
         organisation_id=fact.owner_id if is_lab else None,
-        # The subject of an unknown call may be anybody's; that is for the platform's people only.
-        person_id=None if is_lab or fact.kind is FactKind.CALL_UNKNOWN else fact.owner_id,
+        person_id=None if is_lab or fact.kind in _OF_NOBODY else fact.owner_id,
         data=data,
     )
 

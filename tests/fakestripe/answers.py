@@ -17,6 +17,8 @@ KIND_OF_PREFIX = {
     "trr": "transfer_reversal",
     "po": "payout",
     "re": "refund",
+    "du": "dispute",
+    "pyr": "refund",
     "evt": "event",
 }
 

@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from tests.fakestripe import accounts, moves, payments
+from tests.fakestripe import accounts, disputes, moves, payments
 from tests.fakestripe.faults import UnknownFault
 from tests.fakestripe.world import ApiRefusal, Json, transaction
 
@@ -43,6 +43,8 @@ async def _route(app: FakeStripeApp, method: str, parts: list[str], data: Json) 
                 "checked_against": app.gate.source,
                 "never_run_against_stripe": True,
                 "requests": app.requests,
+                "busiest_second": app.pace.busiest,
+                "refused_for_pace": app.pace.refused,
             }
         case ("GET", "_headers"):
             return {"headers": app.last_headers}
@@ -63,6 +65,7 @@ async def _route(app: FakeStripeApp, method: str, parts: list[str], data: Json) 
             app.gate.notes.clear()
             app.faults.rules.clear()
             app.revoked.clear()
+            app.pace.forget()
             app.deliverer.log.clear()
             app.deliverer.held = False
             return {}
@@ -129,6 +132,25 @@ async def _route(app: FakeStripeApp, method: str, parts: list[str], data: Json) 
             )
         case ("POST", "_payouts", payout_id, "fail"):
             return moves.fail_payout(world, payout_id, code=str(data.get("code", "account_closed")))
+        case ("POST", "_pace"):
+            app.pace.allowed = int(data["allowed"])
+            return {}
+        case ("POST", "_charges", charge_id, "dispute"):
+            wanted = data.get("amount")
+            return disputes.open_dispute(
+                world,
+                charge_id,
+                reason=str(data.get("reason", "fraudulent")),
+                amount=int(wanted) if wanted is not None else None,
+                inquiry=bool(data.get("inquiry", False)),
+            )
+        case ("POST", "_disputes", dispute_id, "escalate"):
+            return disputes.escalate(world, dispute_id)
+        case ("POST", "_disputes", dispute_id, "close"):
+            return disputes.close_dispute(world, dispute_id, won=bool(data["won"]))
+        case ("POST", "_balance", "fee"):
+            # Something Stripe charges by itself, such as a monthly fee.
+            return moves.charge_fee(world, int(data["amount"]), str(data.get("currency", "usd")))
         case ("POST", "_refunds", refund_id, "fail"):
             return payments.fail_refund(world, refund_id)
         case ("GET", "_objects", kind):

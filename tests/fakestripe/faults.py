@@ -13,7 +13,8 @@ BEFORE = {
     "401": "the key is not accepted",
     "forbid": "the key may not do this; comes before the idempotency key is looked at",
     "402": "the money is not there",
-    "429": "too many requests; should_retry sets the header of that name",
+    "429": "too many requests; should_retry and retry_after set the headers of those names",
+    "lock_timeout": "429 too, but only because another request holds the object",
     "409": "another request holds this key",
     "500_before": "an internal error before anything was done; kept for the key",
     "502_html": "a page from a proxy",
@@ -40,6 +41,7 @@ class Fault:
     code: str = "balance_insufficient"
     message: str = "You have insufficient funds in your Stripe account."
     should_retry: str = ""
+    retry_after: str = ""
     seen: int = 0
 
 

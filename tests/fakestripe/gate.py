@@ -59,6 +59,19 @@ BUILT_IN: dict[str, Json] = {
         "reason": "string",
         "expand": "array",
     },
+    "post /v1/disputes/{dispute}": {
+        "evidence": "object",
+        "submit": "boolean",
+        "metadata": "object",
+        "expand": "array",
+    },
+    "post /v1/payouts": {
+        "amount": "integer",
+        "currency": "string",
+        "description": "string",
+        "metadata": "object",
+        "expand": "array",
+    },
     "post /v2/core/accounts": {
         "configuration": "object",
         "contact_email": "string",

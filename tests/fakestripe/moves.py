@@ -166,12 +166,13 @@ def create_reversal(world: World, call: Call) -> Json:
         amount=amount,
         currency=currency,
     )
+    payment_refund = world.new_id("pyr")
     transaction(
         world,
         owner=account,
         kind="payment_refund",
         category="refund",
-        source=transfer["destination_payment"],
+        source=payment_refund,
         amount=-amount,
         currency=currency,
     )
@@ -184,7 +185,7 @@ def create_reversal(world: World, call: Call) -> Json:
         "balance_transaction": line["id"],
         "created": world.stamp(),
         "currency": currency,
-        "destination_payment_refund": None,
+        "destination_payment_refund": payment_refund,
         "metadata": call.params.get("metadata") or {},
         "source_refund": None,
         "transfer": transfer["id"],
@@ -323,9 +324,10 @@ def send_payout(world: World, payout_id: str) -> None:
         return
     account_id = world.owner_of[payout_id]
     payout["status"] = "in_transit"
-    payout["reconciliation_status"] = "completed"
     world.event("payout.updated", payout, account=account_id)
-    world.event("payout.reconciliation_completed", payout, account=account_id)
+    if payout["automatic"]:
+        payout["reconciliation_status"] = "completed"
+        world.event("payout.reconciliation_completed", payout, account=account_id)
     world.later(world.delays.payout_s, "payout_paid", payout_id)
 
 
@@ -381,9 +383,31 @@ def fail_payout(world: World, payout_id: str, *, code: str) -> Json:
         "failure_message": f"The bank refused the money ({code}).",
         "failure_balance_transaction": line["id"],
     }
-    world.get("account", account_id)["_bank_errored"] = True
+    if account_id != PLATFORM:
+        world.get("account", account_id)["_bank_errored"] = True
     world.event("payout.failed", payout, account=account_id)
     return payout
+
+
+def charge_fee(world: World, amount: int, currency: str) -> Json:
+    """A fee that Stripe takes from the platform's balance by itself."""
+    fee_id = world.new_id("fee")
+    world.bank.move(
+        kind="fee",
+        source=fee_id,
+        at=world.now(),
+        legs=[("platform/available", currency, -amount), ("stripe/fees", currency, amount)],
+    )
+    return transaction(
+        world,
+        owner=PLATFORM,
+        kind="stripe_fee",
+        category="fee",
+        source=fee_id,
+        amount=-amount,
+        currency=currency,
+        description="Connect: active account fee",
+    )
 
 
 ROUTES: dict[tuple[str, str], Handler] = {

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-from tests.fakestripe import accounts, control, moves, payments
+from tests.fakestripe import accounts, control, disputes, moves, payments
 from tests.fakestripe.answers import Call, Handler
 from tests.fakestripe.bank import InsufficientFunds
 from tests.fakestripe.delivery import Deliverer
@@ -24,7 +24,9 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-ROUTES: dict[tuple[str, str], Handler] = accounts.ROUTES | payments.ROUTES | moves.ROUTES
+ROUTES: dict[tuple[str, str], Handler] = (
+    accounts.ROUTES | payments.ROUTES | moves.ROUTES | disputes.ROUTES
+)
 V1_KEY_LIFE_S = 24 * 3600
 V2_KEY_LIFE_S = 30 * 24 * 3600
 
@@ -84,6 +86,36 @@ def match_route(method: str, path: str) -> tuple[str, tuple[str, ...]] | None:
     return None
 
 
+class Pace:
+    """Counts writes by second and operation; beyond what Stripe documents it takes no more.
+
+    The allowance is Stripe's default for one endpoint, 25 a second.
+    """
+
+    def __init__(self) -> None:
+        self.allowed = self.refused = self.busiest = 0
+        self._seconds: dict[tuple[str, int], int] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin to count again, with the documented allowance."""
+        self.allowed, self.refused, self.busiest = 25, 0, 0
+        self._seconds.clear()
+
+    def takes(self, operation: str, at: float) -> bool:
+        """Whether one more write in this second is allowed."""
+        key = (operation, int(at))
+        count = self._seconds.get(key, 0) + 1
+        if count > self.allowed:
+            self.refused += 1
+            return False
+        if len(self._seconds) > 10_000:
+            self._seconds.clear()
+        self._seconds[key] = count
+        self.busiest = max(self.busiest, count)
+        return True
+
+
 class FakeStripeApp:
     """Serves one world; a single thread runs everything, so each request is one step."""
 
@@ -97,6 +129,7 @@ class FakeStripeApp:
         self.revoked: set[str] = set()
         self.transports: dict[tuple[str, int], asyncio.Transport] = {}
         self.requests = 0
+        self.pace = Pace()
         self.last_headers: dict[str, str] = {}
         self._background: list[asyncio.Task[None]] = []
 
@@ -249,6 +282,12 @@ class FakeStripeApp:
         call = Call(asked.method, template, ids, params, account)
         if asked.method != "POST":
             return await self._perform(asked, call, None)
+        if not self.pace.takes(operation, self.world.now()):
+            answer = _error(
+                ApiRefusal(429, "invalid_request_error", "Too many requests", code="rate_limit")
+            )
+            answer.headers["retry-after"] = "1"
+            return answer
         return await self._once_per_key(asked, call)
 
     async def _once_per_key(self, asked: Asked, call: Call) -> Answer:
@@ -360,13 +399,22 @@ class FakeStripeApp:
                 409, "api_error", "Another request holds this key.", code="idempotency_key_in_use"
             ),
             "429": ApiRefusal(429, "invalid_request_error", "Too many requests", code="rate_limit"),
+            "lock_timeout": ApiRefusal(
+                429,
+                "invalid_request_error",
+                "This object cannot be accessed right now because another request is using it.",
+                code="lock_timeout",
+            ),
             "refuse": ApiRefusal(
                 fault.status, "invalid_request_error", fault.message, code=fault.code
             ),
         }
         answer = _error(ready[fault.kind])
-        if fault.kind == "429" and fault.should_retry:
-            answer.headers["stripe-should-retry"] = fault.should_retry
+        if fault.kind == "429":
+            if fault.should_retry:
+                answer.headers["stripe-should-retry"] = fault.should_retry
+            if fault.retry_after:
+                answer.headers["retry-after"] = fault.retry_after
         if fault.kind in ("402", "refuse"):
             self._keep(key, answer.status, answer.body)
         return answer

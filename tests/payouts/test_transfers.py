@@ -21,7 +21,9 @@ from payouts.sender import (
 )
 from payouts.states import (
     CALL_MOVES,
+    CARD_DISPUTE_MOVES,
     MOVES,
+    PLATFORM_PAYOUT_MOVES,
     PayoutState,
 )
 from payouts.transfers import move_payout, open_payout
@@ -201,6 +203,10 @@ def test_the_database_holds_the_same_steps_as_the_code(scene: Scene) -> None:
         }
     wanted = {("payout", str(m.source), str(m.target)) for m in MOVES}
     wanted |= {("external_call", str(one), str(two)) for one, two in CALL_MOVES}
+    wanted |= {("card_dispute", str(one), str(two)) for one, two in CARD_DISPUTE_MOVES}
+    wanted |= {("platform_payout", str(one), str(two)) for one, two in PLATFORM_PAYOUT_MOVES}
+    wanted |= {("card_dispute", "", "open"), ("card_dispute", "", "inquiry")}
+    wanted |= {("platform_payout", "", "planned")}
     wanted |= {("payout", "", "accrued"), ("external_call", "", "planned")}
     assert rules == wanted
 

@@ -1,0 +1,1 @@
+"""Card disputes of labs' payments: what was taken, what is withheld, and our answer to the bank."""
