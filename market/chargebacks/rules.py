@@ -72,5 +72,5 @@ def evidence_of(note: str, work: Sequence[PaidWork], paid_in: Money) -> dict[str
         "product_description": (
             f"Prepaid budget of {paid_in} for expert work, ordered and directed by the payer."
         ),
-        "uncategorized_text": f"{note.strip()}\n\nWork done and paid, by week and project:\n{listed}",
+        "uncategorized_text": f"{note.strip()}\n\nWork paid, by week and project:\n{listed}",
     }

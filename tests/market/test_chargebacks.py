@@ -41,4 +41,5 @@ def test_a_lab_reads_what_its_bank_took_and_ops_answer_it_once(house: House) -> 
     house.stripe.ask("POST", f"/_disputes/{stripe_id}/close", won=False)
     house.hear()
     assert lab.get(address).json()["state"] == "lost"
-    assert house.posted(chart.lab_funding(lab.tenant)) == 0
+    assert lab.organisation_id is not None
+    assert house.posted(chart.lab_funding(lab.organisation_id)) == 0
