@@ -5,8 +5,8 @@ from alembic import op
 
 from migrations.grants import LAB, guard_rows, platform_may, tenant_may
 
-revision = "0014"
-down_revision = "0013"
+revision = "0015"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 
