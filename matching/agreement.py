@@ -1,0 +1,289 @@
+"""What reviewers say together: a posterior for each item, a reliability for each reviewer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import beta
+
+from matching.asking import channel
+from matching.assignment import totals
+from matching.confusion import Ballots, Coin, Confusion, Full, Pooled, vote_shares
+from matching.ordinal import Ordinal
+from matching.problem import Float64, Int64
+from matching.tempering import (
+    GOLD_STRENGTH,
+    NEGLIGIBLE,
+    first_weights,
+    recipes,
+    stack,
+    tempered,
+)
+from matching.votes import UNKNOWN, Votes, VotesInvalid, checked_gold, checked_index, row_sum
+
+MOST_CELLS = 40_000_000
+"""Items times classes beyond which an answer would not fit into the memory of one machine."""
+
+MOST_MATRIX_CELLS = 50_000_000
+"""Reviewers times classes squared beyond which nobody gets a matrix of its own."""
+
+LEAST = 1e-4
+"""Probability that is spread over all classes whatever was said: nobody is surely right."""
+
+CHUNK = 65_536
+"""Items whose posteriors are mixed at a time."""
+
+MAJORITY_WEIGHT = 0.03
+"""Weight of the smoothed majority in the mixture before any gold is seen."""
+
+
+class TooManyClasses(VotesInvalid):
+    """Items times classes would not fit: votes on texts, not on a closed list, look like this."""
+
+    def __init__(self, items: int, classes: int) -> None:
+        self.cells = items * classes
+        super().__init__("classes", None, f"{items} items x {classes} classes are too many")
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """How often each reviewer is right, and how sure that is.
+
+    Shapes: accuracy, low, high, votes (reviewers,).
+    Units: accuracy, low and high probabilities, of a vote on an item of this queue; low and high
+        bound nine tenths of the posterior; votes, how many the figure rests on.
+    """
+
+    accuracy: Float64
+    low: Float64
+    high: Float64
+    votes: Float64
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How much of the mixture one model is."""
+
+    model: str
+    weight: float
+    kinship: float
+    prior_power: float
+
+
+class Consensus:
+    """The truth of items by several models of reviewers, tempered and mixed by log loss on gold.
+
+    Without gold the mixture is a default that was the best over public queues of votes; with gold
+    its weights move to what tells this queue's gold best, each gold item judged as if it had not
+    been known. `ordered` says that the classes are grades, lowest first.
+
+    What `fit` learns: `posterior_` (items, classes); `reliability_`; `weight_` (recipes + 1,), the
+    mixture, the smoothed majority last; `members_`, the models; `prior_` (classes,); `kinship_`,
+    how alike votes on one item are beyond its truth, the mean of the mixture.
+    Source: Dawid, Skene (1979) for the models; the linear pool with weights by log score as in
+        Hall, Mitchell, International Journal of Forecasting 23 (2007).
+    """
+
+    def __init__(self, *, ordered: bool = False, gold_strength: float = GOLD_STRENGTH) -> None:
+        self.ordered = ordered
+        self.gold_strength = gold_strength
+        self.members_: list[Confusion] = []
+        self.weight_: Float64 = np.zeros(0)
+        self.posterior_: Float64 = np.zeros((0, 0))
+        self.prior_: Float64 = np.zeros(0)
+        self.kinship_ = 0.0
+        self.reviewers_ = 0
+
+    def fit(self, votes: Votes, gold: Int64 | None = None) -> Consensus:
+        """Learn from all votes, and from the truth of gold items, UNKNOWN elsewhere.
+
+        Raises: VotesInvalid, TooManyClasses.
+        """
+        truth = checked_gold(gold, votes)
+        if votes.items * votes.classes > MOST_CELLS:
+            raise TooManyClasses(votes.items, votes.classes)
+        self.reviewers_ = votes.reviewers
+        # One reviewer more, without a vote: what is believed of somebody who was never seen.
+        ballots = Ballots(
+            Votes(
+                votes.item,
+                votes.reviewer,
+                votes.label,
+                votes.items,
+                votes.reviewers + 1,
+                votes.classes,
+            )
+        )
+        majority = vote_shares(ballots.counts)
+        models = self._models(votes)
+        self.members_ = [model.fit_from(ballots, majority, truth) for model, _ in models]
+        self._recipes = recipes(len(models))
+        first = first_weights([weight for _, weight in models], MAJORITY_WEIGHT)
+        self.weight_ = stack(self._gold_chance(ballots, majority, truth), first, self.gold_strength)
+        self.weight_[self.weight_ < NEGLIGIBLE] = 0.0
+        self.weight_ /= self.weight_.sum()
+        self.kinship_ = self._mean_kinship()
+        self.posterior_ = self._mixed([m.evidence_ for m in self.members_], ballots.counts)
+        given = np.flatnonzero(truth != UNKNOWN)
+        self.posterior_[given] = np.eye(votes.classes)[truth[given]]
+        self.prior_ = (self.posterior_.sum(axis=0) + 1.0) / (votes.items + votes.classes)
+        self.reliability_ = self._reliability(ballots)
+        return self
+
+    def posterior_of(self, reviewer: Int64, label: Int64) -> Float64:
+        """The truth of one item by these votes on it, under the models as they are.
+
+        Costs nothing that grows with the queue. A reviewer who was not there at the fit is
+        UNKNOWN, and counts as one of whom nothing is known yet. No votes: what the prior says.
+
+        Shapes: reviewer, label (votes of the item,); the answer (classes,).
+        Raises: VotesInvalid.
+        """
+        one = self._one(reviewer, label)
+        evidence = [
+            (m.log_chance(one.votes.reviewer, one.votes.label) * one.weight[:, None]).sum(
+                axis=0, keepdims=True
+            )
+            for m in self.members_
+        ]
+        return np.asarray(self._mixed(evidence, one.counts)[0], np.float64)
+
+    def chance(self, reviewer: Int64) -> Float64:
+        """What these reviewers say of each truth, by the models' shares in the mixture.
+
+        Shapes: reviewer (reviewers asked,); the answer (reviewers asked, truth, label).
+        """
+        known = self._known(reviewer)
+        share = self._member_share()
+        chance: Float64 = np.zeros((len(known), len(self.prior_), len(self.prior_)))
+        for weight, member in zip(share, self.members_, strict=True):
+            chance += weight * member.chance(known)
+        return chance
+
+    def next_vote(self, reviewer: Int64, seen: int) -> Float64:
+        """What one more vote by each of these reviewers tells of an item that has `seen` votes.
+
+        The n-th vote tells less than the first, because votes on one item err together.
+
+        Shapes: reviewer (reviewers asked,); the answer (reviewers asked, truth, label).
+        """
+        return channel(self.chance(reviewer), marginal_worth(seen, self.kinship_))
+
+    def shares(self) -> list[Share]:
+        """What the mixture is made of, the heaviest first."""
+        names = [type(member).__name__.lower() for member in self.members_]
+        rows = [
+            Share(names[r.member], float(w), r.kinship, r.prior_power)
+            for r, w in zip(self._recipes, self.weight_[:-1], strict=True)
+        ]
+        rows.append(Share("majority", float(self.weight_[-1]), 0.0, 0.0))
+        return sorted((row for row in rows if row.weight > 0), key=lambda row: -row.weight)
+
+    def _models(self, votes: Votes) -> list[tuple[Confusion, float]]:
+        """The models, each with its weight before any gold."""
+        models: list[tuple[Confusion, float]] = [(Pooled(), 0.12), (Coin(), 0.05)]
+        if (votes.reviewers + 1) * votes.classes**2 <= MOST_MATRIX_CELLS:
+            models += [(Full(strength=3.0), 0.35), (Full(strength=16.0), 0.45)]
+            if self.ordered and votes.classes > 2:
+                models.append((Ordinal(), 0.35))
+        return models
+
+    def _gold_chance(self, ballots: Ballots, majority: Float64, truth: Int64) -> Float64:
+        """What each recipe gave to the truth of each gold item that has votes."""
+        given = np.flatnonzero(truth != UNKNOWN)
+        voted = ballots.total[given] > 0
+        given, at = given[voted], np.arange(int(voted.sum()))
+        total, told = ballots.total[given], truth[given]
+        if len(given) == 0:
+            return np.zeros((0, len(self._recipes) + 1))
+        held_out = [member.held_out(ballots, truth)[voted] for member in self.members_]
+        columns = [
+            tempered(held_out[r.member], total, self.members_[r.member].prior_, r)[at, told]
+            for r in self._recipes
+        ]
+        return np.stack([*columns, majority[given, told]], axis=1)
+
+    def _mixed(self, evidence: list[Float64], counts: Float64) -> Float64:
+        """The linear pool of all recipes, shape (items, classes)."""
+        majority = vote_shares(counts)
+        result: Float64 = self.weight_[-1] * majority
+        total = counts.sum(axis=1)
+        used = [
+            (recipe, weight)
+            for recipe, weight in zip(self._recipes, self.weight_[:-1], strict=True)
+            if weight > 0
+        ]
+        for begin in range(0, len(counts), CHUNK):
+            rows = slice(begin, begin + CHUNK)
+            for recipe, weight in used:
+                prior = self.members_[recipe.member].prior_
+                part = tempered(evidence[recipe.member][rows], total[rows], prior, recipe)
+                result[rows] += weight * part
+        floor = LEAST / result.shape[1]
+        return (1.0 - LEAST) * result / row_sum(result) + floor
+
+    def _reliability(self, ballots: Ballots) -> Reliability:
+        """Beta posteriors from the expected right votes and the mean of all reviewers."""
+        votes = ballots.votes
+        right = self.posterior_[votes.item, votes.label] * ballots.weight
+        hit = totals(votes.reviewer, right, votes.reviewers)[: self.reviewers_]
+        seen = ballots.seen[: self.reviewers_]
+        mean = (hit.sum() + 1.0) / (seen.sum() + 1.0 + 1.0 / max(votes.classes - 1, 1))
+        strength = reliability_strength(hit, seen, mean)
+        wrong = np.maximum(seen - hit, 0.0)
+        a, b = hit + strength * mean, wrong + strength * (1.0 - mean)
+        low, high = beta.ppf(0.05, a, b), beta.ppf(0.95, a, b)
+        return Reliability(a / (a + b), low, high, seen)
+
+    def _member_share(self) -> Float64:
+        """The weight of each model among the models, over all its recipes."""
+        member = np.array([recipe.member for recipe in self._recipes])
+        share = totals(member, self.weight_[:-1], len(self.members_))
+        total = float(share.sum())
+        # A mixture that is all majority has no model of a single reviewer; any one will do.
+        return share / total if total > 0 else np.full(len(share), 1.0 / len(share))
+
+    def _mean_kinship(self) -> float:
+        kinship = np.array([recipe.kinship for recipe in self._recipes])
+        total = float(self.weight_[:-1].sum())
+        return float(kinship @ self.weight_[:-1]) / total if total > 0 else 1.0
+
+    def _known(self, reviewer: Int64) -> Int64:
+        asked = np.asarray(reviewer, np.int64)
+        asked = np.where(asked == UNKNOWN, self.reviewers_, asked)
+        return checked_index("reviewer", asked, self.reviewers_ + 1)
+
+    def _one(self, reviewer: Int64, label: Int64) -> Ballots:
+        """The votes on one item, as ballots."""
+        known = self._known(reviewer)
+        label = np.asarray(label, np.int64)
+        place = np.zeros(len(known), np.int64)
+        return Ballots(Votes(place, known, label, 1, self.reviewers_ + 1, len(self.prior_)))
+
+
+def marginal_worth(seen: int, kinship: float) -> float:
+    """How many independent votes the next one counts for, when an item has `seen` votes.
+
+    Source: Kish, Survey Sampling (1965), section 5.4, as a difference.
+    """
+    before, after = (n / (1.0 + max(n - 1, 0) * kinship) for n in (seen, seen + 1))
+    return max(after - before, 1e-3)
+
+
+def reliability_strength(hit: Float64, seen: Float64, mean: float) -> float:
+    """Votes that the mean of all counts for, by the spread of reviewers beyond chance.
+
+    Source: method of moments for the beta-binomial, Kleinman, JASA 68 (1973).
+    """
+    judged = seen > 0
+    total = float(seen.sum())
+    if judged.sum() < 3 or total <= 0 or mean <= 0 or mean >= 1:
+        return 8.0
+    spread = float((seen[judged] * (hit[judged] / seen[judged] - mean) ** 2).sum())
+    expected = mean * (1 - mean)
+    room = total - float((seen**2).sum()) / total
+    between = (spread - (judged.sum() - 1) * expected) / max(room, 1e-9)
+    if between <= 0:
+        return 200.0
+    return float(np.clip(expected / between - 1.0, 2.0, 200.0))
