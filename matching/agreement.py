@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta
 
 from matching.asking import channel
 from matching.assignment import totals
 from matching.confusion import Ballots, Coin, Confusion, Full, Pooled, vote_shares
 from matching.ordinal import Ordinal
 from matching.problem import Float64, Int64
+from matching.reliability import reliability
 from matching.tempering import (
     GOLD_STRENGTH,
     NEGLIGIBLE,
+    Recipe,
     first_weights,
     recipes,
     stack,
@@ -46,21 +47,6 @@ class TooManyClasses(VotesInvalid):
         super().__init__("classes", None, f"{items} items x {classes} classes are too many")
 
 
-@dataclass(frozen=True, eq=False)
-class Reliability:
-    """How often each reviewer is right, and how sure that is.
-
-    Shapes: accuracy, low, high, votes (reviewers,).
-    Units: accuracy, low and high probabilities, of a vote on an item of this queue; low and high
-        bound nine tenths of the posterior; votes, how many the figure rests on.
-    """
-
-    accuracy: Float64
-    low: Float64
-    high: Float64
-    votes: Float64
-
-
 @dataclass(frozen=True, slots=True)
 class Share:
     """How much of the mixture one model is."""
@@ -71,12 +57,23 @@ class Share:
     prior_power: float
 
 
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model with its weight in the mixture, and in the say which class is likeliest."""
+
+    member: Confusion
+    weight: float
+    order: float
+
+
 class Consensus:
     """The truth of items by several models of reviewers, tempered and mixed by log loss on gold.
 
     Without gold the mixture is a default that was the best over public queues of votes; with gold
     its weights move to what tells this queue's gold best, each gold item judged as if it had not
-    been known. `ordered` says that the classes are grades, lowest first.
+    been known. How sure to be comes from the tempered mixture; which class is likeliest from the
+    same models untempered, the two probabilities changing places where they differ. `ordered`
+    says that the classes are grades, lowest first.
 
     What `fit` learns: `posterior_` (items, classes); `reliability_`; `weight_` (recipes + 1,), the
     mixture, the smoothed majority last; `members_`, the models; `prior_` (classes,); `kinship_`,
@@ -117,18 +114,29 @@ class Consensus:
         )
         majority = vote_shares(ballots.counts)
         models = self._models(votes)
-        self.members_ = [model.fit_from(ballots, majority, truth) for model, _ in models]
+        self.members_ = []
+        start = majority
+        for model in models:
+            self.members_.append(model.member.fit_from(ballots, start, truth))
+            # Of two models of one kind the second starts where the first ended: half the rounds.
+            start = model.member.posterior() if isinstance(model.member, Full) else majority
         self._recipes = recipes(len(models))
-        first = first_weights([weight for _, weight in models], MAJORITY_WEIGHT)
+        first = first_weights([model.weight for model in models], MAJORITY_WEIGHT)
         self.weight_ = stack(self._gold_chance(ballots, majority, truth), first, self.gold_strength)
         self.weight_[self.weight_ < NEGLIGIBLE] = 0.0
         self.weight_ /= self.weight_.sum()
         self.kinship_ = self._mean_kinship()
-        self.posterior_ = self._mixed([m.evidence_ for m in self.members_], ballots.counts)
+        order = np.array([model.order for model in models])
+        self._order = order / order.sum()
+        if (truth != UNKNOWN).any():
+            self._order = 0.5 * self._order + 0.5 * self._member_share()
+        evidence = [member.evidence_ for member in self.members_]
+        sharp = self._sharp(evidence, ballots.total)
+        self.posterior_ = with_top(self._mixed(evidence, ballots.counts), sharp.argmax(axis=1))
         given = np.flatnonzero(truth != UNKNOWN)
-        self.posterior_[given] = np.eye(votes.classes)[truth[given]]
+        self.posterior_[given] = sharp[given] = np.eye(votes.classes)[truth[given]]
         self.prior_ = (self.posterior_.sum(axis=0) + 1.0) / (votes.items + votes.classes)
-        self.reliability_ = self._reliability(ballots)
+        self.reliability_ = reliability(ballots, self.posterior_, sharp, reviewers=votes.reviewers)
         return self
 
     def posterior_of(self, reviewer: Int64, label: Int64) -> Float64:
@@ -147,7 +155,8 @@ class Consensus:
             )
             for m in self.members_
         ]
-        return np.asarray(self._mixed(evidence, one.counts)[0], np.float64)
+        top = self._sharp(evidence, one.total).argmax(axis=1)
+        return np.asarray(with_top(self._mixed(evidence, one.counts), top)[0], np.float64)
 
     def chance(self, reviewer: Int64) -> Float64:
         """What these reviewers say of each truth, by the models' shares in the mixture.
@@ -180,13 +189,13 @@ class Consensus:
         rows.append(Share("majority", float(self.weight_[-1]), 0.0, 0.0))
         return sorted((row for row in rows if row.weight > 0), key=lambda row: -row.weight)
 
-    def _models(self, votes: Votes) -> list[tuple[Confusion, float]]:
-        """The models, each with its weight before any gold."""
-        models: list[tuple[Confusion, float]] = [(Pooled(), 0.12), (Coin(), 0.05)]
+    def _models(self, votes: Votes) -> list[Model]:
+        """The models, each with its weights before any gold."""
+        models = [Model(Pooled(), 0.15, 0.0), Model(Coin(), 0.05, 0.3)]
         if (votes.reviewers + 1) * votes.classes**2 <= MOST_MATRIX_CELLS:
-            models += [(Full(strength=3.0), 0.35), (Full(strength=16.0), 0.45)]
+            models += [Model(Full(strength=8.0), 0.45, 0.3), Model(Full(strength=1.0), 0.35, 0.4)]
             if self.ordered and votes.classes > 2:
-                models.append((Ordinal(), 0.35))
+                models.append(Model(Ordinal(), 0.35, 0.3))
         return models
 
     def _gold_chance(self, ballots: Ballots, majority: Float64, truth: Int64) -> Float64:
@@ -221,20 +230,19 @@ class Consensus:
                 part = tempered(evidence[recipe.member][rows], total[rows], prior, recipe)
                 result[rows] += weight * part
         floor = LEAST / result.shape[1]
-        return (1.0 - LEAST) * result / row_sum(result) + floor
+        return np.asarray((1.0 - LEAST) * result / row_sum(result) + floor, np.float64)
 
-    def _reliability(self, ballots: Ballots) -> Reliability:
-        """Beta posteriors from the expected right votes and the mean of all reviewers."""
-        votes = ballots.votes
-        right = self.posterior_[votes.item, votes.label] * ballots.weight
-        hit = totals(votes.reviewer, right, votes.reviewers)[: self.reviewers_]
-        seen = ballots.seen[: self.reviewers_]
-        mean = (hit.sum() + 1.0) / (seen.sum() + 1.0 + 1.0 / max(votes.classes - 1, 1))
-        strength = reliability_strength(hit, seen, mean)
-        wrong = np.maximum(seen - hit, 0.0)
-        a, b = hit + strength * mean, wrong + strength * (1.0 - mean)
-        low, high = beta.ppf(0.05, a, b), beta.ppf(0.95, a, b)
-        return Reliability(a / (a + b), low, high, seen)
+    def _sharp(self, evidence: list[Float64], total: Float64) -> Float64:
+        """What the models believe untempered, shape (items, classes).
+
+        Tempering takes care of how sure to be; which class comes first is better judged sharp.
+        """
+        sharp: Float64 = np.zeros_like(evidence[0])
+        for place, (weight, member) in enumerate(zip(self._order, self.members_, strict=True)):
+            if weight > 0:
+                recipe = Recipe(place, 0.0, 0.5)
+                sharp += weight * tempered(evidence[place], total, member.prior_, recipe)
+        return sharp
 
     def _member_share(self) -> Float64:
         """The weight of each model among the models, over all its recipes."""
@@ -262,6 +270,16 @@ class Consensus:
         return Ballots(Votes(place, known, label, 1, self.reviewers_ + 1, len(self.prior_)))
 
 
+def with_top(posterior: Float64, top: Int64) -> Float64:
+    """The same probabilities, the greatest of each row exchanged for that of this class."""
+    at = np.arange(len(posterior))
+    was = posterior.argmax(axis=1)
+    result = posterior.copy()
+    result[at, was] = posterior[at, top]
+    result[at, top] = posterior[at, was]
+    return result
+
+
 def marginal_worth(seen: int, kinship: float) -> float:
     """How many independent votes the next one counts for, when an item has `seen` votes.
 
@@ -269,21 +287,3 @@ def marginal_worth(seen: int, kinship: float) -> float:
     """
     before, after = (n / (1.0 + max(n - 1, 0) * kinship) for n in (seen, seen + 1))
     return max(after - before, 1e-3)
-
-
-def reliability_strength(hit: Float64, seen: Float64, mean: float) -> float:
-    """Votes that the mean of all counts for, by the spread of reviewers beyond chance.
-
-    Source: method of moments for the beta-binomial, Kleinman, JASA 68 (1973).
-    """
-    judged = seen > 0
-    total = float(seen.sum())
-    if judged.sum() < 3 or total <= 0 or mean <= 0 or mean >= 1:
-        return 8.0
-    spread = float((seen[judged] * (hit[judged] / seen[judged] - mean) ** 2).sum())
-    expected = mean * (1 - mean)
-    room = total - float((seen**2).sum()) / total
-    between = (spread - (judged.sum() - 1) * expected) / max(room, 1e-9)
-    if between <= 0:
-        return 200.0
-    return float(np.clip(expected / between - 1.0, 2.0, 200.0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -78,12 +79,12 @@ class Confusion(ABC):
         self.accuracy_: Float64 = np.zeros(0)
         self.rounds_ = 0
 
-    def fit(self, votes: Votes, gold: Int64 | None = None) -> Confusion:
+    def fit(self, votes: Votes, gold: Int64 | None = None) -> Self:
         """Learn from all votes and the truth of gold items, UNKNOWN elsewhere."""
         ballots = Ballots(votes)
         return self.fit_from(ballots, vote_shares(ballots.counts), checked_gold(gold, votes))
 
-    def fit_from(self, ballots: Ballots, start: Float64, gold: Int64) -> Confusion:
+    def fit_from(self, ballots: Ballots, start: Float64, gold: Int64) -> Self:
         """As `fit`, from a first guess of the truth, shape (items, classes)."""
         classes = start.shape[1]
         given = np.flatnonzero(gold != UNKNOWN)

@@ -18,7 +18,7 @@ KINSHIP_PRIOR = (0.02, 0.08, 0.20, 0.35, 0.35)
 PRIOR_POWER = (0.0, 0.5, 1.0)
 """How far the classes' frequencies are believed; EM exaggerates the common ones."""
 
-PRIOR_POWER_PRIOR = (0.55, 0.35, 0.1)
+PRIOR_POWER_PRIOR = (0.6, 0.32, 0.08)
 
 GOLD_STRENGTH = 5.0
 """Gold items that the weights of the mixture are worth before any gold is seen."""
