@@ -1,0 +1,112 @@
+"""Abilities and difficulties as Gaussians that every answer moves a little; constant time."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from math import exp, pi, sqrt
+
+LEAST_CURVATURE = 0.01
+"""Floor of p(1-p): a sure prediction that fails still moves by a bounded step."""
+
+SQUASH = pi / 8
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One kind of state: its prior variance, and how much it drifts with each answer and each day.
+
+    Units: squared logits; squared logits an answer; squared logits a day.
+    """
+
+    name: str
+    variance: float
+    drift: float = 0.0
+    drift_day: float = 0.0
+
+
+def sigmoid(x: float) -> float:
+    """The logistic function, without overflow."""
+    if x >= 0:
+        return 1 / (1 + exp(-x))
+    e = exp(x)
+    return e / (1 + e)
+
+
+class Filter:
+    """States of several effects; an answer is the sum of one state of each, times its value.
+
+    A state is [mean, variance, day of its last change]. What is unknown has its prior: mean nought
+    and the full variance, so that a newcomer is uncertain and not refused.
+
+    Source: one Newton step of the diagonal Gaussian posterior (extended Kalman filter); the
+        prediction integrates the logistic by MacKay's approximation, Neural Computation 4 (1992).
+    """
+
+    def __init__(self, effects: Sequence[Effect]) -> None:
+        self.effects = tuple(effects)
+        self.states: list[dict[Hashable, list[float]]] = [{} for _ in self.effects]
+        self._parts = [
+            (state, effect.variance, effect.drift, effect.drift_day)
+            for state, effect in zip(self.states, self.effects, strict=True)
+        ]
+
+    def look(
+        self, offset: float, keys: Sequence[Hashable], values: Sequence[float], day: float
+    ) -> tuple[float, float]:
+        """Mean and variance of the logit of an answer; a key None takes no part."""
+        mean, variance = offset, 0.0
+        for (state, prior, _, daily), key, value in zip(self._parts, keys, values, strict=True):
+            held = state.get(key)
+            if held is not None:
+                mean += value * held[0]
+                spread = held[1]
+                if daily:
+                    spread += daily * max(day - held[2], 0.0)
+                    if spread > prior:
+                        spread = max(prior, held[1])
+                variance += value * value * spread
+            elif key is not None:
+                variance += value * value * prior
+        return mean, variance
+
+    def learn(
+        self,
+        mean: float,
+        variance: float,
+        keys: Sequence[Hashable],
+        values: Sequence[float],
+        day: float,
+        outcome: float,
+        weight: float = 1.0,
+    ) -> None:
+        """Move the states of an answer whose logit was looked at; soft outcomes have a weight."""
+        p = 1 / (1 + exp(-mean)) if mean > -700.0 else 0.0
+        h = p * (1 - p)
+        if h < LEAST_CURVATURE:
+            h = LEAST_CURVATURE
+        h *= weight
+        shrink = h / (1 + variance * h)
+        push = weight * (outcome - p) / (1 + variance * h)
+        for (state, prior, drift, daily), key, value in zip(self._parts, keys, values, strict=True):
+            held = state.get(key)
+            if held is None:
+                if key is None:
+                    continue
+                held = state[key] = [0.0, prior, day]
+            spread = held[1]
+            top = max(prior, spread)
+            if daily:
+                spread += daily * max(day - held[2], 0.0)
+                if spread > top:
+                    spread = top
+            moved = spread * value
+            held[0] += moved * push
+            spread += drift - moved * moved * shrink
+            held[1] = min(top, spread)
+            held[2] = day
+
+
+def chance(mean: float, variance: float) -> float:
+    """The probability that a Gaussian logit stands for."""
+    return sigmoid(mean / sqrt(1 + SQUASH * variance))

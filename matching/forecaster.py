@@ -1,0 +1,282 @@
+"""The probability that an answer ends well, with its uncertainty, learned one answer at a time.
+
+Views of the data are fitted by maximum a posteriori, moved by a filter, stacked, calibrated and put
+into a mixture with cheap predictors; how strongly each drifts is chosen by what it would have said
+of rows that it had not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from math import log, sqrt
+from operator import mul
+
+import numpy as np
+
+from matching.calibration import Platt
+from matching.engine import Engine, Look, Prepared, Tuning, stacked
+from matching.filter import chance, sigmoid
+from matching.mixture import FixedShare, log_odds
+from matching.problem import Float64, Int64
+from matching.responses import Responses
+
+HELD_OUT, MOST_HELD_OUT, FEWEST_HELD_OUT = 0.2, 25_000, 40
+TRUST = 0.9
+"""Opening weight of the stack in the mixture; the rest is the safety net."""
+
+NORMAL_90 = 1.6448536269514722
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Probabilities with their uncertainty.
+
+    Shapes: all (rows,) float64. Units: mean, low and high are probabilities, the latter two the
+        ends of a 90 % interval; logit and logit_sd are logits.
+    """
+
+    mean: Float64
+    logit: Float64
+    logit_sd: Float64
+    low: Float64
+    high: Float64
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+
+class Forecaster:
+    """Learns from answers and predicts the next ones.
+
+    `daily` is the variance that a day adds to the states of an effect, squared logits; a half life
+    of nought forgets nothing. `newcomers` says that predictions will be asked of subjects that no
+    refit has seen, so that the tuning holds out whole subjects and not the latest rows.
+
+    What `fit` learns: `engine_`, `stack_` (members + 1,) logits, `platt_`, `mixture_`, `tuning_`.
+    """
+
+    def __init__(
+        self,
+        *,
+        newcomers: bool = False,
+        half_life_days: float = 0.0,
+        seed: int = 0,
+        daily: Mapping[str, float] | None = None,
+    ) -> None:
+        self.daily = dict(daily or {})
+        self.newcomers = newcomers
+        self.half_life_days = half_life_days
+        self.seed = seed
+        self.tuning_ = Tuning()
+        self.stack_: Float64 = np.zeros(0)
+        self._weights: list[float] = []
+        self.platt_ = Platt()
+        self.mixture_ = FixedShare([1.0])
+        self.engine_ = Engine()
+
+    def fit(self, rows: Responses) -> Forecaster:
+        """Learn everything, how to learn included; rows without an outcome are left out."""
+        rows = rows.known().in_time()
+        first, held = self._held_out(rows)
+        self.tuning_ = Tuning()
+        self.stack_ = np.zeros(0)
+        if len(held) >= FEWEST_HELD_OUT:
+            engine = self._engine().fit(rows.take(first))
+            part = rows.take(held)
+            self._tune(engine, part)
+            self._stack(engine, part)
+        self.engine_ = self._engine().fit(rows)
+        if not len(self.stack_):
+            self._open_members(self.engine_)
+        return self
+
+    def refit(self, rows: Responses) -> Forecaster:
+        """Estimate all coefficients anew and keep what the tuning chose; quicker than `fit`."""
+        rows = rows.known().in_time()
+        if not len(self.stack_):
+            return self.fit(rows)
+        members = len(self.stack_)
+        engine = self._engine().fit(rows, rounds=2)
+        if len(engine.views) + 2 != members:
+            # The rows have taken another shape; what was tuned speaks of other views.
+            return self.fit(rows)
+        self.engine_ = engine
+        return self
+
+    def _engine(self) -> Engine:
+        return Engine(self.tuning_, half_life_days=self.half_life_days, daily=self.daily)
+
+    def _held_out(self, rows: Responses) -> tuple[Int64, Int64]:
+        count = len(rows)
+        size = min(int(HELD_OUT * count), MOST_HELD_OUT)
+        if self.newcomers:
+            code, at = np.unique(rows.subject, return_inverse=True)
+            if len(code) >= 5:
+                order = np.random.default_rng(self.seed).permutation(len(code))
+                many = np.cumsum(np.bincount(at)[order])
+                chosen = order[: max(1, int(np.searchsorted(many, size, "right")))]
+                out = np.isin(at, chosen)
+                return np.flatnonzero(~out), np.flatnonzero(out)[: 2 * MOST_HELD_OUT]
+        return np.arange(count - size), np.arange(count - size, count)
+
+    def _tune(self, engine: Engine, part: Responses) -> None:
+        """Choose variances and drifts of each view by its log loss on the held-out part."""
+        prepared = engine.prepare(part)
+        history = self._history_offsets(engine, part)
+        for n, view in enumerate(engine.views):
+            offset = prepared.offset[n]
+            if n == 0:
+                offset = [a + b for a, b in zip(offset, history, strict=True)]
+            rows = list(zip(prepared.keys[n], prepared.values[n], strict=True))
+            free = [t.name for t in view.terms if not t.is_refitted]
+            moving = [t.name for t in view.terms if t.name in ("subject", "domain", "pair")]
+            moving += [t.name for t in view.terms if t.name.startswith("slope")]
+            best = _loss(engine, n, offset, rows, part)
+            steps: list[tuple[list[str], tuple[float, ...], bool]] = [
+                (free, (0.25, 4.0, 16.0), False),
+                (moving, (0.001, 0.005, 0.02, 0.08), True),
+                *(([name], (0.2, 5.0), False) for name in free if len(free) > 1),
+                (["item"], (0.0005, 0.005), True),
+            ]
+            for names, choices, is_drift in steps:
+                if not names:
+                    continue
+                held = {name: (view.variance[name], view.drift[name]) for name in names}
+                kept = held
+                for choice in choices:
+                    for name, (variance, drift) in held.items():
+                        view.variance[name] = variance if is_drift else variance * choice
+                        view.drift[name] = choice if is_drift else drift
+                    loss = _loss(engine, n, offset, rows, part)
+                    if loss < best - 1e-5:
+                        best = loss
+                        kept = {name: (view.variance[name], view.drift[name]) for name in names}
+                for name, (variance, drift) in kept.items():
+                    view.variance[name], view.drift[name] = variance, drift
+            for term in view.terms:
+                self.tuning_.variance[view.name, term.name] = view.variance[term.name]
+                self.tuning_.drift[view.name, term.name] = view.drift[term.name]
+            view.reset()
+
+    def _history_offsets(self, engine: Engine, part: Responses) -> list[float]:
+        copy = engine.history.copied()
+        own, engine.history = engine.history, copy
+        found = []
+        columns = (part.subject, part.item, part.group, part.time, part.outcome)
+        for u, i, g, t, y in zip(*(c.tolist() for c in columns), strict=True):
+            found.append(engine.history_logit(u, i, g, t))
+            copy.learn(u, i, g, t, y)
+        engine.history = own
+        return found
+
+    def _open_members(self, engine: Engine) -> None:
+        views = len(engine.views)
+        self.set_stack(np.concatenate([np.full(views, 1 / views), [0.0, 0.0]]))
+        self.platt_ = Platt()
+        self.mixture_ = FixedShare([TRUST] + [(1 - TRUST) / (views + 3)] * (views + 3))
+
+    def set_stack(self, weights: Float64) -> None:
+        """Weigh the members of the stack, the shift last."""
+        self.stack_, self._weights = weights, weights.tolist()
+
+    def _stack(self, engine: Engine, part: Responses) -> None:
+        """Weigh the members by what they said of the held-out part before they learned it."""
+        prepared = engine.prepare(part)
+        self._open_members(engine)
+        said = np.zeros((len(part), len(engine.views) + 1))
+        columns = (part.subject, part.item, part.group, part.time, part.outcome, part.weight)
+        looks: list[Look] = []
+        for row, (u, i, g, t, y, w) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
+            look = engine.look(prepared, row, u, i, g, t)
+            engine.learn(prepared, row, look, u, i, g, t, y, w)
+            looks.append(look)
+            said[row] = look.logits[:-2]
+        loss = np.logaddexp(0, said) - part.outcome[:, None] * said
+        best = int(np.argmin((loss * part.weight[:, None]).mean(axis=0)[: len(engine.views)]))
+        centre = np.zeros(said.shape[1])
+        centre[best] = 1.0
+        self.set_stack(stacked(said, part.outcome, part.weight, centre.tolist()))
+        for look, y, w in zip(looks, part.outcome.tolist(), part.weight.tolist(), strict=True):
+            self._learn_members(look, y, w)
+
+    # --- Predicting and learning, one row after the other -------------------------------------
+
+    def _members(self, look: Look) -> tuple[float, list[float]]:
+        """The stack's raw logit, and the probability of every member, the stack's first."""
+        stack = self._weights
+        # The last weight is the shift; the last two members, Elo and running mean, are not stacked.
+        raw = stack[-1] + sum(map(mul, stack[:-1], look.logits))
+        chances = [sigmoid(self.platt_.look(raw))]
+        chances += [sigmoid(z) for z in look.logits]
+        return raw, chances
+
+    def _learn_members(self, look: Look, outcome: float, weight: float) -> None:
+        raw, chances = self._members(look)
+        self.mixture_.learn(chances, outcome, weight)
+        self.platt_.learn(raw, outcome, weight)
+
+    def _spread(self, look: Look, logit: float) -> float:
+        """Standard deviation of the logit: what the views do not know, and where members differ."""
+        weights = self.mixture_.weight
+        views = len(look.variances)
+        inner = sum(look.variances) / views
+        outer = sum([w * (z - logit) ** 2 for w, z in zip(weights[1:], look.logits, strict=True)])
+        return sqrt(inner + outer)
+
+    def predict(self, rows: Responses) -> Prediction:
+        """What the present state says of each row; nothing is learned."""
+        return self._go(rows, learn=False)
+
+    def run(self, rows: Responses) -> Prediction:
+        """Predict each row, then learn its outcome, in the order of the rows.
+
+        A row without an outcome is predicted and not learned.
+        """
+        return self._go(rows, learn=True)
+
+    def observe(self, rows: Responses) -> Forecaster:
+        """Learn outcomes that have become known."""
+        self.run(rows)
+        return self
+
+    def _go(self, rows: Responses, *, learn: bool) -> Prediction:
+        engine = self.engine_
+        prepared: Prepared = engine.prepare(rows)
+        mean, logit, sd = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows))
+        known = np.isfinite(rows.outcome).tolist()
+        columns = (rows.subject, rows.item, rows.group, rows.time, rows.outcome, rows.weight)
+        for row, (u, i, g, t, y, w) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
+            look = engine.look(prepared, row, u, i, g, t)
+            raw, chances = self._members(look)
+            p = self.mixture_.look(chances)
+            z = log_odds(p)
+            mean[row], logit[row], sd[row] = p, z, self._spread(look, z)
+            if learn and known[row]:
+                engine.learn(prepared, row, look, u, i, g, t, y, w)
+                self.mixture_.learn(chances, y, w)
+                self.platt_.learn(raw, y, w)
+        low = 1 / (1 + np.exp(-(logit - NORMAL_90 * sd)))
+        high = 1 / (1 + np.exp(-(logit + NORMAL_90 * sd)))
+        return Prediction(mean, logit, sd, low, high)
+
+
+def _loss(
+    engine: Engine,
+    n: int,
+    offset: list[float],
+    rows: list[tuple[list[Hashable], Sequence[float]]],
+    part: Responses,
+) -> float:
+    """Log loss of one view on the held-out part, each row predicted before it is learned."""
+    view = engine.views[n]
+    view.reset()
+    look, learn = view.filter_.look, view.filter_.learn
+    total = 0.0
+    columns = (part.time.tolist(), part.outcome.tolist(), part.weight.tolist())
+    for o, (keys, values), t, y, w in zip(offset, rows, *columns, strict=True):
+        m, v = look(o, keys, values, t)
+        p = min(max(chance(m, v), 1e-6), 1 - 1e-6)
+        total -= w * (y * log(p) + (1 - y) * log(1 - p))
+        learn(m, v, keys, values, t, y, w)
+    return total / max(len(part), 1)

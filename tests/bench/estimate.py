@@ -1,0 +1,47 @@
+"""Estimators beside public baselines: `python -m tests.bench estimate SET|DIR`.
+
+SET is a folder of the shared quality data, DIR any folder with `responses.parquet`, or with
+`votes.parquet` and `truth.parquet`. The last line printed is JSON.
+"""
+
+import argparse
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+from tests.bench import estimate_responses, estimate_sets
+
+
+class Votes(Protocol):
+    """What the bench of votes offers."""
+
+    def run(self, folder: Path) -> dict[str, object]:
+        """Judge the votes of a folder."""
+        ...
+
+
+def main(argv: list[str]) -> int:
+    """Judge one set or folder; print JSON; nought when there was something to judge."""
+    parser = argparse.ArgumentParser(prog="estimate")
+    parser.add_argument("target", help="a set of the shared quality data, or a folder")
+    asked = parser.parse_args(argv)
+    folder = Path(asked.target)
+    if asked.target in estimate_sets.SETS:
+        answer = estimate_sets.SETS[asked.target](estimate_sets.quality())
+    elif (folder / "responses.parquet").is_file():
+        answer = estimate_responses.run(folder)
+    elif (folder / "votes.parquet").is_file() or asked.target == "crowd_labels":
+        votes = cast("Votes", import_module("tests.bench.estimate_votes"))
+        answer = votes.run(folder if folder.is_dir() else estimate_sets.quality() / asked.target)
+    else:
+        known = ", ".join(estimate_sets.SETS)
+        print(
+            f"{asked.target!r} is no folder with responses.parquet or votes.parquet, and no set;"
+            f" sets are: {known}, crowd_labels",
+            file=sys.stderr,
+        )
+        return 2
+    print(json.dumps(answer))
+    return 0

@@ -1,0 +1,96 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from matching.problem import Float64
+from tests.bench import estimate
+from tests.bench.estimate_responses import auc, ece
+from tests.matching.answers import make_responses
+
+NAMED = {"log_loss", "auc", "brier", "ece", "update_us", "refit_s", "baselines"}
+
+
+def judged(folder: Path, table: pa.Table, capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    pq.write_table(table, folder / "responses.parquet")
+    assert estimate.main([str(folder)]) == 0
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(answer) >= NAMED
+    scores = [answer, *answer["baselines"].values()]
+    assert all(np.isfinite(one["log_loss"]) and np.isfinite(one["ece"]) for one in scores)
+    return dict(answer)
+
+
+def test_unseen_rows_are_judged_with_ids_of_any_kind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = make_responses(900, subjects=30)
+    gaps = rows.covariates[:, 0].copy()
+    gaps[::9] = np.nan
+    words = [f"person {n}" for n in rows.subject]
+    table = pa.table(
+        {
+            "subject": pa.array(words).dictionary_encode(),
+            "item": rows.item.astype(np.int32),
+            "time": pa.array((rows.time * 86_400e6).astype(np.int64), pa.timestamp("us")),
+            "outcome": rows.outcome.astype(bool),
+            "group": [None if n % 3 == 0 else f"field {n % 3}" for n in rows.item],
+            "x_said": gaps,
+            "x_word": [["low", "high", None][n % 3] for n in rows.subject],
+            "split": ["test" if n >= 22 else "train" for n in rows.subject],
+        }
+    )
+    answer = judged(tmp_path, table, capsys)
+    beside = answer["baselines"]
+    assert isinstance(beside, dict)
+    assert answer["log_loss"] < min(beside[n]["log_loss"] for n in ("item_mean", "subject_rate"))
+
+
+def test_without_a_split_the_first_part_in_time_is_for_fitting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = make_responses(400)
+    order = np.random.default_rng(0).permutation(400)
+    table = pa.table(
+        {
+            "subject": rows.subject[order],
+            "item": rows.item[order],
+            "time": pa.array(
+                [None if n == 5 else float(t) for n, t in enumerate(rows.time[order])]
+            ),
+            "outcome": rows.outcome[order],
+        }
+    )
+    answer = judged(tmp_path, table, capsys)
+    assert answer["rows"] == {"train": 160, "test": 240}
+
+
+@pytest.mark.parametrize("rows", [1, 3, 12])
+def test_a_handful_of_rows_of_one_class_is_judged_too(
+    rows: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pa.table({"subject": ["a"] * rows, "item": ["b"] * rows, "outcome": [1] * rows})
+    answer = judged(tmp_path, table, capsys)
+    assert answer["auc"] is None
+
+
+def test_a_missing_column_and_a_missing_folder_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pq.write_table(pa.table({"subject": [1], "item": [1]}), tmp_path / "responses.parquet")
+    with pytest.raises(ValueError, match="outcome"):
+        estimate.main([str(tmp_path)])
+    assert estimate.main([str(tmp_path / "nowhere")]) == 2
+    assert "llm_psn_irt" in capsys.readouterr().err
+
+
+def test_scores_are_what_their_definitions_say() -> None:
+    outcome: Float64 = np.array([0.0, 0.0, 1.0, 1.0])
+    assert auc(outcome, np.array([0.1, 0.4, 0.35, 0.8])) == 0.75
+    assert auc(outcome, np.full(4, 0.5)) == 0.5
+    assert auc(np.ones(4), np.full(4, 0.5)) is None
+    assert ece(np.tile(outcome, 300), np.full(1200, 0.5)) == pytest.approx(0.0)
+    assert ece(np.ones(30), np.full(30, 0.7)) == pytest.approx(0.3)
