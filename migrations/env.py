@@ -8,9 +8,10 @@ from market.db import NAMING
 from market.settings import read_settings
 from payouts.bank_models import CardDispute
 from payouts.models import Base as PayoutsBase
+from payouts.proof_models import Proof
 
-# The other file of tables in this schema, which is imported by being asked.
-assert CardDispute.metadata is PayoutsBase.metadata
+# The other files of tables in this schema, which are imported by being asked.
+assert CardDispute.metadata is Proof.metadata is PayoutsBase.metadata
 
 SCHEMAS = {"market", "payouts"}
 

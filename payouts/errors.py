@@ -286,3 +286,19 @@ class DisputeStateConflict(PayoutsError):
         super().__init__(f"card dispute {dispute_id} is {state}: no evidence can be sent")
         self.dispute_id = dispute_id
         self.state = state
+
+
+class UnknownBreak(PayoutsError):
+    """No break that still stands has this id."""
+
+    def __init__(self, break_id: UUID) -> None:
+        super().__init__(f"there is no open break {break_id}")
+        self.break_id = break_id
+
+
+class BreakNotBookable(PayoutsError):
+    """Stripe's balance is not the sum of Stripe's own lines; no entry of ours can mend that."""
+
+    def __init__(self, break_id: UUID) -> None:
+        super().__init__(f"break {break_id} is between two figures of Stripe's")
+        self.break_id = break_id
