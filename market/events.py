@@ -91,6 +91,8 @@ class Event(StrEnum):
     DISPUTE_CLOSED = "card_dispute.closed"
     DISPUTE_EVIDENCE_REQUESTED = "card_dispute.evidence_requested"
     DISPUTE_ANSWERED = "card_dispute.answered"
+    RECONCILIATION_REQUESTED = "reconciliation.requested"
+    PROOF_PUBLISHED = "proof.published"
     PLATFORM_PAYOUT_REQUESTED = "platform_payout.requested"
     PLATFORM_PAYOUT_SENT = "platform_payout.sent"
     PLATFORM_PAYOUT_PAID = "platform_payout.paid"

@@ -146,6 +146,7 @@ class IdempotencyInFlight(MarketError):
 
 KINDS = {
     "att": "attempt",
+    "brk": "reconciliation_break",
     "cal": "external_call",
     "cdp": "card_dispute",
     "ear": "earning",
@@ -164,6 +165,7 @@ KINDS = {
     "pay": "payout",
     "per": "person",
     "plc": "policy",
+    "ppo": "platform_payout",
     "prj": "project",
     "prn": "payout_run",
     "rev": "review",

@@ -1,6 +1,7 @@
 """TABLE: event -> the jobs that follow it. What may come later is here; nothing else is later."""
 
 from market.attempts.jobs import ask_model
+from market.books.jobs import reconcile_now
 from market.broker import Job
 from market.earnings.jobs import credit_decided_time, credit_earning, credit_time
 from market.events import Event
@@ -36,6 +37,7 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.REFUND_REQUESTED: (make_stripe_call,),
     Event.DISPUTE_EVIDENCE_REQUESTED: (make_stripe_call,),
     Event.PLATFORM_PAYOUT_REQUESTED: (make_stripe_call,),
+    Event.RECONCILIATION_REQUESTED: (reconcile_now,),
     Event.PAYEE_REQUESTED: (create_payee,),
     Event.PAYEE_READY: (review_payee,),
     Event.PAYOUT_RUN_REQUESTED: (run_payouts,),

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from market.books.jobs import check_books, keep_books
+from market.books.jobs import check_books, keep_books, prove_books
 from market.clock import Entry
 from market.notices.jobs import forget_old_places
 from market.offers.jobs import expire_offers
@@ -33,6 +33,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(check_books, every=timedelta(days=1), after=timedelta(hours=3)),
     Entry(forget_old_places, every=timedelta(days=1), after=timedelta(hours=2)),
     Entry(reconcile_stripe, every=timedelta(days=1), after=timedelta(hours=4)),
+    Entry(prove_books, every=timedelta(days=1), after=timedelta(hours=4, minutes=30)),
     # What was earned until Monday is paid on Wednesday evening.
     Entry(open_weekly_payouts, every=timedelta(days=7), after=timedelta(days=2, hours=18)),
 )

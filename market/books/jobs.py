@@ -1,19 +1,30 @@
-"""Keeping the books, by the clock."""
+"""Keeping the books, by the clock, and proving them against Stripe's."""
+
+from datetime import timedelta
 
 import structlog
 
-from market.books.rules import BooksBroken
+from market.books.actions import publish
+from market.books.queries import owners_touched
+from market.books.rules import BooksBroken, BreaksOverdue, ProofsBroken
 from market.broker import job
 from market.db import database, now
 from market.earnings.queries import unbacked_lines
+from market.treasury.actions import gateway
+from market.treasury.queries import at_stripe
 from market.work.queries import unproven_time
 from payouts.invariants import violations
 from payouts.ledger import chain_entries, fold_hot_accounts, void_expired
+from payouts.proofs import check_proofs
+from payouts.reconciliation import Reconciled, reconcile
 
 log = structlog.get_logger(__name__)
 
 CHAIN = 1000
 """How many entries are linked into the hash chain in one transaction."""
+
+WATCH_FOR = timedelta(days=45)
+"""How long after a transfer an expert's balance at Stripe is still looked at line by line."""
 
 
 @job(queue="money")
@@ -22,13 +33,17 @@ def keep_books(slot: str) -> None:
     del slot
     with database.begin() as session:
         fold_hot_accounts(session)
+    _lengthen_chain()
+    with database.begin() as session:
+        void_expired(session, at=now())
+
+
+def _lengthen_chain() -> None:
     linked = CHAIN
     while linked == CHAIN:
         # A transaction each, since the chain is locked until its end.
         with database.begin() as session:
             linked = chain_entries(session, CHAIN)
-    with database.begin() as session:
-        void_expired(session, at=now())
 
 
 @job(queue="money", max_retries=1, time_limit_s=3600)
@@ -46,3 +61,37 @@ def check_books(slot: str) -> None:
     if found:
         log.error("books.broken", found=found)
         raise BooksBroken(found)
+
+
+@job(queue="money", time_limit_s=3600)
+def prove_books(slot: str) -> None:
+    """Match every line of Stripe's with the books and publish the proof of the day.
+
+    A break that nobody has explained within a day, or books that are not what was published
+    about them, fail this job after the proof is out, so that ops have it among the jobs that died.
+    """
+    del slot
+    found = _prove()
+    with database.begin() as session:
+        wrong = check_proofs(session)
+    if wrong:
+        raise ProofsBroken(wrong)
+    if found.overdue_breaks:
+        raise BreaksOverdue(found.overdue_breaks)
+
+
+@job(queue="money", max_retries=2, time_limit_s=3600)
+def reconcile_now(asked_id: str) -> None:
+    """The same when somebody asks."""
+    prove_books(asked_id)
+
+
+def _prove() -> Reconciled:
+    with database.begin() as session:
+        owners = owners_touched(session, since=now() - WATCH_FOR)
+    found = reconcile(database.begin, gateway(), now=now, owners=owners)
+    _lengthen_chain()
+    with database.begin() as session:
+        proof = publish(session, found, at_stripe(session), at=now())
+        log.info("books.proved", number=proof.number, digest=proof.digest, breaks=found.open_breaks)
+    return found
