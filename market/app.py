@@ -33,6 +33,7 @@ from market.chargebacks.routes import ROUTES as CHARGEBACKS
 from market.console.frame import template_config
 from market.console.routes import console_router
 from market.db import database, new_id, now
+from market.deliveries.routes import ROUTES as DELIVERIES
 from market.earnings.routes import ROUTES as EARNINGS
 from market.experts.routes import ROUTES as EXPERTS
 from market.explanations.routes import ROUTES as EXPLANATIONS
@@ -95,6 +96,7 @@ ROUTES = [
     *REVIEWS,
     *EXPLANATIONS,
     *NOTICES,
+    *DELIVERIES,
 ]
 
 

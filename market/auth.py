@@ -29,6 +29,8 @@ SCOPES: dict[Part, frozenset[str]] = {
         {
             "organisation:read",
             "event:read",
+            "webhook:read",
+            "webhook:write",
             "key:write",
             "project:read",
             "project:write",
@@ -43,6 +45,8 @@ SCOPES: dict[Part, frozenset[str]] = {
     Part.EXPERT: frozenset(
         {
             "event:read",
+            "webhook:read",
+            "webhook:write",
             "key:write",
             "profile:read",
             "profile:write",
@@ -58,6 +62,8 @@ SCOPES: dict[Part, frozenset[str]] = {
     Part.OPS: frozenset(
         {
             "event:read",
+            "webhook:read",
+            "webhook:write",
             "key:write",
             "organisation:read",
             "people:write",

@@ -80,19 +80,11 @@ def checked_addresses(host: str, port: int, *, allow_private: bool) -> list[str]
     return addresses
 
 
-def post_bytes(
-    url: str,
-    body: bytes,
-    *,
-    headers: Mapping[str, str],
-    timeout_s: float,
-    allow_private: bool,
-    max_bytes: int = MAX_REPLY_BYTES,
-) -> Reply:
-    """Send one POST and read its whole reply; redirects are not followed, proxies not used.
+def checked_target(url: str, *, allow_private: bool) -> tuple[httpx.URL, list[str]]:
+    """An address that requests may go to, and the machines behind its name as they are now.
 
     Raises:
-        AddressRefused, Unanswered.
+        AddressRefused.
     """
     try:
         target = httpx.URL(url)
@@ -104,7 +96,28 @@ def post_bytes(
         raise AddressRefused(target.host, "a name or password does not belong in an address")
     port = target.port or (443 if target.scheme == "https" else 80)
     host = target.raw_host.decode("ascii")
-    addresses = checked_addresses(host, port, allow_private=allow_private)
+    return target, checked_addresses(host, port, allow_private=allow_private)
+
+
+def post_bytes(
+    url: str,
+    body: bytes,
+    *,
+    headers: Mapping[str, str],
+    timeout_s: float,
+    allow_private: bool,
+    max_bytes: int = MAX_REPLY_BYTES,
+    cut: bool = False,
+) -> Reply:
+    """Send one POST and read its whole reply; redirects are not followed, proxies not used.
+
+    With `cut`, what a reply has beyond `max_bytes` is left unread instead of being an error.
+
+    Raises:
+        AddressRefused, Unanswered.
+    """
+    target, addresses = checked_target(url, allow_private=allow_private)
+    host = target.raw_host.decode("ascii")
     began = time.monotonic()
     deadline = began + timeout_s
     failure = Unanswered("no address of it answered")
@@ -113,7 +126,7 @@ def post_bytes(
         if left <= 0:
             raise Unanswered(f"no whole reply within {timeout_s:g} s", is_timeout=True)
         try:
-            return _post_to(address, target, body, headers, left, began, deadline, max_bytes)
+            return _post_to(address, target, body, headers, left, began, deadline, max_bytes, cut)
         except httpx.ConnectError as refused:
             failure = Unanswered(f"no connection to {host}: {refused}")
         except httpx.TimeoutException:
@@ -132,6 +145,7 @@ def _post_to(
     began: float,
     deadline: float,
     max_bytes: int,
+    cut: bool,
 ) -> Reply:
     host = target.raw_host.decode("ascii")
     with (
@@ -155,6 +169,9 @@ def _post_to(
         size = 0
         for part in answer.iter_bytes():
             size += len(part)
+            if size > max_bytes and cut:
+                parts.append(part[: len(part) - (size - max_bytes)])
+                break
             if size > max_bytes:
                 raise Unanswered(f"the reply is longer than {max_bytes} bytes")
             if time.monotonic() > deadline:

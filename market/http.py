@@ -174,6 +174,8 @@ KINDS = {
     "sub": "submission",
     "tim": "time_entry",
     "tsk": "task",
+    "whd": "webhook_delivery",
+    "whe": "webhook_endpoint",
 }
 """The prefix of each kind of id on the wire."""
 

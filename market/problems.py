@@ -18,6 +18,7 @@ from market import auth, egress, http, imports, operations, states, streams, upl
 from market.attempts import rules as attempts
 from market.books import rules as books
 from market.chargebacks import rules as chargebacks
+from market.deliveries import rules as deliveries
 from market.earnings import rules as earnings
 from market.errors import MarketError
 from market.experts import rules as experts
@@ -130,6 +131,14 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     notices.TypeUnknown: (422, "event_type_unknown"),
     notices.PositionInvalid: (400, "position_invalid"),
     notices.PositionGone: (410, "position_gone"),
+    deliveries.EndpointNotFound: (404, "not_found"),
+    deliveries.DeliveryNotFound: (404, "not_found"),
+    deliveries.EndpointUrlInvalid: (422, "endpoint_url_invalid"),
+    deliveries.TooManyEndpoints: (409, "too_many_endpoints"),
+    deliveries.EndpointDisabled: (409, "endpoint_disabled"),
+    deliveries.DeliveryOpen: (409, "delivery_open"),
+    deliveries.ReplayRangeInvalid: (422, "replay_range_invalid"),
+    deliveries.OverlapInvalid: (422, "overlap_invalid"),
     streams.TooManyStreams: (503, "too_many_streams"),
     policies.PolicyNotFound: (404, "not_found"),
     policies.PolicyRefused: (422, "policy_refused"),
