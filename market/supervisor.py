@@ -115,6 +115,7 @@ class Market:
         web_port: int | None = None,
         webs: int = 1,
         relays: int = 1,
+        couriers: int = 1,
         workers: int = 1,
         solvers: int = 1,
         stand_ins: bool = True,
@@ -127,6 +128,7 @@ class Market:
         self.data_dir = data_dir.absolute()
         self._host, self._port = web_host, web_port
         self._webs, self._relays, self._workers, self._solvers = webs, relays, workers, solvers
+        self._couriers = couriers
         self._stand_ins = stand_ins
         self._instant_onboarding = instant_onboarding
         self._recording = recording
@@ -254,7 +256,7 @@ class Market:
         if self._database_url is not None:
             refuse_unusable(self._database_url)
             return self._database_url
-        parts = self._webs + self._relays + self._workers + self._solvers
+        parts = self._webs + self._relays + self._couriers + self._workers + self._solvers
         self._postgres = EmbeddedPostgres(
             self.data_dir / "postgres",
             durable=self._durable,
@@ -323,6 +325,12 @@ class Market:
                 pass_fds=(descriptor,),
             ),
             Service(name="relay", argv=_python("market.relay"), count=self._relays),
+            Service(
+                name="courier",
+                argv=_python("market.courier"),
+                count=self._couriers,
+                stop_timeout_s=WORKER_GRACE_S,
+            ),
             Service(
                 name="worker",
                 argv=_python("market.worker", "--queues", "money,default", "--threads", threads),
