@@ -143,10 +143,13 @@ def _projects_of(session: Session, rows: Sequence[EventRow]) -> dict[UUID, UUID]
         if kind not in _PROJECTS:
             continue
         key, project_id = _PROJECTS[kind]
-        known: dict[UUID, UUID] = {}
         subjects = {row.subject_id for row in some}
-        for subject_id, project in session.execute(select(key, project_id).where(key.in_(subjects))):
-            if project is not None:
-                known[subject_id] = project
+        known = {
+            subject_id: project
+            for subject_id, project in session.execute(
+                select(key, project_id).where(key.in_(subjects))
+            )
+            if project is not None
+        }
         found.update({row.id: known[row.subject_id] for row in some if row.subject_id in known})
     return found

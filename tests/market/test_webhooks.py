@@ -187,6 +187,7 @@ def test_an_endpoint_hears_its_types_and_projects_only(
     lab: Caller, receiver: Receiver, db: Session
 ) -> None:
     mine, other = (make_project(db, lab.organisation_id) for _ in range(2))
+    publish(db, at=now())
     subscribe(lab, receiver.url("/types"), types=["project.paused"])
     subscribe(lab, receiver.url("/project"), project_ids=[f"prj_{mine.id.hex}"])
     subscribe(lab, receiver.url("/all"))

@@ -14,8 +14,8 @@ from migrations.grants import (
     tenant_may,
 )
 
-revision = "0016"
-down_revision = "0015"
+revision = "0017"
+down_revision = "0016"
 branch_labels = None
 depends_on = None
 
