@@ -48,14 +48,19 @@ from market.people.routes import ROUTES as PEOPLE
 from market.policies.routes import ROUTES as POLICIES
 from market.problems import HANDLERS, PROBLEMS, problem
 from market.projects.routes import ROUTES as PROJECTS
+from market.qualifications.routes import ROUTES as QUALIFICATIONS
+from market.review_plans.routes import ROUTES as REVIEW_PLANS
 from market.reviews.routes import ROUTES as REVIEWS
 from market.runs.routes import ROUTES as RUNS
 from market.settings import Settings, in_force, read_settings
 from market.streams import Streams
+from market.stumps.routes import ROUTES as STUMPS
 from market.submissions.routes import ROUTES as SUBMISSIONS
 from market.tasks.routes import ROUTES as TASKS
 from market.treasury.routes import ROUTES as TREASURY
 from market.treasury.routes import WEBHOOKS
+from market.verdicts.routes import ROUTES as VERDICTS
+from market.votes.routes import ROUTES as VOTES
 from market.work.routes import ROUTES as WORK
 
 log = structlog.get_logger(__name__)
@@ -80,6 +85,7 @@ STREAMS = Gauge("stumpwork_open_streams", "Event streams open in this process.",
 ROUTES = [
     *PEOPLE,
     *EXPERTS,
+    *QUALIFICATIONS,
     *PROJECTS,
     *TASKS,
     *POLICIES,
@@ -94,6 +100,10 @@ ROUTES = [
     *SUBMISSIONS,
     *ATTEMPTS,
     *REVIEWS,
+    *REVIEW_PLANS,
+    *VOTES,
+    *VERDICTS,
+    *STUMPS,
     *EXPLANATIONS,
     *NOTICES,
     *DELIVERIES,

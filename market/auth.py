@@ -56,9 +56,20 @@ SCOPES: dict[Part, frozenset[str]] = {
             "work:write",
             "earning:read",
             "payee:write",
+            "qualification:read",
+            "qualification:write",
         }
     ),
-    Part.REVIEWER: frozenset({"event:read", "key:write", "review:read", "review:write"}),
+    Part.REVIEWER: frozenset(
+        {
+            "event:read",
+            "key:write",
+            "review:read",
+            "review:write",
+            "qualification:read",
+            "qualification:write",
+        }
+    ),
     Part.OPS: frozenset(
         {
             "event:read",
@@ -72,6 +83,8 @@ SCOPES: dict[Part, frozenset[str]] = {
             "work:read",
             "expert:read",
             "expert:write",
+            "qualification:read",
+            "qualification:grade",
             "policy:read",
             "policy:write",
             "match:read",

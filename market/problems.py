@@ -29,11 +29,14 @@ from market.offers import rules as offers
 from market.people import rules as people
 from market.policies import rules as policies
 from market.projects import rules as projects
+from market.qualifications import rules as qualifications
+from market.review_plans import rules as review_plans
 from market.reviews import rules as reviews
 from market.runs import rules as runs
 from market.submissions import rules as submissions
 from market.tasks import rules as tasks
 from market.treasury import rules as treasury
+from market.votes import rules as votes
 from market.work import rules as work
 from payouts import errors as money
 from payouts.errors import PayoutsError
@@ -59,6 +62,7 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     operations.OperationNotFound: (404, "not_found"),
     states.StateConflict: (409, "state_conflict"),
     people.EmailTaken: (409, "email_taken"),
+    people.ClaimInvalid: (422, "claim_invalid"),
     people.EmailInvalid: (422, "email_invalid"),
     people.NameBlank: (422, "name_blank"),
     people.KeyNotFound: (404, "not_found"),
@@ -73,6 +77,10 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     experts.ReasonMissing: (422, "reason_missing"),
     experts.TierInForce: (409, "tier_in_force"),
     experts.TierInPast: (409, "tier_in_past"),
+    qualifications.QualificationNotFound: (404, "not_found"),
+    qualifications.QualificationHeld: (409, "qualification_held"),
+    qualifications.QualificationUnfit: (422, "qualification_unfit"),
+    qualifications.RetakeTooSoon: (409, "retake_too_soon"),
     projects.ProjectNotFound: (404, "not_found"),
     projects.ProjectIncomplete: (409, "project_incomplete"),
     projects.PauseReasonUnknown: (422, "pause_reason_unknown"),
@@ -183,9 +191,13 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     reviews.ReviewTaken: (409, "review_taken"),
     reviews.ReviewLapsed: (409, "review_lapsed"),
     reviews.QueueEmpty: (404, "queue_empty"),
-    reviews.RejectionUnfounded: (422, "evidence_required"),
-    reviews.VoteIncomplete: (422, "vote_incomplete"),
-    reviews.VoteUnfit: (422, "vote_unfit"),
+    reviews.ConflictOfInterest: (403, "conflict_of_interest"),
+    reviews.LevelTooLow: (403, "level_too_low"),
+    votes.RejectionUnfounded: (422, "evidence_required"),
+    votes.VoteIncomplete: (422, "vote_incomplete"),
+    votes.VoteUnfit: (422, "vote_unfit"),
+    votes.ReworkRefused: (409, "rework_refused"),
+    review_plans.PlanRefused: (422, "plan_refused"),
 }
 
 FRAMEWORK: dict[int, str] = {

@@ -10,7 +10,7 @@ from market.offers.jobs import (
     withdraw_project_offers,
     withdraw_task_offers,
 )
-from market.reviews.jobs import open_reviews
+from market.reviews.jobs import clear_claim, open_reviews, recuse_conflicted
 from market.runs.jobs import run_matching
 from market.treasury.jobs import (
     apply_stripe_event,
@@ -29,6 +29,8 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.STANDING_CHANGED: (withdraw_expert_offers,),
     Event.ATTEMPT_SENT: (ask_model,),
     Event.SUBMISSION_SUBMITTED: (open_reviews,),
+    Event.SUBMISSION_RETURNED: (clear_claim,),
+    Event.IDENTITY_CLAIMED: (recuse_conflicted,),
     Event.TIME_ENTRY_CHANGED: (credit_decided_time,),
     Event.VERDICT_RECORDED: (credit_earning,),
     Event.OFFER_RELEASED: (credit_time,),

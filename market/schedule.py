@@ -6,7 +6,8 @@ from market.books.jobs import check_books, keep_books, prove_books
 from market.clock import Entry
 from market.notices.jobs import forget_old_places
 from market.offers.jobs import expire_offers
-from market.reviews.jobs import approve_by_silence, requeue_reviews
+from market.qualifications.jobs import expire_qualifications
+from market.reviews.jobs import requeue_reviews
 from market.submissions.jobs import end_left_offers
 from market.tasks.jobs import settle_projects
 from market.treasury.jobs import (
@@ -16,6 +17,7 @@ from market.treasury.jobs import (
     review_held_payouts,
     sweep_stripe,
 )
+from market.votes.jobs import approve_by_silence
 from market.work.jobs import confirm_recorded_time, end_lost_sessions
 
 TIMETABLE: tuple[Entry, ...] = (
@@ -23,6 +25,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(end_lost_sessions, every=timedelta(seconds=30)),
     Entry(end_left_offers, every=timedelta(minutes=1)),
     Entry(approve_by_silence, every=timedelta(minutes=1)),
+    Entry(expire_qualifications, every=timedelta(minutes=1)),
     Entry(requeue_reviews, every=timedelta(minutes=1)),
     Entry(confirm_recorded_time, every=timedelta(hours=1)),
     Entry(settle_projects, every=timedelta(minutes=1)),

@@ -71,3 +71,18 @@ def machine(table: str, name: str, pairs: set[tuple[str, str]]) -> None:
 def drop_machine(name: str) -> None:
     """Forget a machine's pairs; its trigger went with its table."""
     op.execute(f"delete from market.state_rule where machine = '{name}'")
+
+
+def allow_moves(name: str, pairs: set[tuple[str, str]]) -> None:
+    """Let a machine take further moves."""
+    values = ", ".join(f"('{name}', '{source}', '{target}')" for source, target in sorted(pairs))
+    op.execute(f"insert into market.state_rule (machine, from_state, to_state) values {values}")
+
+
+def forbid_moves(name: str, pairs: set[tuple[str, str]]) -> None:
+    """Take moves from a machine again."""
+    for source, target in sorted(pairs):
+        op.execute(
+            f"delete from market.state_rule where machine = '{name}'"
+            f" and from_state = '{source}' and to_state = '{target}'"
+        )

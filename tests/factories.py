@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import count, pairwise
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from market.auth import Part
 from market.db import new_id
+from market.events import StateChange
 from market.experts.actions import create_profile
 from market.experts.models import Expert
 from market.experts.rules import Claim, Profile
@@ -25,8 +26,10 @@ from market.people.models import Person
 from market.people.rules import scopes_of
 from market.projects.actions import ModelTerms, Terms, create_project, create_target_model
 from market.projects.models import Project
+from market.projects.rules import PROJECT
 from market.states import Machine
 from market.tasks.models import Task, TaskSlot
+from market.tasks.rules import SLOT
 from payouts.chart import (
     lab_funding,
     owed_to,
@@ -175,10 +178,29 @@ def make_project(
         state, walk[: walk.index(state) + 1] if state in walk else ()
     )
     assert route, f"make_project does not know how to reach {state}"
-    for step in route[1:]:
+    for before, step in pairwise(route):
         made.state = step
         db.flush()
+        note_move(db, PROJECT, made.id, before, step, at=at)
     return made
+
+
+def note_move(
+    db: Session, machine: Machine, subject_id: UUID, before: str, after: str, *, at: datetime
+) -> None:
+    """The history of a move that a test made by hand, so that it folds back to the state."""
+    action = next(m.action for m in machine.moves if before in m.sources and m.target == after)
+    db.add(
+        StateChange(
+            machine=machine.name,
+            subject_id=subject_id,
+            from_state=before,
+            to_state=after,
+            action=action,
+            at=at,
+        )
+    )
+    db.flush()
 
 
 def give_money(
@@ -307,6 +329,7 @@ def make_offer(
     slot.offer_id = offer.id
     slot.state = "offered"
     db.flush()
+    note_move(db, SLOT, slot.id, "open", "offered", at=at)
     if accepted:
         accept_offer(db, offer.id, expert_id=expert_id, at=at)
     return offer

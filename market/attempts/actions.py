@@ -304,6 +304,15 @@ def submit_attempt(
         raise AttemptNotFound(attempt_id)
     if row.state not in HANDED_IN:
         raise AttemptNotReady(row.state)
+    before = session.scalar(
+        select(Attempt)
+        .join(Submission, Submission.attempt_id == Attempt.id)
+        .where(Submission.offer_id == offer_id, Attempt.state == "validating")
+        .with_for_update(of=Attempt)
+    )
+    if before is not None:
+        # Work that was sent back comes with new evidence: nobody is asked about the old.
+        _move(session, before, "clear", at=at, actor_id=expert_id, reason_code="replaced")
     return submit_work(
         session, offer_id, expert_id=expert_id, payload=payload, attempt_id=attempt_id, at=at
     )

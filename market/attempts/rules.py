@@ -22,6 +22,9 @@ ATTEMPT = Machine(
         Move("verify", ("validating",), "verified"),
         Move("refute", ("validating",), "refuted"),
         Move("clear", ("validating",), "not_stumped"),
+        # Only when the verdict on the submission is corrected.
+        Move("overturn", ("refuted", "not_stumped"), "verified"),
+        Move("revoke", ("verified",), "refuted"),
     ),
 )
 

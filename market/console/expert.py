@@ -25,10 +25,11 @@ from market.offers.actions import accept_offer, decline_offer
 from market.offers.models import Offer
 from market.offers.queries import open_offers
 from market.offers.rules import REASONS, Terms
-from market.reviews.models import Review, Verdict
+from market.reviews.models import Review
 from market.submissions.models import Submission
 from market.tasks.models import Task
 from market.treasury.queries import holds_of, what_is_owed
+from market.verdicts.models import Verdict
 from market.work.actions import beat, end_session, pause_session, resume_session, start_session
 from market.work.models import TimeEntry, WorkSession
 from market.work.queries import figures, open_session

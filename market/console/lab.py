@@ -19,10 +19,10 @@ from market.fundings.queries import LabMoney, ProjectMoney, lab_money
 from market.http import page_of, read_id
 from market.projects.models import Project, TargetModel
 from market.projects.queries import project
-from market.reviews.models import Verdict
-from market.reviews.rules import Share, wilson
 from market.submissions.models import Submission
 from market.tasks.models import Task
+from market.verdicts.models import Verdict
+from market.verdicts.rules import Share, wilson
 
 LAB = [for_parts(Part.LAB)]
 PAGE = 25

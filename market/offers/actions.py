@@ -98,6 +98,7 @@ _ACCEPT = text(
 EVENTS = {
     "decline": Event.OFFER_DECLINED,
     "expire": Event.OFFER_TIMED_OUT,
+    "rescind": Event.OFFER_RESCINDED,
     "cancel": Event.OFFER_CANCELED,
     "release": Event.OFFER_RELEASED,
     "abandon": Event.OFFER_ABANDONED,
@@ -255,6 +256,33 @@ def expire_offer(session: Session, offer_id: UUID, *, at: datetime) -> bool:
     return True
 
 
+def rescind_offer(session: Session, offer_id: UUID, *, at: datetime) -> bool:
+    """Take back an offer that waits for an answer, because another answer has its seat; whether it
+    did. Nothing is held against its expert.
+
+    Raises:
+        OfferNotFound.
+    """
+    offer = any_offer(session, offer_id, locked=True)
+    if offer.state != "pending":
+        return False
+    _end(session, offer, "rescind", at=at, reason="seat_taken")
+    return True
+
+
+def reopen_offer(session: Session, offer_id: UUID, *, lease_until: datetime, at: datetime) -> Offer:
+    """Let an expert go on with what it has handed in, under the same terms, until a deadline.
+
+    Raises:
+        OfferNotFound, StateConflict.
+    """
+    offer = any_offer(session, offer_id, locked=True)
+    offer.lease_until = lease_until
+    offer.ended_at = None
+    change_state(session, OFFER, offer, "rework", at=at, reason_code="rework_requested")
+    return offer
+
+
 def withdraw_offer(
     session: Session, offer_id: UUID, *, reason: str, grace: timedelta, at: datetime
 ) -> Offer:
@@ -357,7 +385,9 @@ def complete_offer(session: Session, offer_id: UUID, *, expert_id: UUID, at: dat
     offer.ended_at = at
     change_state(session, OFFER, offer, "complete", at=at, actor_id=expert_id)
     slot = session.get_one(TaskSlot, offer.slot_id, with_for_update=True)
-    change_state(session, SLOT, slot, "submit", at=at, actor_id=expert_id)
+    # The seat of work that comes back from a rework was filled before.
+    if slot.state != "submitted":
+        change_state(session, SLOT, slot, "submit", at=at, actor_id=expert_id)
     return offer
 
 
@@ -430,6 +460,8 @@ def _free_slot(session: Session, offer: Offer, *, at: datetime, actor_id: UUID |
     slot.offer_id = None
     change_state(session, SLOT, slot, "release", at=at, actor_id=actor_id)
     change_state(session, SLOT, slot, "reopen", at=at, actor_id=actor_id)
+    if task.state in ("in_review", "disputed"):
+        change_state(session, TASK, task, "extend", at=at, actor_id=actor_id)
     if task.state == "active":
         busy = exists().where(
             TaskSlot.task_id == task.id, TaskSlot.state.in_(("claimed", "submitted", "counted"))

@@ -25,6 +25,8 @@ OFFER = Machine(
         Move("abandon", ("active", "grace"), "abandoned"),
         Move("grace", ("active",), "grace"),
         Move("complete", ("active", "grace"), "completed"),
+        # What was handed in goes back to its author, with a new deadline.
+        Move("rework", ("completed",), "active"),
     ),
 )
 """Source: the table "Offer / reservation" of the requirements."""

@@ -6,13 +6,14 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import delete, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from market.auth import Part, SecretKey, digest_of
 from market.db import new_id
 from market.events import Event, emit
-from market.people.models import ApiKey, Membership, Organisation, Person, Visit
+from market.people.models import ApiKey, IdentityClaim, Membership, Organisation, Person, Visit
 from market.people.queries import own_key
 from market.people.rules import (
     DEFAULT_KEY_DAYS,
@@ -24,6 +25,7 @@ from market.people.rules import (
     KeyLifetime,
     NameBlank,
     PersonNotFound,
+    claim_digest,
     scopes_of,
     scopes_within,
 )
@@ -166,6 +168,30 @@ def revoke_key(session: Session, key_id: UUID, *, person_id: UUID, at: datetime)
         key.revoked_at = at
     session.flush()
     return key
+
+
+def claim_identity(
+    session: Session, person_id: UUID, kind: str, value: str, *, source: str, at: datetime
+) -> bool:
+    """Note what tells who a person is; whether it was news. Reviews in conflict by it are taken
+    back as a reaction.
+
+    Raises:
+        ClaimInvalid, PersonNotFound.
+    """
+    digest = claim_digest(kind, value)
+    if session.get(Person, person_id) is None:
+        raise PersonNotFound(person_id)
+    added = session.scalar(
+        insert(IdentityClaim)
+        .values(person_id=person_id, kind=kind, digest=digest, source=source, at=at)
+        .on_conflict_do_nothing()
+        .returning(IdentityClaim.kind)
+    )
+    if added is None:
+        return False
+    emit(session, Event.IDENTITY_CLAIMED, person_id, at=at, data={"kind": kind, "source": source})
+    return True
 
 
 def open_visit(session: Session, key_id: UUID, *, at: datetime) -> str:

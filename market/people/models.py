@@ -16,6 +16,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from market.db import Base, new_id
+from market.people.rules import CLAIM_KINDS
 
 
 class Organisation(Base):
@@ -90,3 +91,23 @@ class Visit(Base):
     key_id: Mapped[UUID] = mapped_column(ForeignKey("market.api_key.id"))
     began_at: Mapped[datetime]
     expires_at: Mapped[datetime]
+
+
+class IdentityClaim(Base):
+    """Something that tells who a person is, kept as a hash: whoever shares one is the same hand.
+
+    An institution is shared by many hands, and only ties them. The database adds the claim of an
+    e-mail address by itself.
+    """
+
+    __tablename__ = "identity_claim"
+    __table_args__ = (
+        CheckConstraint(f"kind in {CLAIM_KINDS}", name="kind"),
+        Index("ix_identity_claim_kind_digest", "kind", "digest"),
+    )
+
+    person_id: Mapped[UUID] = mapped_column(ForeignKey("market.person.id"), primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    source: Mapped[str]
+    at: Mapped[datetime]

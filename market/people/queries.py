@@ -5,12 +5,20 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Select, or_, select, update
+from sqlalchemy import Boolean, ColumnElement, Select, func, or_, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.elements import SQLCoreOperations
 
 from market.auth import KeyRefused, Part, Principal, digest_of, read_key
 from market.db import PLATFORM, database, now
-from market.people.models import ApiKey, Membership, Organisation, Person, Visit
+from market.people.models import (
+    ApiKey,
+    IdentityClaim,
+    Membership,
+    Organisation,
+    Person,
+    Visit,
+)
 from market.people.rules import KeyNotFound
 
 LAST_USED_STEP = timedelta(minutes=1)
@@ -126,3 +134,22 @@ def refused_keys(key_ids: Collection[UUID], *, at: datetime) -> set[UUID]:
                 )
             )
         )
+
+
+def in_conflict(
+    one: UUID | SQLCoreOperations[UUID] | SQLCoreOperations[UUID | None],
+    other: UUID | SQLCoreOperations[UUID],
+) -> ColumnElement[bool]:
+    """Whether two people are the same hand, over however many shared claims, or tied to each other
+    by an institution or an organisation: the one rule for reviews and appeals, kept in SQL.
+    """
+    return func.market.in_conflict(one, other, type_=Boolean())
+
+
+def claims_of(person_id: UUID) -> Select[IdentityClaim]:
+    """What is known to tell who a person is."""
+    return (
+        select(IdentityClaim)
+        .where(IdentityClaim.person_id == person_id)
+        .order_by(IdentityClaim.kind, IdentityClaim.at)
+    )

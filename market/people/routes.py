@@ -2,12 +2,14 @@
 
 from datetime import datetime
 from typing import Literal
+from uuid import UUID
 
 import msgspec
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
+from sqlalchemy.orm import Session
 
 from market.auth import Part, Principal
 from market.db import PLATFORM, database, now
@@ -25,9 +27,9 @@ from market.http import (
     wire_id,
     wire_ids,
 )
-from market.people.actions import grant_part, make_key, revoke_key, sign_up
+from market.people.actions import claim_identity, grant_part, make_key, revoke_key, sign_up
 from market.people.models import ApiKey, Membership
-from market.people.queries import is_live, keys_of, organisation, person
+from market.people.queries import claims_of, is_live, keys_of, organisation, person
 from market.people.rules import DEFAULT_KEY_DAYS, PersonNotFound, scopes_of, scopes_within
 
 
@@ -102,6 +104,34 @@ class PartOut(Wire):
     person_id: str
     part: str
     api_key: str
+
+
+class IdentityClaimIn(Wire):
+    """What tells who a person is, as ops or a provider of payments have it."""
+
+    kind: Literal["device", "payout_account", "phone", "document", "institution"]
+    value: str
+
+
+class OwnClaimIn(Wire):
+    """What a person says about itself."""
+
+    kind: Literal["device", "institution"]
+    value: str
+
+
+class IdentityClaimOut(Wire):
+    """Something that is kept as a hash."""
+
+    kind: str
+    source: str
+    at: datetime
+
+
+class IdentityClaimsOut(Wire):
+    """All that is kept of who a person is."""
+
+    items: list[IdentityClaimOut]
 
 
 @post("/signups", scope=None, status_code=HTTP_201_CREATED, tags=["People"])
@@ -213,6 +243,51 @@ def post_part(person_id: FromPath[str], data: JSONBody[PartIn]) -> PartOut:
         )
 
 
+@post(
+    "/people/{person_id:str}/identity-claims",
+    scope="people:write",
+    status_code=HTTP_201_CREATED,
+    tags=["People"],
+)
+def post_identity_claim(
+    person_id: FromPath[str], data: JSONBody[IdentityClaimIn]
+) -> IdentityClaimsOut:
+    """Note what tells who a person is; it is kept as a hash."""
+    found = read_id("per", person_id)
+    with database.begin() as session:
+        claim_identity(session, found, data.kind, data.value, source="ops", at=now())
+        return _claims_out(session, found)
+
+
+@post("/me/identity-claims", scope="key:write", status_code=HTTP_201_CREATED, tags=["People"])
+def post_own_claim(
+    data: JSONBody[OwnClaimIn], principal: NamedDependency[Principal]
+) -> IdentityClaimsOut:
+    """Say which institution you belong to, or by which device you work; you review nobody of it."""
+    # As the platform, since who is tied to whom is nobody's to read.
+    with database.begin(PLATFORM) as session:
+        claim_identity(
+            session, principal.person_id, data.kind, data.value, source="own word", at=now()
+        )
+        return _claims_out(session, principal.person_id)
+
+
+@get("/me/identity-claims", scope="key:write", tags=["People"])
+def get_own_claims(principal: NamedDependency[Principal]) -> IdentityClaimsOut:
+    """What is kept that tells who you are: its kind, where it came from, and since when."""
+    with database.begin(PLATFORM) as session:
+        return _claims_out(session, principal.person_id)
+
+
+def _claims_out(session: Session, person_id: UUID) -> IdentityClaimsOut:
+    return IdentityClaimsOut(
+        items=[
+            IdentityClaimOut(kind=one.kind, source=one.source, at=one.at)
+            for one in session.scalars(claims_of(person_id))
+        ]
+    )
+
+
 def _key_out(key: ApiKey) -> KeyOut:
     return KeyOut(
         id=wire_id("key", key.id),
@@ -233,4 +308,7 @@ ROUTES: list[HTTPRouteHandler] = [
     post_key,
     delete_key,
     post_part,
+    post_identity_claim,
+    post_own_claim,
+    get_own_claims,
 ]

@@ -1,6 +1,8 @@
 """What may be refused when someone signs up, comes in or hands out keys."""
 
+import hashlib
 import re
+import unicodedata
 from datetime import timedelta
 from uuid import UUID
 
@@ -12,6 +14,20 @@ MAX_KEY_DAYS = 400
 DEFAULT_KEY_DAYS = 90
 VISIT_LASTS = timedelta(hours=12)
 """How long a browser stays in before it must show its key again."""
+
+
+CLAIM_KINDS = ("email", "device", "payout_account", "phone", "document", "institution")
+"""What ties people to each other; all but an institution say that they are one and the same."""
+
+MAX_CLAIM = 500
+
+
+class ClaimInvalid(MarketError):
+    """Something told about a person that cannot be what somebody means."""
+
+    def __init__(self, field: str, wanted: str) -> None:
+        super().__init__(f"{field} must be {wanted}")
+        self.field = field
 
 
 class EmailTaken(MarketError):
@@ -86,3 +102,17 @@ def scopes_within(wanted: frozenset[str] | None, held: frozenset[str]) -> frozen
 def scopes_of(part: Part) -> frozenset[str]:
     """All that a part may do."""
     return SCOPES[part]
+
+
+def claim_digest(kind: str, value: str) -> bytes:
+    """What is kept of a claim: never the thing itself; small differences of writing are none.
+
+    Raises:
+        ClaimInvalid.
+    """
+    if kind not in CLAIM_KINDS or kind == "email":
+        raise ClaimInvalid("kind", "one of " + ", ".join(CLAIM_KINDS[1:]))
+    plain = " ".join(unicodedata.normalize("NFKC", value).casefold().split())
+    if not 1 <= len(plain) <= MAX_CLAIM:
+        raise ClaimInvalid("value", f"1 to {MAX_CLAIM} characters")
+    return hashlib.sha256(f"{kind}:{plain}".encode()).digest()

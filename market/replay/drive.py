@@ -48,12 +48,13 @@ from market.replay.script import (
     TaskLine,
     whole_weeks_until,
 )
-from market.reviews.actions import claim_review, record_vote
+from market.reviews.actions import claim_review
 from market.reviews.models import Review
-from market.reviews.rules import Vote
 from market.submissions.models import Submission
 from market.supervisor import Addresses
 from market.tasks.models import Task
+from market.votes.actions import record_vote
+from market.votes.rules import Vote
 from market.work.models import TimeEntry
 from payouts.models import Payout
 

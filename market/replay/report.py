@@ -16,10 +16,11 @@ from market.earnings.models import Earning
 from market.events import EventRow
 from market.offers.models import Offer
 from market.replay.script import Recorded, Script
-from market.reviews.models import Review, Verdict
+from market.reviews.models import Review
 from market.runs.models import MatchingRun
 from market.submissions.models import Submission
 from market.tasks.models import Task
+from market.verdicts.models import Verdict
 from market.work.models import TimeEntry
 from payouts.invariants import violations
 from payouts.ledger import trial_balance

@@ -5,7 +5,8 @@ from uuid import UUID
 from market.broker import job
 from market.db import database, now
 from market.reviews import actions
-from market.reviews.queries import overdue_submissions
+from market.reviews.queries import held_in_conflict
+from market.verdicts import actions as verdicts
 
 SWEEP = 1_000
 """The most rows that one sweep takes up; the next one comes soon."""
@@ -18,16 +19,21 @@ def open_reviews(submission_id: str) -> None:
         actions.open_reviews(session, UUID(submission_id), at=now())
 
 
-@job(queue="default", max_retries=2)
-def approve_by_silence(slot: str) -> None:
-    """Accept what was not reviewed in the time that its terms promise."""
-    del slot
+@job(queue="default")
+def recuse_conflicted(person_id: str) -> None:
+    """Somebody is tied to others: what lies between them is reviewed by someone else."""
     with database.begin() as session:
-        overdue = overdue_submissions(session, at=now(), limit=SWEEP)
-    # A transaction each, so that one that fails does not hold the others up.
-    for submission_id in overdue:
+        found = held_in_conflict(session, UUID(person_id))
+    for review_id in found:
         with database.begin() as session:
-            actions.approve_by_silence(session, submission_id, at=now())
+            actions.recuse_conflicted(session, review_id, at=now())
+
+
+@job(queue="default")
+def clear_claim(submission_id: str) -> None:
+    """Work was given back before a verdict: nobody validates its claim."""
+    with database.begin() as session:
+        verdicts.clear_claim(session, UUID(submission_id), at=now())
 
 
 @job(queue="default", max_retries=2)

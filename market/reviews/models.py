@@ -1,4 +1,4 @@
-"""Tables of reviews and verdicts."""
+"""The table of reviews."""
 
 from datetime import datetime
 from uuid import UUID
@@ -7,7 +7,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, UniqueC
 from sqlalchemy.orm import Mapped, mapped_column
 
 from market.db import Base, new_id
-from market.reviews.rules import REASON_CODES, REVIEW
+from market.reviews.rules import REASON_CODES, REVIEW, VERDICTS
 
 
 class Review(Base):
@@ -17,7 +17,7 @@ class Review(Base):
     __table_args__ = (
         CheckConstraint(f"state in {REVIEW.states}", name="state"),
         CheckConstraint("reviewer_id <> expert_id", name="self_review"),
-        CheckConstraint("verdict in ('accept', 'reject')", name="verdict"),
+        CheckConstraint(f"verdict in {VERDICTS}", name="verdict"),
         CheckConstraint(
             f"reason_code in {REASON_CODES} or reason_code is null", name="reason_code"
         ),
@@ -25,10 +25,20 @@ class Review(Base):
             "verdict <> 'reject' or (reason_code is not null and length(btrim(note)) >= 100)",
             name="rejection",
         ),
+        CheckConstraint(
+            "verdict is distinct from 'rework' or length(btrim(note)) >= 40", name="rework"
+        ),
+        CheckConstraint(
+            "(verdict is not distinct from 'accept_share') = (share is not null)"
+            " and share between 1 and 99",
+            name="share",
+        ),
+        CheckConstraint("kind in ('vote', 'adjudication')", name="kind"),
         CheckConstraint("(voted_at is null) = (verdict is null)", name="voted_at"),
         UniqueConstraint("submission_id", "round", "number"),
         UniqueConstraint("submission_id", "round", "reviewer_id"),
-        Index("ix_review_queue", "id", postgresql_where=text("state = 'queued'")),
+        Index("ix_review_queue", "number", "id", postgresql_where=text("state = 'queued'")),
+        Index("ix_review_due_at", "due_at", postgresql_where=text("state = 'queued'")),
         Index(
             "ix_review_held",
             "expires_at",
@@ -48,7 +58,13 @@ class Review(Base):
     number: Mapped[int] = mapped_column(SmallInteger)
     queued_at: Mapped[datetime]
     has_attempt: Mapped[bool]
+    due_at: Mapped[datetime | None]
+    """When silence decides, by the terms of the author."""
+    kind: Mapped[str] = mapped_column(default="vote")
     level: Mapped[int] = mapped_column(SmallInteger, default=1)
+    reserved_for: Mapped[UUID | None] = mapped_column(default=None)
+    """Who may claim it alone until `reserved_until`: whoever asked for the rework."""
+    reserved_until: Mapped[datetime | None] = mapped_column(default=None)
     reviewer_id: Mapped[UUID | None] = mapped_column(ForeignKey("market.person.id"), default=None)
     state: Mapped[str] = mapped_column(default="queued")
     verdict: Mapped[str | None] = mapped_column(default=None)
@@ -56,43 +72,12 @@ class Review(Base):
     attempt_fair: Mapped[bool | None] = mapped_column(default=None)
     reason_code: Mapped[str | None] = mapped_column(default=None)
     note: Mapped[str | None] = mapped_column(default=None)
+    criterion: Mapped[str | None] = mapped_column(default=None)
+    share: Mapped[int | None] = mapped_column(SmallInteger, default=None)
+    task_broken: Mapped[bool | None] = mapped_column(default=None)
+    """Said by whoever adjudicates: nobody can answer this task as it stands."""
     seconds: Mapped[int | None] = mapped_column(default=None)
     claimed_at: Mapped[datetime | None] = mapped_column(default=None)
     voted_at: Mapped[datetime | None] = mapped_column(default=None)
     expires_at: Mapped[datetime | None] = mapped_column(default=None)
     version: Mapped[int] = mapped_column(default=1)
-
-
-class Verdict(Base):
-    """What was decided on a submission: once, and from the votes that its reviews hold."""
-
-    __tablename__ = "verdict"
-    __table_args__ = (
-        CheckConstraint("not is_stump or (is_validated and is_accepted)", name="is_stump"),
-        Index("ix_verdict_project_id", "project_id", "submission_id"),
-        Index("ix_verdict_expert_id", "expert_id"),
-        Index(
-            "ix_verdict_task_id_stump",
-            "project_id",
-            "task_id",
-            postgresql_where=text("is_stump"),
-        ),
-    )
-
-    submission_id: Mapped[UUID] = mapped_column(
-        ForeignKey("market.submission.id"), primary_key=True
-    )
-    organisation_id: Mapped[UUID] = mapped_column(ForeignKey("market.organisation.id"))
-    project_id: Mapped[UUID] = mapped_column(ForeignKey("market.project.id"))
-    task_id: Mapped[UUID] = mapped_column(ForeignKey("market.task.id"))
-    expert_id: Mapped[UUID] = mapped_column(ForeignKey("market.person.id"))
-    votes: Mapped[int]
-    rejects: Mapped[int]
-    is_accepted: Mapped[bool]
-    is_tested: Mapped[bool]
-    """Whether it carried an attempt at a target model: only then can it be a stump."""
-    is_validated: Mapped[bool]
-    is_stump: Mapped[bool]
-    is_silent: Mapped[bool]
-    """Whether the review time ran out before all votes were in."""
-    decided_at: Mapped[datetime]

@@ -1,13 +1,6 @@
-"""Reviews and verdicts: states, what a vote needs, how votes become a verdict, what is refused.
+"""Reviews: their states, how long they are held, who may take one, what is refused."""
 
-A majority is strictly more than half of the votes. A submission is accepted unless a majority
-rejects it, so a tie is the author's. It is validated when a majority says that the target model
-failed, and a stump when it is accepted, validated, and a majority says that the attempt was fair;
-here a tie is nobody's proof.
-"""
-
-import math
-from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
 from market.errors import MarketError
@@ -28,7 +21,8 @@ REVIEW = Machine(
         Move("close", ("agreed",), "final"),
         Move("expire", ("queued", "claimed", "in_progress"), "expired"),
         Move("requeue", ("expired",), "queued"),
-        Move("recuse", ("claimed", "in_progress"), "recused"),
+        # Also after the vote, as long as nothing is decided: a tie may come to light late.
+        Move("recuse", ("claimed", "in_progress", "voted"), "recused"),
         Move("overturn", ("final",), "overturned"),
     ),
 )
@@ -37,10 +31,14 @@ HELD = ("claimed", "in_progress")
 CLAIM_S = 2 * 3600
 """How long a reviewer may hold a review before it goes back to the queue."""
 
-MIN_REJECTION = 100
-"""Characters that the reason of a rejection needs."""
+VERDICTS = ("accept", "accept_share", "rework", "reject")
+"""What a reviewer may say of work: take it, take a part, send it back to its author, refuse it."""
 
-MAX_NOTE = 10_000
+SOON = timedelta(hours=24)
+"""What silence decides within this time is reviewed before all else."""
+
+RESERVED = timedelta(hours=24)
+"""How long reworked work waits for the reviewer who sent it back, before anybody may take it."""
 
 REASON_CODES = (
     "instructions_not_followed",
@@ -53,9 +51,6 @@ REASON_CODES = (
     "fabricated",
 )
 """Why work may be rejected; a rejection names one."""
-
-Z_95 = 1.959963984540054
-"""The quantile of the normal distribution that leaves 2.5 % above it."""
 
 
 class ReviewNotFound(MarketError):
@@ -102,130 +97,18 @@ class QueueEmpty(MarketError):
         super().__init__("no review waits for you; ask again later")
 
 
-class RejectionUnfounded(MarketError):
-    """A rejection without a coded reason and a hundred characters on it."""
+class ConflictOfInterest(MarketError):
+    """A review by somebody who is tied to the author."""
 
-    def __init__(self, field: str) -> None:
+    def __init__(self) -> None:
         super().__init__(
-            "a rejection names a reason_code and says why in a note of at least"
-            f" {MIN_REJECTION} characters; {field} does not do"
+            "a conflict of interest is on record, so you cannot review this; take another one"
         )
-        self.field = field
-        self.reason_codes = list(REASON_CODES)
 
 
-class VoteIncomplete(MarketError):
-    """A vote on an attempt that does not say whether the model failed, and fairly."""
+class LevelTooLow(MarketError):
+    """A review that needs a qualification which its reviewer has not got."""
 
-    def __init__(self, field: str) -> None:
-        super().__init__(f"this submission has an attempt: its vote needs {field}")
-        self.field = field
-
-
-class VoteUnfit(MarketError):
-    """A vote with a figure or a text out of bounds."""
-
-    def __init__(self, field: str, wanted: str) -> None:
-        super().__init__(f"{field} must be {wanted}")
-        self.field = field
-
-
-@dataclass(frozen=True, slots=True)
-class Vote:
-    """What one reviewer says of a submission."""
-
-    verdict: str
-    model_failed: bool | None = None
-    attempt_fair: bool | None = None
-    reason_code: str | None = None
-    note: str = ""
-    seconds: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """The votes on one submission, counted: of how many asked, how many are in, and what they say.
-
-    A majority is of the votes that were asked for, so that silence adds to no side.
-    """
-
-    needed: int
-    votes: int
-    rejects: int
-    model_failed: int
-    attempt_fair: int
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether no vote is missing."""
-        return self.votes >= self.needed
-
-    @property
-    def is_accepted(self) -> bool:
-        """Accepted, unless strictly more than half reject."""
-        return 2 * self.rejects <= self.needed
-
-    @property
-    def is_validated(self) -> bool:
-        """Whether strictly more than half say that the model failed."""
-        return 2 * self.model_failed > self.needed
-
-    @property
-    def is_fair(self) -> bool:
-        """Whether strictly more than half say that the attempt was a fair question."""
-        return 2 * self.attempt_fair > self.needed
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A part of a whole, with the interval in which the true share lies, 95 times in 100."""
-
-    part: int
-    whole: int
-    low: float
-    high: float
-
-    @property
-    def value(self) -> float | None:
-        """The share itself; none of nothing."""
-        return self.part / self.whole if self.whole else None
-
-
-def check_vote(vote: Vote, *, has_attempt: bool) -> None:
-    """Refuse a vote that does not say what its kind must say.
-
-    Raises:
-        RejectionUnfounded, VoteIncomplete, VoteUnfit.
-    """
-    if vote.verdict not in ("accept", "reject"):
-        raise VoteUnfit("verdict", "accept or reject")
-    if not 0 <= vote.seconds <= 24 * 3600:
-        raise VoteUnfit("seconds", "0 to 86400")
-    if len(vote.note) > MAX_NOTE:
-        raise VoteUnfit("note", f"at most {MAX_NOTE} characters")
-    if vote.reason_code is not None and vote.reason_code not in REASON_CODES:
-        raise VoteUnfit("reason_code", "one of " + ", ".join(REASON_CODES))
-    if vote.verdict == "reject":
-        if vote.reason_code is None:
-            raise RejectionUnfounded("reason_code")
-        if len(vote.note.strip()) < MIN_REJECTION:
-            raise RejectionUnfounded("note")
-    if has_attempt:
-        for field in ("model_failed", "attempt_fair"):
-            if getattr(vote, field) is None:
-                raise VoteIncomplete(field)
-
-
-def wilson(part: int, whole: int, z: float = Z_95) -> Share:
-    """A share with its score interval, which holds for small counts and for shares near 0 and 1.
-
-    Source: Wilson (1927), Journal of the American Statistical Association 22, 209-212.
-    """
-    if whole == 0:
-        return Share(0, 0, 0.0, 1.0)
-    share = part / whole
-    spread = z * z / whole
-    middle = share + spread / 2
-    half = z * math.sqrt(share * (1 - share) / whole + spread / (4 * whole))
-    low, high = (middle - half) / (1 + spread), (middle + half) / (1 + spread)
-    return Share(part, whole, max(0.0, low), min(1.0, high))
+    def __init__(self, level: int) -> None:
+        super().__init__(f"this review needs a reviewer of level {level}")
+        self.level = level

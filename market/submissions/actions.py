@@ -22,6 +22,7 @@ from market.submissions.models import Submission
 from market.submissions.rules import (
     LEASE_GRACE,
     MAX_PAYLOAD_BYTES,
+    OPEN,
     SUBMISSION,
     AlreadySubmitted,
     NoSessionTime,
@@ -29,7 +30,7 @@ from market.submissions.rules import (
     PayloadTooLarge,
 )
 from market.tasks.models import Task, TaskSlot
-from market.tasks.rules import TASK
+from market.tasks.rules import FILLED, RETIRED, TASK
 from market.work.actions import end_work_on
 from market.work.queries import recorded_s
 from market.work.rules import whole
@@ -90,7 +91,7 @@ def save_draft(
     statement = statement.on_conflict_do_update(
         index_elements=["offer_id"],
         set_={"payload": statement.excluded.payload, "version": Submission.version + 1},
-        where=Submission.state == "draft",
+        where=Submission.state.in_(OPEN),
     )
     found: Submission | None = session.scalar(
         statement.returning(Submission), execution_options={"populate_existing": True}
@@ -127,13 +128,18 @@ def submit_work(
     if recorded_s(session, offer_id) == 0:
         raise NoSessionTime()
     row = save_draft(session, offer_id, expert_id=expert_id, payload=payload, at=at)
-    row.attempt_id = attempt_id
+    is_rework = row.state == "rework_requested"
+    # What comes back from a rework keeps its evidence, unless there is new.
+    if attempt_id is not None or not is_rework:
+        row.attempt_id = attempt_id
+    if is_rework:
+        row.round += 1
     row.submitted_at = at
     change_state(
         session,
         SUBMISSION,
         row,
-        "submit",
+        "resubmit" if is_rework else "submit",
         at=at,
         event=Event.SUBMISSION_SUBMITTED,
         organisation_id=row.organisation_id,
@@ -173,14 +179,31 @@ def give_back(
 def close_draft(
     session: Session, offer_id: UUID, action: str, *, at: datetime, actor_id: UUID | None = None
 ) -> None:
-    """Take a draft out of the way when its offer has ended without a submission."""
+    """Take unfinished work out of the way when its offer has ended without a submission.
+
+    Work that was sent back and does not return in time is given back, as if its author had said so.
+    """
     draft = session.scalar(
         select(Submission)
-        .where(Submission.offer_id == offer_id, Submission.state == "draft")
+        .where(Submission.offer_id == offer_id, Submission.state.in_(OPEN))
         .with_for_update()
+        .execution_options(populate_existing=True)
     )
-    if draft is not None:
-        change_state(session, SUBMISSION, draft, action, at=at, actor_id=actor_id)
+    if draft is None:
+        return
+    is_rework = draft.state == "rework_requested"
+    change_state(
+        session,
+        SUBMISSION,
+        draft,
+        "decline_rework" if is_rework else action,
+        at=at,
+        event=Event.SUBMISSION_RETURNED if is_rework else None,
+        organisation_id=draft.organisation_id,
+        person_id=draft.expert_id,
+        actor_id=actor_id,
+        reason_code="deadline_over" if is_rework and action == "time_out" else None,
+    )
 
 
 def _task_to_review(session: Session, task_id: UUID, *, at: datetime) -> None:
@@ -189,7 +212,7 @@ def _task_to_review(session: Session, task_id: UUID, *, at: datetime) -> None:
     if task.state != "active":
         return
     waiting = exists().where(
-        TaskSlot.task_id == task_id, TaskSlot.state.not_in(("submitted", "counted"))
+        TaskSlot.task_id == task_id, TaskSlot.state.not_in((*FILLED, *RETIRED))
     )
     if not session.scalar(select(waiting)):
         change_state(session, TASK, task, "review", at=at)

@@ -29,12 +29,19 @@ SUBMISSION = Machine(
         Move("decline_rework", ("rework_requested",), "returned"),
         Move("appeal", ("rejected", "partially_accepted"), "appealed"),
         Move("overturn", ("appealed",), "accepted"),
+        Move("overturn_partly", ("appealed",), "partially_accepted"),
         Move("uphold", ("appealed",), "rejected_final"),
+        # An appeal against a part leaves at least that part.
+        Move("uphold_share", ("appealed",), "partially_accepted"),
         Move("miss_deadline", ("appealed",), "accepted"),
         Move("void", ("accepted",), "voided"),
         Move("unreject", ("rejected", "rejected_final"), "accepted"),
     ),
 )
+
+
+OPEN = ("draft", "rework_requested")
+"""The states in which a submission is still being written."""
 
 
 class SubmissionNotFound(MarketError):

@@ -25,7 +25,8 @@ TASK = Machine(
         Move("review", ("active",), "in_review"),
         Move("accept", ("in_review",), "accepted"),
         Move("conflict", ("in_review",), "disputed"),
-        Move("extend", ("in_review",), "active"),
+        # Also out of a dispute that ended with a rejection: the seat is open again.
+        Move("extend", ("in_review", "disputed"), "active"),
         Move("adjudicate_accept", ("disputed",), "accepted"),
         Move("adjudicate_reject", ("disputed",), "unresolvable"),
         Move("deliver", ("accepted",), "delivered"),
@@ -47,8 +48,16 @@ SLOT = Machine(
         Move("count", ("submitted",), "counted"),
         Move("release", ("offered", "claimed", "submitted"), "released"),
         Move("reopen", ("released",), "open"),
+        # A seat that is no longer wanted rests as released, until it is.
+        Move("retire", ("open",), "released"),
     ),
 )
+
+FILLED = ("submitted", "counted")
+"""The states of a seat whose answer is in."""
+
+RETIRED = ("released",)
+"""The state in which a seat rests that the task has no use for."""
 
 ASKED = ("publish", "hold", "release", "cancel", "expire", "recall")
 """Moves that a lab may ask for; the others follow from offers, work and reviews."""

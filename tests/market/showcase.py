@@ -24,11 +24,12 @@ from market.offers.models import Offer
 from market.people.actions import sign_up
 from market.projects.models import Project
 from market.reactions import REACTIONS
-from market.reviews.actions import claim_review, open_reviews, record_vote
+from market.reviews.actions import claim_review, open_reviews
 from market.reviews.models import Review
-from market.reviews.rules import Vote
 from market.tasks.models import Task
 from market.treasury.actions import hold_policy, pay_owner
+from market.votes.actions import record_vote
+from market.votes.rules import Vote
 from market.work.actions import beat, start_session
 from tests.factories import make_offer, make_project, make_task
 

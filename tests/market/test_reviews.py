@@ -1,6 +1,5 @@
 """Reviews, verdicts and stumps: who may vote, what votes decide, and what follows."""
 
-import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,41 +19,41 @@ from market.attempts.models import Attempt
 from market.auth import Part
 from market.db import Scope, database, new_id
 from market.events import Event, EventRow, StateChange
-from market.offers.models import Offer
-from market.people.actions import sign_up
 from market.reviews.actions import (
-    approve_by_silence,
     claim_next_review,
     claim_review,
     open_review,
     open_reviews,
-    record_vote,
     recuse_reviewer,
     requeue_reviews,
 )
-from market.reviews.models import Review, Verdict
-from market.reviews.queries import overdue_submissions, progress
+from market.reviews.models import Review
 from market.reviews.rules import (
     CLAIM_S,
     REVIEW,
     AlreadyReviewing,
     QueueEmpty,
-    RejectionUnfounded,
     ReviewLapsed,
     ReviewNotFound,
     ReviewTaken,
     SelfReview,
+)
+from market.states import StateConflict
+from market.submissions.models import Submission
+from market.tasks.models import Task, TaskSlot
+from market.verdicts.models import Verdict, VerdictChange
+from market.verdicts.queries import progress
+from market.verdicts.rules import wilson
+from market.votes.actions import approve_by_silence, record_vote
+from market.votes.queries import overdue_submissions
+from market.votes.rules import (
+    RejectionUnfounded,
     Tally,
     Vote,
     VoteIncomplete,
     VoteUnfit,
     check_vote,
-    wilson,
 )
-from market.states import StateConflict
-from market.submissions.actions import submit_work
-from market.submissions.models import Submission
-from market.tasks.models import Task, TaskSlot
 from market.work.actions import start_session
 from tests.factories import (
     AT,
@@ -67,83 +66,23 @@ from tests.factories import (
     make_task,
     pairs_in_database,
 )
+from tests.market.reviewed import (
+    ACCEPT,
+    LATER,
+    REASON,
+    REJECT,
+    REJECT_STUMP,
+    RIGHT,
+    STUMP,
+    UNFAIR,
+    cast,
+    hand_in,
+    make_reviewer,
+    review_ids,
+)
 from tests.races import at_once
 
 Web = TestClient[Any]
-LATER = AT + timedelta(hours=1)
-REASON = (
-    "The work answers another question than the one that was put, in each of its three parts. " * 2
-)
-STUMP = Vote("accept", model_failed=True, attempt_fair=True, seconds=60)
-UNFAIR = Vote("accept", model_failed=True, attempt_fair=False)
-RIGHT = Vote("accept", model_failed=False, attempt_fair=True)
-ACCEPT = Vote("accept")
-REJECT = Vote("reject", reason_code="wrong_answer", note=REASON)
-REJECT_STUMP = Vote(
-    "reject", model_failed=True, attempt_fair=True, reason_code="wrong_answer", note=REASON
-)
-_numbers = itertools.count(1)
-
-
-def make_reviewer(db: Session) -> UUID:
-    """Someone who reviews."""
-    number = next(_numbers)
-    joined = sign_up(
-        db, part=Part.REVIEWER, name="Reviewer", email=f"reviewer.{number}@at.example", at=AT
-    )
-    return joined.person.id
-
-
-def hand_in(
-    db: Session,
-    *,
-    reviews: int = 3,
-    with_attempt: bool = True,
-    at: datetime = AT,
-    offer: Offer | None = None,
-    **project: Any,
-) -> Submission:
-    """A submission before its reviewers, with a claimed stump unless told otherwise."""
-    if offer is None:
-        made = make_project(db, at=at, reviews_per_submission=reviews, **project)
-        offer = make_offer(db, make_task(db, made, at=at), make_expert(db, at=at).id, at=at)
-    expert_id = offer.expert_id
-    start_session(db, offer.id, expert_id=expert_id, at=at)
-    ends = at + timedelta(seconds=60)
-    if with_attempt:
-        asked = make_attempt(
-            db, offer.id, expert_id=expert_id, prompt="2 + 2?", reference="4", at=at
-        )
-        answer = Answer("Answer: 5", 200, 12, b"{}", b'{"a": 5}', 3, 3, "stop", "m-1")
-        record_answer(db, asked.id, 0, answer, at=at)
-        claim_stump(db, asked.id, expert_id=expert_id, claims_stump=True, at=at)
-        handed = submit_attempt(
-            db, offer.id, asked.id, expert_id=expert_id, payload={"why": "it adds"}, at=ends
-        )
-    else:
-        handed = submit_work(db, offer.id, expert_id=expert_id, payload={"a": 1}, at=ends)
-    open_reviews(db, handed.id, at=ends)
-    db.flush()
-    return handed
-
-
-def review_ids(db: Session, handed: Submission) -> list[UUID]:
-    """The reviews of a submission, in their order."""
-    wanted = select(Review.id).where(Review.submission_id == handed.id).order_by(Review.number)
-    return list(db.scalars(wanted))
-
-
-def cast(db: Session, handed: Submission, *votes: Vote, at: datetime = LATER) -> Verdict | None:
-    """Let a fresh reviewer each claim and vote; the verdict, if there was one."""
-    verdict = None
-    for review_id, vote in zip(review_ids(db, handed), votes, strict=False):
-        reviewer = make_reviewer(db)
-        claim_review(db, review_id, reviewer_id=reviewer, at=at)
-        verdict = record_vote(db, review_id, reviewer_id=reviewer, vote=vote, at=at)
-    db.expire_all()
-    return verdict
-
-
 # Opening and claiming -----------------------------------------------------------------------------
 
 
@@ -762,10 +701,19 @@ def test_an_author_reads_why_it_was_rejected(db: Session, scene: Scene) -> None:
     assert all(vote["note"] == REASON for vote in seen["votes"])
 
 
-def test_a_verdict_is_never_changed(db: Session, scene: Scene) -> None:
+def test_a_verdict_is_changed_one_version_after_another_and_the_old_words_stay(
+    db: Session, scene: Scene
+) -> None:
     cast(db, scene.handed, STUMP, STUMP, STUMP)
-    with pytest.raises(DBAPIError), db.begin_nested():
+    with pytest.raises(IntegrityError, match="verdict_version"), db.begin_nested():
         db.execute(text("update market.verdict set is_stump = false"))
+    with pytest.raises(DBAPIError), db.begin_nested():
+        db.execute(text("delete from market.verdict"))
+    db.execute(text("update market.verdict set is_stump = false, version = version + 1"))
+    [kept] = db.scalars(select(VerdictChange))
+    assert (kept.version, kept.verdict["is_stump"]) == (1, True)
+    with pytest.raises(DBAPIError), db.begin_nested():
+        db.execute(text("update market.verdict_change set verdict = '{}'"))
 
 
 # Races --------------------------------------------------------------------------------------------

@@ -1,0 +1,58 @@
+"""Reads of review plans, of draws, and of what came of an author's work."""
+
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Integer, cast, func, select
+from sqlalchemy.orm import Session
+
+from market.review_plans.models import ReviewDraw, ReviewPlan
+from market.review_plans.rules import PLAIN, Plan, Record
+from market.verdicts.models import Verdict
+from market.verdicts.rules import wilson
+
+LOOKED_AT = ("votes", "adjudication", "appeal")
+"""On what a verdict rests that says something of its author's work."""
+
+
+def newest_plan(session: Session, project_id: UUID) -> tuple[int, Plan]:
+    """The plan of a project and its version; version 0 where it has none."""
+    found = session.scalars(
+        select(ReviewPlan)
+        .where(ReviewPlan.project_id == project_id)
+        .order_by(ReviewPlan.version.desc())
+        .limit(1)
+    ).one_or_none()
+    if found is None:
+        return 0, PLAIN
+    return found.version, msgspec.convert(found.document, Plan)
+
+
+def plan_at(session: Session, project_id: UUID, version: int) -> Plan:
+    """The plan under which a review was opened."""
+    if version == 0:
+        return PLAIN
+    found = session.get_one(ReviewPlan, (project_id, version))
+    return msgspec.convert(found.document, Plan)
+
+
+def author_record(session: Session, expert_id: UUID) -> Record:
+    """What came of an author's work that somebody looked at."""
+    row = session.execute(
+        select(func.count(), func.coalesce(func.sum(cast(Verdict.is_accepted, Integer)), 0)).where(
+            Verdict.expert_id == expert_id, Verdict.basis.in_(LOOKED_AT)
+        )
+    ).one()
+    decided, accepted = int(row[0]), int(row[1])
+    return Record(decided, accepted, wilson(accepted, decided).low)
+
+
+def draws(session: Session, submission_id: UUID) -> list[ReviewDraw]:
+    """All draws on a submission, in their order."""
+    return list(
+        session.scalars(
+            select(ReviewDraw)
+            .where(ReviewDraw.submission_id == submission_id)
+            .order_by(ReviewDraw.round, ReviewDraw.level)
+        )
+    )

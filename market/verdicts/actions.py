@@ -1,0 +1,297 @@
+"""What a verdict moves: the submission, its attempt, its seat and its task, together.
+
+Everything here runs as the platform. The caller holds the submission locked; locks are taken in one
+order: submission, attempt, offer, slot, task.
+"""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import exists, select, update
+from sqlalchemy.orm import Session
+
+from market.attempts.models import Attempt
+from market.attempts.rules import ATTEMPT
+from market.events import Changes, Event
+from market.offers.actions import rescind_offer
+from market.submissions.models import Submission
+from market.submissions.rules import SUBMISSION
+from market.tasks.models import Task, TaskSlot
+from market.tasks.rules import FILLED, RETIRED, SLOT, TASK
+from market.verdicts.models import Verdict
+from market.verdicts.rules import ACTIONS, Correction, Outcome
+
+
+def record_verdict(
+    session: Session, submission: Submission, outcome: Outcome, changes: Changes
+) -> Verdict:
+    """Decide a submission; what its expert earns follows as a reaction."""
+    # Only a claim can be validated: who concedes has said that the model was right.
+    has_claim = submission.attempt_id is not None and bool(
+        session.scalar(
+            select(Attempt.id).where(
+                Attempt.id == submission.attempt_id, Attempt.state == "validating"
+            )
+        )
+    )
+    is_validated = has_claim and outcome.is_validated
+    verdict = Verdict(
+        submission_id=submission.id,
+        organisation_id=submission.organisation_id,
+        project_id=submission.project_id,
+        task_id=submission.task_id,
+        expert_id=submission.expert_id,
+        votes=outcome.votes,
+        rejects=outcome.rejects,
+        is_accepted=outcome.is_accepted,
+        share=outcome.share,
+        is_tested=submission.attempt_id is not None,
+        is_validated=is_validated,
+        is_stump=outcome.is_accepted and is_validated and outcome.is_fair,
+        is_silent=outcome.basis == "silence",
+        basis=outcome.basis,
+        decided_at=changes.at,
+    )
+    session.add(verdict)
+    whom = (submission.organisation_id, submission.expert_id)
+    action, told = ACTIONS[outcome.action]
+    event_id = changes.event(told, submission.id, *whom)
+    submission.state = changes.move(
+        SUBMISSION,
+        submission.id,
+        submission.state,
+        action,
+        event_id=event_id,
+        reason_code=outcome.reason_code,
+    )
+    submission.decided_at = changes.at
+    submission.version += 1
+    session.flush()
+    if has_claim and submission.attempt_id is not None:
+        _settle_attempt(session, submission.attempt_id, verdict, changes)
+    _settle_slot(session, submission, outcome, changes)
+    changes.event(Event.VERDICT_RECORDED, submission.id, *whom)
+    return verdict
+
+
+def correct_verdict(
+    session: Session, submission: Submission, correction: Correction, changes: Changes
+) -> Verdict:
+    """Put another verdict in the place of one that did not hold; the old one is kept beside it.
+
+    An accepted answer takes its seat back where nobody has begun to work on it since: there is
+    never one answer more than the task asks for.
+
+    Raises:
+        StateConflict.
+    """
+    whom = (submission.organisation_id, submission.expert_id)
+    verdict = session.get_one(Verdict, submission.id, with_for_update=True)
+    event_id = changes.event(Event.VERDICT_CORRECTED, submission.id, *whom)
+    submission.state = changes.move(
+        SUBMISSION,
+        submission.id,
+        submission.state,
+        correction.action,
+        event_id=event_id,
+        reason_code=correction.reason_code,
+    )
+    submission.decided_at = changes.at
+    submission.version += 1
+    was_accepted = verdict.is_accepted
+    verdict.is_accepted = correction.share > 0
+    verdict.share = correction.share
+    if correction.is_validated is not None:
+        verdict.is_validated = verdict.is_tested and correction.is_validated
+    is_fair = verdict.is_stump if correction.is_fair is None else correction.is_fair
+    verdict.is_stump = verdict.is_accepted and verdict.is_validated and is_fair
+    verdict.basis = correction.basis
+    verdict.decided_at = changes.at
+    verdict.version += 1
+    session.flush()
+    if submission.attempt_id is not None:
+        _correct_attempt(session, submission.attempt_id, verdict, changes)
+    if verdict.is_accepted and not was_accepted:
+        _take_seat_back(session, submission, changes)
+    return verdict
+
+
+def clear_claim(session: Session, submission_id: UUID, *, at: datetime) -> bool:
+    """Close the claim of a submission that was given back before a verdict; whether it had one."""
+    submission = session.get_one(Submission, submission_id, with_for_update=True)
+    if submission.state not in ("returned", "timed_out") or submission.attempt_id is None:
+        return False
+    attempt = session.get_one(Attempt, submission.attempt_id, with_for_update=True)
+    if attempt.state != "validating":
+        return False
+    changes = Changes(at)
+    attempt.state = changes.move(
+        ATTEMPT, attempt.id, attempt.state, "clear", reason_code="given_back"
+    )
+    attempt.version += 1
+    session.flush()
+    changes.write(session)
+    return True
+
+
+def dispute_task(session: Session, task_id: UUID, changes: Changes) -> None:
+    """The votes on an answer are split: its task waits for a senior, if nothing else is open."""
+    task = _locked_task(session, task_id)
+    if task.state == "in_review":
+        _move_task(session, task, "conflict", changes)
+
+
+def _settle_attempt(session: Session, attempt_id: UUID, verdict: Verdict, changes: Changes) -> None:
+    if verdict.is_stump:
+        action = "verify"
+    elif verdict.is_validated or not verdict.is_accepted:
+        action = "refute"
+    else:
+        action = "clear"
+    _move_attempt(session, attempt_id, "validating", action, changes)
+
+
+def _correct_attempt(
+    session: Session, attempt_id: UUID, verdict: Verdict, changes: Changes
+) -> None:
+    state = session.scalar(select(Attempt.state).where(Attempt.id == attempt_id).with_for_update())
+    if verdict.is_stump and state in ("refuted", "not_stumped"):
+        _move_attempt(session, attempt_id, state, "overturn", changes)
+    elif not verdict.is_stump and state == "verified":
+        _move_attempt(session, attempt_id, state, "revoke", changes)
+
+
+def _move_attempt(
+    session: Session, attempt_id: UUID, before: str, action: str, changes: Changes
+) -> None:
+    session.execute(
+        update(Attempt)
+        .where(Attempt.id == attempt_id)
+        .values(
+            state=changes.move(ATTEMPT, attempt_id, before, action), version=Attempt.version + 1
+        )
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _settle_slot(
+    session: Session, submission: Submission, outcome: Outcome, changes: Changes
+) -> None:
+    # Not the strongest lock: the verdict that refers to the task holds a share of its key already,
+    # and two verdicts on one task would wait for each other.
+    slot = session.execute(
+        select(TaskSlot.id, TaskSlot.state, TaskSlot.offer_id)
+        .where(TaskSlot.id == submission.slot_id)
+        .with_for_update(key_share=True)
+    ).one()
+    # A seat that has gone to another offer in the meantime is not this submission's to move.
+    if slot.state != "submitted" or slot.offer_id != submission.offer_id:
+        return
+    task = _locked_task(session, submission.task_id)
+    if outcome.is_accepted:
+        changes.move(SLOT, slot.id, slot.state, "count")
+        _write_slot(session, slot.id, state="counted")
+        if outcome.is_task_broken and task.state == "disputed":
+            _give_up(session, task, changes)
+        elif task.state in ("in_review", "disputed"):
+            _resolve_if_whole(session, task, changes)
+        return
+    released = changes.move(SLOT, slot.id, slot.state, "release")
+    _write_slot(session, slot.id, state="released", offer_id=None)
+    if outcome.is_task_broken and task.state == "disputed":
+        # Nobody is asked again what cannot be answered.
+        _give_up(session, task, changes)
+        return
+    changes.move(SLOT, slot.id, released, "reopen")
+    _write_slot(session, slot.id, state="open")
+    state = task.state
+    if state in ("in_review", "disputed"):
+        state = _move_task(session, task, "extend", changes)
+    busy = exists().where(
+        TaskSlot.task_id == task.id, TaskSlot.state.in_(("claimed", "submitted", "counted"))
+    )
+    if state == "active" and not session.scalar(select(busy)):
+        changes.move(TASK, task.id, state, "requeue")
+        _write_task(session, task.id, "queued")
+
+
+def _resolve_if_whole(session: Session, task: Task, changes: Changes) -> None:
+    open_seat = exists().where(
+        TaskSlot.task_id == task.id, TaskSlot.state.not_in(("counted", *RETIRED))
+    )
+    if session.scalar(select(open_seat)):
+        return
+    action = "adjudicate_accept" if task.state == "disputed" else "accept"
+    _move_task(session, task, action, changes, Event.TASK_RESOLVED)
+
+
+def _give_up(session: Session, task: Task, changes: Changes) -> None:
+    _move_task(session, task, "adjudicate_reject", changes, Event.TASK_RESOLVED)
+
+
+def _take_seat_back(session: Session, submission: Submission, changes: Changes) -> None:
+    taker = session.scalar(select(TaskSlot.offer_id).where(TaskSlot.id == submission.slot_id))
+    if taker is not None and taker != submission.offer_id:
+        # An offer that waits for an answer makes room; one that was accepted keeps its seat.
+        rescind_offer(session, taker, at=changes.at)
+    slot = session.get_one(
+        TaskSlot,
+        submission.slot_id,
+        with_for_update={"key_share": True},
+        populate_existing=True,
+    )
+    task = _locked_task(session, submission.task_id)
+    if slot.state != "open" or task.state not in ("queued", "active"):
+        return
+    for action in ("offer", "claim", "submit", "count"):
+        slot.state = changes.move(SLOT, slot.id, slot.state, action, reason_code="overturned")
+        slot.offer_id = submission.offer_id
+        slot.version += 1
+        session.flush()
+    if task.state == "queued":
+        _move_task(session, task, "start", changes)
+        task = _locked_task(session, task.id)
+    waiting = exists().where(
+        TaskSlot.task_id == task.id, TaskSlot.state.not_in((*FILLED, *RETIRED))
+    )
+    if not session.scalar(select(waiting)):
+        _move_task(session, task, "review", changes)
+        _resolve_if_whole(session, _locked_task(session, task.id), changes)
+
+
+def _locked_task(session: Session, task_id: UUID) -> Task:
+    return session.scalars(
+        select(Task)
+        .where(Task.id == task_id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    ).one()
+
+
+def _move_task(
+    session: Session, task: Task, action: str, changes: Changes, told: Event | None = None
+) -> str:
+    event_id = None
+    if told is not None:
+        event_id = changes.event(told, task.id, task.organisation_id, None)
+    state = changes.move(TASK, task.id, task.state, action, event_id=event_id)
+    _write_task(session, task.id, state)
+    return state
+
+
+def _write_slot(session: Session, slot_id: UUID, **values: object) -> None:
+    session.execute(
+        update(TaskSlot)
+        .where(TaskSlot.id == slot_id)
+        .values(**values, version=TaskSlot.version + 1)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _write_task(session: Session, task_id: UUID, state: str) -> None:
+    session.execute(
+        update(Task)
+        .where(Task.id == task_id)
+        .values(state=state, version=Task.version + 1)
+        .execution_options(synchronize_session=False)
+    )

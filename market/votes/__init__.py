@@ -1,0 +1,1 @@
+"""Votes: what reviewers say of submissions, and what it comes to."""

@@ -1,0 +1,120 @@
+"""Reads of votes."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
+
+from market.offers.models import Offer
+from market.reviews.models import Review
+from market.votes.rules import Tally
+from market.work.models import WorkSession
+
+VOTED = ("voted", "agreed", "conflict", "adjudicating", "final", "overturned")
+"""States of a review that has its vote."""
+
+TALLY = text(
+    """
+    select
+        coalesce(max(d.votes), count(*) filter (where r.state <> 'recused')) as needed,
+        count(r.verdict) filter (where r.state <> 'recused') as votes,
+        count(*) filter (where r.verdict = 'reject' and r.state <> 'recused') as rejects,
+        count(*) filter (where r.model_failed and r.state <> 'recused') as model_failed,
+        count(*) filter (where r.attempt_fair and r.state <> 'recused') as attempt_fair,
+        count(*) filter (where r.verdict = 'rework' and r.state <> 'recused') as reworks,
+        array_agg(case r.verdict when 'accept' then 100 else coalesce(r.share, 0) end)
+            filter (where r.verdict is not null and r.state <> 'recused') as shares,
+        count(*) filter (where r.state in ('queued', 'claimed', 'in_progress')) as waiting,
+        count(*) filter (where r.task_broken and r.state <> 'recused') as task_broken,
+        (select first.plan_version from market.review_draw first
+            where first.submission_id = :submission_id and first.round = :round
+            and first.level = 1) as plan_version
+    from market.review r left join market.review_draw d on r.kind = 'vote'
+        and (d.submission_id, d.round, d.level) = (r.submission_id, r.round, r.level)
+    where r.submission_id = :submission_id and r.round = :round and r.level = :level
+        and r.kind = :kind
+    """
+)
+
+
+def tally(
+    session: Session, submission_id: UUID, round_: int, *, level: int = 1, kind: str = "vote"
+) -> Tally:
+    """The votes of one level on a submission, counted from its reviews."""
+    row = session.execute(
+        TALLY,
+        {"submission_id": submission_id, "round": round_, "level": level, "kind": kind},
+    ).one()
+    return Tally(
+        needed=row.needed,
+        votes=row.votes,
+        rejects=row.rejects,
+        model_failed=row.model_failed,
+        attempt_fair=row.attempt_fair,
+        reworks=row.reworks,
+        shares=tuple(row.shares or ()),
+        waiting=row.waiting,
+        task_broken=row.task_broken,
+        plan_version=row.plan_version or 0,
+    )
+
+
+def paid_time_left(session: Session, offer_id: UUID) -> int:
+    """What an offer's cap still allows.
+
+    Units: seconds.
+    """
+    used = select(func.coalesce(func.sum(WorkSession.paid_s), 0))
+    spent = session.scalar(used.where(WorkSession.offer_id == offer_id)) or 0
+    cap_s = session.scalar(select(Offer.terms["cap_s"].as_integer()).where(Offer.id == offer_id))
+    return max(0, int(cap_s or 0) - int(spent))
+
+
+def votes_below(session: Session, seen: Review) -> list[Review]:
+    """What others said before this review: for a senior at once, for a higher level once it voted.
+
+    Nobody sees the votes of its own level.
+    """
+    if seen.kind == "vote" and (seen.level == 1 or seen.verdict is None):
+        return []
+    return list(
+        session.scalars(
+            select(Review)
+            .where(
+                Review.submission_id == seen.submission_id,
+                Review.round == seen.round,
+                Review.level < seen.level,
+                Review.state.in_(VOTED),
+            )
+            .order_by(Review.level, Review.number)
+        )
+    )
+
+
+def votes(session: Session, submission_ids: Sequence[UUID]) -> dict[UUID, list[Review]]:
+    """The votes on some submissions, each submission's in their order."""
+    found: dict[UUID, list[Review]] = {submission_id: [] for submission_id in submission_ids}
+    statement = select(Review).where(
+        Review.submission_id.in_(submission_ids), Review.state.in_(VOTED)
+    )
+    for row in session.scalars(statement.order_by(Review.submission_id, Review.number)):
+        found[row.submission_id].append(row)
+    return found
+
+
+def overdue_submissions(session: Session, *, at: datetime, limit: int) -> list[UUID]:
+    """Submissions whose time for review is over, by the terms under which they were made."""
+    rows = session.execute(
+        text(
+            """
+            select s.id from market.submission s join market.offer o on o.id = s.offer_id
+            where s.state in ('awaiting_review', 'in_review') and s.submitted_at
+                + make_interval(secs => (o.terms ->> 'review_within_s')::double precision) <= :at
+            order by s.submitted_at limit :limit
+            """
+        ),
+        {"at": at, "limit": limit},
+    ).all()
+    return [row.id for row in rows]

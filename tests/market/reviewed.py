@@ -1,0 +1,96 @@
+"""Submissions before their reviewers, and reviewers who vote: what tests of reviews begin with."""
+
+import itertools
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from market.attempts.actions import Answer, claim_stump, make_attempt, record_answer, submit_attempt
+from market.auth import Part
+from market.offers.models import Offer
+from market.people.actions import sign_up
+from market.reviews.actions import claim_review, open_reviews
+from market.reviews.models import Review
+from market.submissions.actions import submit_work
+from market.submissions.models import Submission
+from market.verdicts.models import Verdict
+from market.votes.actions import record_vote
+from market.votes.rules import Vote
+from market.work.actions import start_session
+from tests.factories import AT, make_expert, make_offer, make_project, make_task
+
+LATER = AT + timedelta(hours=1)
+REASON = (
+    "The work answers another question than the one that was put, in each of its three parts. " * 2
+)
+STUMP = Vote("accept", model_failed=True, attempt_fair=True, seconds=60)
+UNFAIR = Vote("accept", model_failed=True, attempt_fair=False)
+RIGHT = Vote("accept", model_failed=False, attempt_fair=True)
+ACCEPT = Vote("accept")
+REJECT = Vote("reject", reason_code="wrong_answer", note=REASON)
+REJECT_STUMP = Vote(
+    "reject", model_failed=True, attempt_fair=True, reason_code="wrong_answer", note=REASON
+)
+_numbers = itertools.count(1)
+
+
+def make_reviewer(db: Session) -> UUID:
+    """Someone who reviews."""
+    number = next(_numbers)
+    joined = sign_up(
+        db, part=Part.REVIEWER, name="Reviewer", email=f"reviewer.{number}@at.example", at=AT
+    )
+    return joined.person.id
+
+
+def hand_in(
+    db: Session,
+    *,
+    reviews: int = 3,
+    with_attempt: bool = True,
+    at: datetime = AT,
+    offer: Offer | None = None,
+    **project: Any,
+) -> Submission:
+    """A submission before its reviewers, with a claimed stump unless told otherwise."""
+    if offer is None:
+        made = make_project(db, at=at, reviews_per_submission=reviews, **project)
+        offer = make_offer(db, make_task(db, made, at=at), make_expert(db, at=at).id, at=at)
+    expert_id = offer.expert_id
+    start_session(db, offer.id, expert_id=expert_id, at=at)
+    ends = at + timedelta(seconds=60)
+    if with_attempt:
+        asked = make_attempt(
+            db, offer.id, expert_id=expert_id, prompt="2 + 2?", reference="4", at=at
+        )
+        answer = Answer("Answer: 5", 200, 12, b"{}", b'{"a": 5}', 3, 3, "stop", "m-1")
+        record_answer(db, asked.id, 0, answer, at=at)
+        claim_stump(db, asked.id, expert_id=expert_id, claims_stump=True, at=at)
+        handed = submit_attempt(
+            db, offer.id, asked.id, expert_id=expert_id, payload={"why": "it adds"}, at=ends
+        )
+    else:
+        handed = submit_work(db, offer.id, expert_id=expert_id, payload={"a": 1}, at=ends)
+    open_reviews(db, handed.id, at=ends)
+    db.flush()
+    return handed
+
+
+def review_ids(db: Session, handed: Submission) -> list[UUID]:
+    """The reviews of a submission, in their order."""
+    wanted = select(Review.id).where(Review.submission_id == handed.id).order_by(Review.number)
+    return list(db.scalars(wanted))
+
+
+def cast(db: Session, handed: Submission, *votes: Vote, at: datetime = LATER) -> Verdict | None:
+    """Let a fresh reviewer each claim and vote; the verdict, if there was one."""
+    verdict = None
+    for review_id, vote in zip(review_ids(db, handed), votes, strict=False):
+        reviewer = make_reviewer(db)
+        claim_review(db, review_id, reviewer_id=reviewer, at=at)
+        verdict = record_vote(db, review_id, reviewer_id=reviewer, vote=vote, at=at)
+    db.expire_all()
+    return verdict
