@@ -24,6 +24,9 @@ from matching.problem import Bool, Float64, Int64
 CLIP = 20.0
 """Largest weight of one outcome; what that may cost is shown as `bias_check`."""
 
+MOST_WEIGHT = 1000.0
+"""Weight beyond which an edge is as good as never tried."""
+
 LEAST_KEPT = 0.05
 """Share of the correction that must be left for the rest to be judged by it."""
 
@@ -132,7 +135,7 @@ class Evaluation:
     Shapes: edge_value (edges,), what each edge brings to `robust`, to be added up by expert,
         domain or project (`value_by`); they sum to value times decisions.
     Units: values in the outcome's unit a decision; effective the effective sample size;
-        unsupported the share of the target's probability on edges that could never be drawn;
+        unsupported the share of the target's probability on edges that were as good as never drawn;
         clipped the share of the correction that clipping leaves out, by the recorded
         probabilities; bias_check what that may come to, a decision; bounds the worst and the
         best that unsupported edges could make of `robust`.
@@ -158,13 +161,15 @@ class Limits:
     """When to cut a weight, and when to say nothing.
 
     Units: clip a weight; effective in effective outcomes; unsupported a share; level of the
-        interval, 0.9 for ninety per cent; outcome_low and outcome_high bound any outcome.
+        interval, 0.9 for ninety per cent; most_weight the weight beyond which an edge counts as
+        never tried; outcome_low and outcome_high bound any outcome.
     """
 
     clip: float = CLIP
     effective: float = LEAST_ESS
     unsupported: float = MOST_UNSUPPORTED
     level: float = 0.9
+    most_weight: float = MOST_WEIGHT
     outcome_low: float = 0.0
     outcome_high: float = 1.0
 
@@ -199,11 +204,11 @@ def evaluate(log: Log, target: object, direct: object, *, limits: Limits = DEFAU
     value = model + cut * rest
     mass = float(wanted.sum())
     effective = _effective(weight)
-    missing = float(wanted[log.probability <= 0].sum())
+    supported = limits.most_weight * log.probability >= wanted
+    missing = float(wanted[~supported].sum())
     unsupported = missing / mass if mass > 0 else 0.0
     direct_value = float(model.sum()) / log.decisions
     robust = _mean(log, value, limits.level)
-    supported = log.probability > 0
     heavy = wanted > limits.clip * log.probability
     kept = np.where(heavy, limits.clip * log.probability, wanted)
     clipped = 1 - float(kept.sum()) / mass if mass > 0 else 0.0
