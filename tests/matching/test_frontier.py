@@ -9,7 +9,7 @@ from scipy.special import expit
 from matching.arrays import ArrayInvalid
 from matching.complexity import Ladder, productive_experts, propose_level
 from matching.frontier import FrontierTracker
-from matching.arrivals import ModelBelief, calibration_set
+from matching.lineup import ModelBelief, calibration_set
 
 
 def feed(tracker: FrontierTracker, cell: int, rate: float, count: int, seed: int) -> int | None:

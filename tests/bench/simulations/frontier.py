@@ -6,7 +6,7 @@ from scipy.special import expit
 from matching.complexity import Proposal, propose_level
 from matching.frontier import FrontierTracker
 from matching.problem import Float64
-from matching.arrivals import ABILITY, ModelBelief, calibration_set
+from matching.lineup import ABILITY, ModelBelief, calibration_set
 from tests.bench.simulations.agents import Fit, Runs, agent_runs, fit_runs
 from tests.bench.simulations.story import (
     MINUTES,

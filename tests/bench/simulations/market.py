@@ -11,10 +11,10 @@ from scipy.special import expit
 from matching.problem import Float64
 from tests.bench.simulations.offpolicy import World, world
 
-ROUNDS = 40
+ROUNDS = 20
 TASKS = 3000
 FREE = 6
-TOLD_BY_PROFILE = 0.6
+TOLD_BY_PROFILE = 0.7
 """Correlation of a profile's forecast with true ability by domain."""
 
 TARGETS = {"all": 0.766, "first_100": 0.74}
