@@ -88,3 +88,33 @@ class PlatformPayout(Base, kw_only=True):
     stripe_id: Mapped[str | None] = mapped_column(unique=True, default=None)
     failure_text: Mapped[str | None] = mapped_column(default=None)
     ended_at: Mapped[datetime | None] = mapped_column(default=None)
+
+
+class Recovery(Base, kw_only=True):
+    """What an expert has to give back after a decided case, and how much of it came back how.
+
+    Units: minor units of `currency`.
+    """
+
+    __tablename__ = "recovery"
+    __table_args__ = (
+        CheckConstraint("amount_minor > 0", name="amount"),
+        CheckConstraint(
+            "recovered_minor >= 0 and written_off_minor >= 0"
+            " and recovered_minor + written_off_minor <= amount_minor",
+            name="parts",
+        ),
+        Index(None, "owner_id", "decided_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=uuid7)
+    case_id: Mapped[UUID] = mapped_column(unique=True)
+    owner_id: Mapped[UUID]
+    currency: Mapped[str]
+    amount_minor: Mapped[int]
+    reason: Mapped[str]
+    decided_by: Mapped[UUID]
+    decided_at: Mapped[datetime]
+    recovered_minor: Mapped[int] = mapped_column(server_default=text("0"), default=0)
+    written_off_minor: Mapped[int] = mapped_column(server_default=text("0"), default=0)
+    closed_at: Mapped[datetime | None] = mapped_column(default=None)

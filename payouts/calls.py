@@ -63,6 +63,8 @@ class FactKind(StrEnum):
     PAYOUT_CANCELLED = "payout_cancelled"
     PAYOUT_REVERSED = "payout_reversed"
     CALL_UNKNOWN = "call_unknown"
+    PAYOUT_WITHDRAWN = "payout_withdrawn"
+    PAYOUT_RECALLED = "payout_recalled"
     DISPUTE_OPENED = "dispute_opened"
     DISPUTE_WON = "dispute_won"
     DISPUTE_LOST = "dispute_lost"

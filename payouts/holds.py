@@ -8,12 +8,11 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from payouts import chart
 from payouts.errors import UnknownHold
-from payouts.ledger import balance
 from payouts.models import Payee, Payout, PayoutHold
 from payouts.money import Money
 from payouts.payees import is_ready, missing
+from payouts.recoveries import unexplained
 from payouts.states import HoldCode, HoldOwner, PayoutState
 
 BY_PEOPLE = frozenset(
@@ -71,13 +70,14 @@ def reasons_to_hold(
         )
     elif not is_ready(payee):
         because(HoldCode.PAYEE_REQUIREMENTS, HoldOwner.EXPERT, " ".join(missing(payee)))
-    owed = balance(session, chart.receivable_from(payout.owner_id, payout.currency)).posted_minor
+    # What decided cases want is taken from each payout in part and holds none.
+    owed = unexplained(session, payout.owner_id, payout.currency)
     if owed > 0:
         because(
             HoldCode.RECEIVABLE,
             HoldOwner.PLATFORM,
-            f"A decided case says that you owe {Money(owed, payout.currency)}. We write to you "
-            "about how it is repaid; until then this payout waits.",
+            f"The books say that you owe {Money(owed, payout.currency)}, and no decided case says "
+            "why. A person looks at it; until then this payout waits.",
         )
     minimum = policy.minimum_minor.get(payout.currency, 0)
     if minimum and _waiting_minor(session, payout) < minimum:

@@ -366,8 +366,18 @@ class Payout(Base, kw_only=True):
 
     __tablename__ = "payout"
     __table_args__ = (
-        UniqueConstraint("owner_id", "currency", "period_end", "reason_code"),
+        # One for each period and reason; one that was withdrawn or recalled makes room.
+        Index(
+            "uq_payout_period",
+            "owner_id",
+            "currency",
+            "period_end",
+            "reason_code",
+            unique=True,
+            postgresql_where=text("state <> 'cancelled'"),
+        ),
         one_of("state", PayoutState),
+        Index(None, "run_id", postgresql_where=text("run_id is not null")),
         CheckConstraint("amount_minor > 0", name="amount"),
         Index(None, "stripe_payout_id"),
         Index("ix_payout_held", "state_at", postgresql_where=text("state in ('held', 'batched')")),
@@ -392,6 +402,8 @@ class Payout(Base, kw_only=True):
     stripe_payout_id: Mapped[str | None] = mapped_column(default=None)
     failure_code: Mapped[str | None] = mapped_column(default=None)
     failure_text: Mapped[str | None] = mapped_column(default=None)
+    run_id: Mapped[UUID | None] = mapped_column(default=None)
+    recovered_minor: Mapped[int] = mapped_column(server_default=text("0"), default=0)
 
 
 class PayoutMove(Base, kw_only=True):

@@ -175,6 +175,13 @@ MOVES = (
     Move(_S.PAID, "return", _S.RETURNED),
     Move(_S.FAILED, "start_payout", _S.PAYOUT_PENDING),
     Move(_S.RETURNED, "start_payout", _S.PAYOUT_PENDING),
+    # Nothing has been sent: the money is the expert's to be paid by another payout.
+    Move(_S.ELIGIBLE, "withdraw", _S.CANCELLED),
+    Move(_S.HELD, "withdraw", _S.CANCELLED),
+    Move(_S.BATCHED, "withdraw", _S.CANCELLED),
+    # The bank would not take it: it comes back from Stripe to what the expert is owed.
+    Move(_S.FAILED, "recall", _S.CANCELLED),
+    Move(_S.RETURNED, "recall", _S.CANCELLED),
     # Money is taken back from an expert by a decided case only.
     Move(_S.TRANSFERRED, "reverse", _S.REVERSED),
     Move(_S.PAYOUT_PENDING, "reverse", _S.REVERSED),

@@ -6,7 +6,6 @@ go only when Stripe has definitely refused.
 """
 
 from datetime import date, datetime
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from sqlalchemy import func, select, text
@@ -34,10 +33,8 @@ from payouts.ledger import Line, balance, reserve
 from payouts.models import Payee, Payout, PayoutMove
 from payouts.money import Money
 from payouts.payees import payee_of
+from payouts.recoveries import recover_before_payout
 from payouts.states import TARGET, CallOperation, HoldCode, HoldOwner, PayoutState
-
-if TYPE_CHECKING:
-    pass
 
 POLICY = HoldPolicy()
 _ONE_AT_A_TIME = text("select pg_advisory_xact_lock(hashtextextended(:name, 0))")
@@ -105,8 +102,12 @@ def open_payout(
     at: datetime,
     reason_code: str = "weekly",
     policy: HoldPolicy = POLICY,
+    run_id: UUID | None = None,
 ) -> Payout | None:
     """Pay an owner all that is owed and free, once per period and reason; None when nothing is.
+
+    At most half of it goes first to what decided cases want back. A payout of this period that
+    was withdrawn or recalled makes room for another.
 
     The money is reserved at once. The payout comes back `held`, with its reasons in `open_holds`,
     or `batched`, with the planned transfer in `call_id` for `run_call`. A payout that waits for
@@ -119,12 +120,23 @@ def open_payout(
             Payout.currency == currency,
             Payout.period_end == period_end,
             Payout.reason_code == reason_code,
+            Payout.state != PayoutState.CANCELLED,
         )
     ).one_or_none()
     if known is not None:
         return known
     free = balance(session, chart.owed_to(owner_id, currency)).available_minor
-    amount = Money(free - _refused_minor(session, owner_id, currency), currency).payable()
+    free -= _refused_minor(session, owner_id, currency)
+    recovered = recover_before_payout(
+        session,
+        owner_id,
+        currency,
+        free_minor=free,
+        period_end=period_end,
+        reason_code=reason_code,
+        at=at,
+    )
+    amount = Money(free - recovered, currency).payable()
     if amount.amount_minor <= 0:
         return None
     payout = Payout(
@@ -135,6 +147,8 @@ def open_payout(
         opened_at=at,
         state_at=at,
         reason_code=reason_code,
+        run_id=run_id,
+        recovered_minor=recovered,
     )
     session.add(payout)
     session.flush()

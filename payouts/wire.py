@@ -25,6 +25,7 @@ from payouts.ledger import Line, post_pending, reserve, void_pending
 from payouts.models import ExternalCall, Payout, Transfer
 from payouts.money import checked_amount
 from payouts.payees import is_ready, payee_of
+from payouts.recoveries import record_recovered
 from payouts.seen import ReversalSeen, TransferSeen
 from payouts.states import CallOperation, CallState, HoldCode, HoldOwner, PayoutState
 from payouts.transfers import (
@@ -43,6 +44,9 @@ SHORT_OF_FUNDS = ("balance_insufficient", "insufficient_funds")
 CANNOT_RECEIVE = ("insufficient_capabilities_for_transfer", "account_closed", "account_invalid")
 DESTINATION_CHANGED = "destination_changed"
 NEGATIVE_BALANCE = "negative_connected_balance"
+
+CASE, RECALL = "case", "recall"
+"""Why a transfer is taken back: by a decided case, or because the bank would not take it."""
 
 AT_STRIPE = (PayoutState.TRANSFERRED, PayoutState.FAILED, PayoutState.RETURNED)
 """Where the money of a payout lies on the expert's balance at Stripe."""
@@ -220,7 +224,26 @@ def plan_reversal(
         FloorBreached: the expert does not owe that much.
     """
     payout = locked_payout(session, payout_id)
-    transfer = live_transfer(session, payout_id)
+    return plan_taking_back(
+        session, payout, amount_minor=amount_minor, decided_by=decided_by, at=at, purpose=CASE
+    )
+
+
+def plan_taking_back(
+    session: Session,
+    payout: Payout,
+    *,
+    amount_minor: int | None,
+    decided_by: UUID,
+    at: datetime,
+    purpose: str,
+) -> ExternalCall:
+    """Plan a reversal of a locked payout's transfer: for a case, or of all of it as a recall.
+
+    Raises:
+        PayoutStateConflict, BadAmount, FloorBreached.
+    """
+    transfer = live_transfer(session, payout.id)
     if transfer is None or payout.state not in AT_STRIPE:
         raise PayoutStateConflict(payout.id, payout.state, "reverse")
     natural_key = f"reversal:{payout.id}"
@@ -229,14 +252,16 @@ def plan_reversal(
     ).all()
     if any(call.state in OPEN for call in earlier):
         raise PayoutStateConflict(payout.id, payout.state, "reverse")
-    if checked_amount(amount_minor) > transfer.amount_minor - transfer.reversed_minor:
-        raise BadAmount(amount_minor)
+    left = transfer.amount_minor - transfer.reversed_minor
+    wanted = left if amount_minor is None else checked_amount(amount_minor)
+    if wanted > left:
+        raise BadAmount(wanted)
     attempt = len(earlier) + 1
     reserve(
         session,
         key=f"{natural_key}:{attempt}",
         kind="reversal_reserved",
-        lines=_reversal_lines(payout, amount_minor),
+        lines=_reversal_lines(payout, wanted, purpose),
         at=at,
     )
     call = plan_call(
@@ -246,12 +271,13 @@ def plan_reversal(
         attempt=attempt,
         subject_id=payout.id,
         params={
-            "amount": amount_minor,
+            "amount": wanted,
             "metadata": {
                 "payout_id": str(payout.id),
                 "transfer": transfer.stripe_id,
                 "natural_key": natural_key,
                 "attempt": str(attempt),
+                "purpose": purpose,
             },
         },
         at=at,
@@ -261,8 +287,16 @@ def plan_reversal(
     return call
 
 
-def _reversal_lines(payout: Payout, amount_minor: int) -> list[Line]:
+def _reversal_lines(payout: Payout, amount_minor: int, purpose: str) -> list[Line]:
+    """From the expert's balance at Stripe to ours; and what it was on its way for is settled by
+    it: what the expert owes after a case, or what we owe the expert again.
+    """
     owner_id, currency = payout.owner_id, payout.currency
+    settled = (
+        chart.owed_to(owner_id, currency)
+        if purpose == RECALL
+        else chart.receivable_from(owner_id, currency)
+    )
     return [
         Line(
             chart.stripe_clearing(currency),
@@ -271,7 +305,7 @@ def _reversal_lines(payout: Payout, amount_minor: int) -> list[Line]:
         ),
         Line(
             chart.in_transit_to(owner_id, currency),
-            chart.receivable_from(owner_id, currency),
+            settled,
             amount_minor,
         ),
     ]
@@ -283,9 +317,14 @@ def _take_back(gateway: "Gateway", call: ExternalCall) -> Answer:
 
 
 def _transfer_of(call: ExternalCall) -> str:
+    return _said(call, "transfer")
+
+
+def _said(call: ExternalCall, name: str) -> str:
+    """What the metadata of a planned call says."""
     metadata = params_of(call)["metadata"]
     assert isinstance(metadata, dict)
-    return str(metadata["transfer"])
+    return str(metadata.get(name, ""))
 
 
 def _reversal_answer(seen: ReversalSeen) -> Answer:
@@ -309,20 +348,31 @@ def _record_reversal(
         select(Transfer).where(Transfer.stripe_id == seen.transfer_id).with_for_update()
     ).one()
     key = f"{call.natural_key}:{call.attempt}"
+    purpose = _said(call, "purpose")
+    is_recall = purpose == RECALL
     post_pending(
         session,
         key,
         key=f"{key}:reversed",
-        kind="payout_reversed",
-        lines=_reversal_lines(payout, seen.amount_minor),
+        kind="payout_recalled" if is_recall else "payout_reversed",
+        lines=_reversal_lines(payout, seen.amount_minor, purpose),
         at=at,
     )
     transfer.reversed_minor += seen.amount_minor
     if transfer.reversed_minor == transfer.amount_minor:
         move_payout(
-            session, payout, "reverse", at=at, actor_id=call.approved_by, reason_code=seen.id
+            session,
+            payout,
+            "recall" if is_recall else "reverse",
+            at=at,
+            actor_id=call.approved_by,
+            reason_code=seen.id,
+            note=call.approval or "",
         )
-    session.flush()
+    if is_recall:
+        text = f"The money is with us again and is paid to you anew: {call.approval}"
+        return [payout_fact(FactKind.PAYOUT_RECALLED, payout, text)]
+    record_recovered(session, payout.owner_id, payout.currency, seen.amount_minor, at=at)
     return [
         Fact(
             FactKind.PAYOUT_REVERSED,

@@ -1,0 +1,185 @@
+"""Money that a decided case takes back: owed to us from then on, and recovered with restraint.
+
+What an expert owes is a balance of its own and never makes what they are owed negative. It is
+recovered by a reversal while the money is still at Stripe, else by at most half of what each later
+payout would be; what is left after half a year is written off.
+
+Source: the payouts design, section 8, negative balances.
+"""
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import exists, func, select
+from sqlalchemy.orm import Session
+
+from payouts import chart
+from payouts.bank_models import Recovery
+from payouts.chart import AccountRef
+from payouts.ledger import Line, balance, post_entry
+from payouts.models import JournalEntry
+from payouts.money import checked_amount
+
+WRITE_OFF_AFTER = timedelta(days=180)
+SHARE = 2
+"""The divisor of a payout that recovery leaves alone: half of it is the expert's in any case."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecidedCase:
+    """Who decided that money goes back, by which case, and why, for the expert to read."""
+
+    id: UUID
+    decided_by: UUID
+    reason: str
+
+
+def claw_back(
+    session: Session,
+    *,
+    case: DecidedCase,
+    owner_id: UUID,
+    project: AccountRef,
+    pay_minor: int,
+    fee_minor: int,
+    at: datetime,
+) -> Recovery:
+    """Give a project back what a case says was paid wrongly; the expert owes it, once per case.
+
+    Raises:
+        BadAmount.
+        EntryConflict: the same case decided something else before.
+    """
+    currency = project.currency
+    lines = [Line(chart.receivable_from(owner_id, currency), project, checked_amount(pay_minor))]
+    if fee_minor:
+        lines.append(Line(chart.platform_fee(currency), project, fee_minor))
+    post_entry(
+        session,
+        key=f"clawback:{case.id}",
+        kind="clawback",
+        lines=lines,
+        at=at,
+        memo=case.reason[:200],
+    )
+    known = session.scalars(select(Recovery).where(Recovery.case_id == case.id)).one_or_none()
+    if known is not None:
+        return known
+    made = Recovery(
+        case_id=case.id,
+        owner_id=owner_id,
+        currency=currency,
+        amount_minor=pay_minor,
+        reason=case.reason,
+        decided_by=case.decided_by,
+        decided_at=at,
+    )
+    session.add(made)
+    session.flush()
+    return made
+
+
+def outstanding(session: Session, owner_id: UUID, currency: str) -> int:
+    """What decided cases still want from an expert.
+
+    Units: minor units.
+    """
+    total = session.scalar(
+        select(
+            func.sum(Recovery.amount_minor - Recovery.recovered_minor - Recovery.written_off_minor)
+        ).where(
+            Recovery.owner_id == owner_id,
+            Recovery.currency == currency,
+            Recovery.closed_at.is_(None),
+        )
+    )
+    return int(total or 0)
+
+
+def unexplained(session: Session, owner_id: UUID, currency: str) -> int:
+    """What the books say an expert owes beyond its decided cases: a person has to look at it.
+
+    Units: minor units.
+    """
+    owed = balance(session, chart.receivable_from(owner_id, currency)).posted_minor
+    return owed - outstanding(session, owner_id, currency)
+
+
+def recover_before_payout(
+    session: Session,
+    owner_id: UUID,
+    currency: str,
+    *,
+    free_minor: int,
+    period_end: date,
+    reason_code: str,
+    at: datetime,
+) -> int:
+    """Take what is outstanding from what would be paid, at most half of it, once per payout.
+
+    Returns what was taken.
+
+    Units: minor units.
+    """
+    part = min(outstanding(session, owner_id, currency), free_minor // SHARE)
+    key = f"recovery:{owner_id}:{currency}:{period_end}:{reason_code}"
+    # A payout that was withdrawn and is opened again was lessened before.
+    was_taken = session.scalar(select(exists().where(JournalEntry.key == key)))
+    if part <= 0 or was_taken:
+        return 0
+    line = Line(chart.owed_to(owner_id, currency), chart.receivable_from(owner_id, currency), part)
+    post_entry(session, key=key, kind="recovered", lines=[line], at=at)
+    record_recovered(session, owner_id, currency, part, at=at)
+    return part
+
+
+def record_recovered(
+    session: Session, owner_id: UUID, currency: str, amount_minor: int, *, at: datetime
+) -> None:
+    """Count money that came back towards the oldest case first."""
+    for one in _open(session, owner_id, currency):
+        part = min(amount_minor, one.amount_minor - one.recovered_minor - one.written_off_minor)
+        one.recovered_minor += part
+        amount_minor -= part
+        if one.recovered_minor + one.written_off_minor == one.amount_minor:
+            one.closed_at = at
+        if amount_minor == 0:
+            break
+    session.flush()
+
+
+def _open(session: Session, owner_id: UUID, currency: str) -> list[Recovery]:
+    return list(
+        session.scalars(
+            select(Recovery)
+            .where(
+                Recovery.owner_id == owner_id,
+                Recovery.currency == currency,
+                Recovery.closed_at.is_(None),
+            )
+            .order_by(Recovery.decided_at, Recovery.id)
+            .with_for_update()
+        )
+    )
+
+
+def write_off_old(session: Session, *, at: datetime, limit: int = 100) -> list[Recovery]:
+    """Give up what could not be recovered for half a year: it is our loss; safe to run twice."""
+    old = session.scalars(
+        select(Recovery)
+        .where(Recovery.closed_at.is_(None), Recovery.decided_at <= at - WRITE_OFF_AFTER)
+        .order_by(Recovery.decided_at, Recovery.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    for one in old:
+        left = one.amount_minor - one.recovered_minor - one.written_off_minor
+        debit = chart.dispute_loss(one.currency)
+        line = Line(debit, chart.receivable_from(one.owner_id, one.currency), left)
+        key = f"recovery:{one.id}:written_off"
+        post_entry(session, key=key, kind="written_off", lines=[line], at=at)
+        one.written_off_minor += left
+        one.closed_at = at
+    session.flush()
+    return list(old)
