@@ -49,6 +49,7 @@ from market.policies.routes import ROUTES as POLICIES
 from market.problems import HANDLERS, PROBLEMS, problem
 from market.projects.routes import ROUTES as PROJECTS
 from market.qualifications.routes import ROUTES as QUALIFICATIONS
+from market.recoveries.routes import ROUTES as RECOVERIES
 from market.review_plans.routes import ROUTES as REVIEW_PLANS
 from market.reviews.routes import ROUTES as REVIEWS
 from market.runs.routes import ROUTES as RUNS
@@ -95,6 +96,7 @@ ROUTES = [
     *FUNDINGS,
     *CHARGEBACKS,
     *TREASURY,
+    *RECOVERIES,
     *BOOKS,
     *WORK,
     *SUBMISSIONS,

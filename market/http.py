@@ -168,6 +168,7 @@ KINDS = {
     "ppo": "platform_payout",
     "prj": "project",
     "prn": "payout_run",
+    "rcv": "recovery_case",
     "rev": "review",
     "ses": "work_session",
     "slt": "slot",

@@ -30,6 +30,7 @@ from market.people import rules as people
 from market.policies import rules as policies
 from market.projects import rules as projects
 from market.qualifications import rules as qualifications
+from market.recoveries import rules as recoveries
 from market.review_plans import rules as review_plans
 from market.reviews import rules as reviews
 from market.runs import rules as runs
@@ -130,6 +131,15 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     treasury.CallNotFound: (404, "not_found"),
     treasury.CallStillOpen: (409, "call_still_open"),
     treasury.NoteMissing: (422, "note_missing"),
+    treasury.ExtraReasonUnknown: (422, "extra_reason_unknown"),
+    treasury.NothingOwed: (409, "nothing_owed"),
+    treasury.PayoutNotMovable: (409, "payout_not_movable"),
+    recoveries.EarningNotFound: (404, "not_found"),
+    recoveries.CaseNotFound: (404, "not_found"),
+    recoveries.CaseReasonMissing: (422, "case_reason_missing"),
+    recoveries.CaseExists: (409, "case_exists"),
+    recoveries.SamePerson: (403, "second_person_needed"),
+    recoveries.AnswerStillDue: (409, "answer_still_due"),
     money.UnknownCurrency: (422, "currency_unknown"),
     money.BadAmount: (422, "amount_invalid"),
     money.SignatureRefused: (400, "signature_refused"),

@@ -39,6 +39,8 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.REFUND_REQUESTED: (make_stripe_call,),
     Event.DISPUTE_EVIDENCE_REQUESTED: (make_stripe_call,),
     Event.PLATFORM_PAYOUT_REQUESTED: (make_stripe_call,),
+    Event.PAYOUT_RECALL_REQUESTED: (make_stripe_call,),
+    Event.RECOVERY_REVERSAL_REQUESTED: (make_stripe_call,),
     Event.RECONCILIATION_REQUESTED: (reconcile_now,),
     Event.PAYEE_REQUESTED: (create_payee,),
     Event.PAYEE_READY: (review_payee,),

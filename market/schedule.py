@@ -16,6 +16,7 @@ from market.treasury.jobs import (
     reconcile_stripe,
     review_held_payouts,
     sweep_stripe,
+    write_off_recoveries,
 )
 from market.votes.jobs import approve_by_silence
 from market.work.jobs import confirm_recorded_time, end_lost_sessions
@@ -36,6 +37,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(check_books, every=timedelta(days=1), after=timedelta(hours=3)),
     Entry(forget_old_places, every=timedelta(days=1), after=timedelta(hours=2)),
     Entry(reconcile_stripe, every=timedelta(days=1), after=timedelta(hours=4)),
+    Entry(write_off_recoveries, every=timedelta(days=1), after=timedelta(hours=5)),
     Entry(prove_books, every=timedelta(days=1), after=timedelta(hours=4, minutes=30)),
     # What was earned until Monday is paid on Wednesday evening.
     Entry(open_weekly_payouts, every=timedelta(days=7), after=timedelta(days=2, hours=18)),

@@ -15,28 +15,34 @@ from market.earnings.actions import lock_pay
 from market.earnings.models import Earning
 from market.events import Event, change_state, emit
 from market.fundings.actions import FUNDING_MOVES, move_funding
-from market.operations import Operation, end_operation, open_operation
+from market.operations import Operation, cancel_operation, end_operation, open_operation
 from market.settings import in_force
 from market.treasury.models import PayoutRun
+from market.treasury.queries import payout as any_payout
 from market.treasury.queries import payout_run
 from market.treasury.rules import (
+    EXTRA_REASONS,
     PAYOUT_RUN,
     CallNotFound,
     CallStillOpen,
     CountryInvalid,
+    ExtraReasonUnknown,
     HoldNotFound,
+    NothingOwed,
+    PayoutNotMovable,
     checked_note,
     checked_period_end,
     is_country,
 )
 from payouts.calls import Fact, FactKind
-from payouts.errors import CallNotOpen, UnknownCall, UnknownHold
+from payouts.errors import CallNotOpen, PayoutStateConflict, UnknownCall, UnknownHold
 from payouts.holds import HoldPolicy
 from payouts.models import Payee, Payout, PayoutHold
 from payouts.payees import ensure_payee
 from payouts.sender import approve_new_attempt
 from payouts.states import PayoutState
 from payouts.transfers import clear_hold, open_payout
+from payouts.withdrawals import plan_recall, unsent_of_run, withdraw_payout
 
 if TYPE_CHECKING:
     from payouts.gateway import Gateway
@@ -58,6 +64,8 @@ FACTS: dict[FactKind, Event] = {
     FactKind.PAYOUT_CANCELLED: Event.PAYOUT_CANCELLED,
     FactKind.PAYOUT_REVERSED: Event.PAYOUT_REVERSED,
     FactKind.CALL_UNKNOWN: Event.CALL_UNKNOWN,
+    FactKind.PAYOUT_WITHDRAWN: Event.PAYOUT_WITHDRAWN,
+    FactKind.PAYOUT_RECALLED: Event.PAYOUT_RECALLED,
     FactKind.DISPUTE_OPENED: Event.DISPUTE_OPENED,
     FactKind.DISPUTE_WON: Event.DISPUTE_WON,
     FactKind.DISPUTE_LOST: Event.DISPUTE_LOST,
@@ -69,6 +77,8 @@ FACTS: dict[FactKind, Event] = {
 }
 """What money's own facts are called here; those of fundings move a row of ours instead."""
 
+WEEKLY = "weekly"
+
 _OF_LAB = (
     FactKind.REFUND_SENT,
     FactKind.REFUND_REFUSED,
@@ -78,6 +88,7 @@ _OF_LAB = (
     FactKind.DISPUTE_CLOSED,
     FactKind.DISPUTE_ANSWERED,
 )
+_GIVES_BACK = (FactKind.PAYOUT_WITHDRAWN, FactKind.PAYOUT_RECALLED)
 _OF_NOBODY = (
     # The subject of an unknown call may be anybody's; that is for the platform's people only.
     FactKind.CALL_UNKNOWN,
@@ -179,7 +190,7 @@ def start_run(session: Session, run_id: UUID, *, at: datetime) -> PayoutRun | No
         PayoutRunNotFound.
     """
     run = payout_run(session, run_id, locked=True)
-    if run.state == "succeeded":
+    if run.state in ("succeeded", "cancelled"):
         return None
     if run.state == "pending":
         change_state(session, PAYOUT_RUN, run, "start", at=at, actor_id=run.requested_by)
@@ -194,6 +205,8 @@ def pay_owner(
     period_end: date,
     at: datetime,
     policy: HoldPolicy,
+    run_id: UUID | None = None,
+    reason_code: str = WEEKLY,
 ) -> Payout | None:
     """Open an expert's payout of a period with all that is owed, and say what became of it.
 
@@ -208,6 +221,8 @@ def pay_owner(
         period_end=period_end,
         at=at,
         policy=policy,
+        run_id=run_id,
+        reason_code=reason_code,
     )
     if payout is None or payout.opened_at != at:
         return payout
@@ -240,7 +255,7 @@ def end_run(session: Session, run_id: UUID, *, at: datetime) -> PayoutRun:
         PayoutRunNotFound.
     """
     run = payout_run(session, run_id, locked=True)
-    if run.state == "succeeded":
+    if run.state in ("succeeded", "cancelled"):
         return run
     rows = session.execute(
         select(
@@ -270,6 +285,94 @@ def end_run(session: Session, run_id: UUID, *, at: datetime) -> PayoutRun:
     return run
 
 
+def cancel_run(session: Session, run_id: UUID, *, by: UUID, note: str, at: datetime) -> PayoutRun:
+    """Stop a run and take out what it has not sent; a new run of the period pays it again.
+
+    What was sent, or may have been, goes its way.
+
+    Raises:
+        PayoutRunNotFound, StateConflict, NoteMissing.
+    """
+    reason = checked_note(note)
+    run = payout_run(session, run_id, locked=True)
+    change_state(session, PAYOUT_RUN, run, "cancel", at=at, actor_id=by, note=reason)
+    run.ended_at = run.ended_at or at
+    cancel_operation(session, run.id, at=at)
+    for payout_id in unsent_of_run(session, run.id):
+        try:
+            facts = withdraw_payout(session, payout_id, by=by, note=reason, at=at)
+        except PayoutStateConflict:
+            # Sent between the look and the lock: it is under way and stays so.
+            continue
+        for fact in facts:
+            record_fact(session, fact, at=at)
+    return run
+
+
+def pay_again(
+    session: Session,
+    expert_id: UUID,
+    currency: str,
+    *,
+    period_end: date,
+    reason_code: str,
+    at: datetime,
+    policy: HoldPolicy,
+) -> Payout:
+    """Pay an expert a second time in a period, for a reason that is kept.
+
+    Raises:
+        ExtraReasonUnknown, PeriodEndInvalid, NothingOwed.
+    """
+    if reason_code not in EXTRA_REASONS:
+        raise ExtraReasonUnknown(reason_code)
+    payout = pay_owner(
+        session,
+        expert_id,
+        currency,
+        period_end=checked_period_end(period_end, at=at),
+        at=at,
+        policy=policy,
+        reason_code=reason_code,
+    )
+    if payout is None:
+        raise NothingOwed(expert_id)
+    return payout
+
+
+def take_out(session: Session, payout_id: UUID, *, by: UUID, note: str, at: datetime) -> Payout:
+    """Take one payout out that has not been sent.
+
+    Raises:
+        PayoutNotFound, PayoutNotMovable, NoteMissing.
+    """
+    reason = checked_note(note)
+    found = any_payout(session, payout_id)
+    try:
+        facts = withdraw_payout(session, payout_id, by=by, note=reason, at=at)
+    except PayoutStateConflict as sent:
+        raise PayoutNotMovable(sent.state, "withdrawn") from None
+    for fact in facts:
+        record_fact(session, fact, at=at)
+    return found
+
+
+def bring_back(session: Session, payout_id: UUID, *, by: UUID, note: str, at: datetime) -> Payout:
+    """Ask Stripe for money back that an expert's bank would not take; it is owed again then.
+
+    Raises:
+        PayoutNotFound, PayoutNotMovable, NoteMissing.
+    """
+    reason = checked_note(note)
+    found = any_payout(session, payout_id)
+    try:
+        call = plan_recall(session, payout_id=payout_id, by=by, reason=reason, at=at)
+    except PayoutStateConflict as conflict:
+        raise PayoutNotMovable(conflict.state, "recalled") from None
+    emit(session, Event.PAYOUT_RECALL_REQUESTED, call.id, at=at, actor_id=by)
+    return found
+
+
 def record_fact(session: Session, fact: Fact, *, at: datetime) -> None:
     """Say here what happened to money, in the transaction that made it so.
 
@@ -279,6 +382,11 @@ def record_fact(session: Session, fact: Fact, *, at: datetime) -> None:
     if fact.kind in FUNDING_MOVES:
         move_funding(session, fact, at=at)
         return
+    if fact.kind in _GIVES_BACK:
+        # The lines of pay wait for the next payout, as the money does.
+        session.execute(
+            update(Earning).where(Earning.payout_id == fact.subject_id).values(payout_id=None)
+        )
     is_lab = fact.kind in _OF_LAB
     data: dict[str, object] = {"text": fact.text} if fact.text else {}
     if fact.amount_minor:

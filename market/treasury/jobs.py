@@ -22,11 +22,12 @@ from market.treasury.actions import (
     request_payout_run,
     start_run,
 )
-from market.treasury.queries import at_stripe, owed, owners_unready, payout
+from market.treasury.queries import at_stripe, owed, owners_unready, payout, payout_run
 from market.treasury.rules import StripeDiffers, differences
 from payouts.calls import Fact, due_calls, unknown_calls
 from payouts.errors import GatewayRefused, GatewayUnknown
 from payouts.models import Payee
+from payouts.recoveries import write_off_old
 from payouts.sender import Result, resolve_unknown, run_call
 from payouts.transfers import held_payouts, review_payout
 from payouts.webhooks import (
@@ -113,6 +114,9 @@ def run_payouts(run_id: str) -> None:
         owners = owed(session)
     for done, (expert_id, currency) in enumerate(owners):
         with database.begin() as session:
+            if payout_run(session, run.id, locked=True).state != "running":
+                # Cancelled meanwhile; held for the moment, so that it cannot be while we pay.
+                return
             pay_owner(
                 session,
                 expert_id,
@@ -120,6 +124,7 @@ def run_payouts(run_id: str) -> None:
                 period_end=period_end,
                 at=now(),
                 policy=hold_policy(),
+                run_id=run.id,
             )
             if done % REPORT_EVERY == 0:
                 report_progress(
@@ -218,6 +223,15 @@ def review_held_payouts(slot: str) -> None:
         with database.begin() as session:
             for fact in review_payout(session, payout_id, at=now(), policy=hold_policy()):
                 tell(session, fact)
+
+
+@job(queue="money")
+def write_off_recoveries(slot: str) -> None:
+    """Give up what decided cases could not get back for half a year."""
+    del slot
+    with database.begin() as session:
+        for one in write_off_old(session, at=now()):
+            log.info("recovery.written_off", recovery_id=str(one.id), minor=one.written_off_minor)
 
 
 @job(queue="money", max_retries=6)

@@ -36,11 +36,15 @@ from market.settings import in_force
 from market.treasury.actions import (
     approve_again,
     become_payee,
+    bring_back,
+    cancel_run,
     end_hold,
     gateway,
     hold_policy,
     is_live,
+    pay_again,
     request_payout_run,
+    take_out,
 )
 from market.treasury.models import PayoutRun
 from market.treasury.queries import (
@@ -300,6 +304,69 @@ def get_payout_run(run_id: FromPath[str]) -> PayoutRunOut:
         return _run_out(payout_run(session, read_id("prn", run_id)))
 
 
+@post("/payout-runs/{run_id:str}/cancel", scope="pay:write", status_code=200, tags=["Payouts"])
+def post_run_cancel(
+    run_id: FromPath[str], data: JSONBody[NoteIn], principal: NamedDependency[Principal]
+) -> PayoutRunOut:
+    """Stop a round of payouts and take out what it has not sent; another round pays it again."""
+    with database.begin() as session:
+        stopped = cancel_run(
+            session, read_id("prn", run_id), by=principal.person_id, note=data.note, at=now()
+        )
+        return _run_out(stopped)
+
+
+class ExtraPayoutIn(Wire):
+    """Pay an expert a second time in a period, and why: `correction`, `retry`, `leaving` or
+    `hardship`.
+    """
+
+    expert_id: str
+    currency: str
+    period_end: date
+    reason_code: str
+
+
+@post("/payouts", scope="pay:write", keyed="required", status_code=201, tags=["Payouts"])
+def post_payout(data: JSONBody[ExtraPayoutIn]) -> PayoutOut:
+    """Pay one expert what is owed and free, beside the week's own payout."""
+    with database.begin() as session:
+        made = pay_again(
+            session,
+            read_id("per", data.expert_id),
+            data.currency,
+            period_end=data.period_end,
+            reason_code=data.reason_code,
+            at=now(),
+            policy=hold_policy(),
+        )
+        return _payout_out(made, holds_of(session, [made.id])[made.id])
+
+
+@post("/payouts/{payout_id:str}/withdraw", scope="pay:write", status_code=200, tags=["Payouts"])
+def post_withdrawal(
+    payout_id: FromPath[str], data: JSONBody[NoteIn], principal: NamedDependency[Principal]
+) -> PayoutOut:
+    """Take a payout out that has not been sent."""
+    with database.begin() as session:
+        found = take_out(
+            session, read_id("pay", payout_id), by=principal.person_id, note=data.note, at=now()
+        )
+        return _payout_out(found, [])
+
+
+@post("/payouts/{payout_id:str}/recall", scope="pay:write", status_code=202, tags=["Payouts"])
+def post_recall(
+    payout_id: FromPath[str], data: JSONBody[NoteIn], principal: NamedDependency[Principal]
+) -> PayoutOut:
+    """Ask Stripe for money back that a bank would not take, so that it can be paid anew."""
+    with database.begin() as session:
+        found = bring_back(
+            session, read_id("pay", payout_id), by=principal.person_id, note=data.note, at=now()
+        )
+        return _payout_out(found, [])
+
+
 class CallOut(Wire):
     """A write to Stripe: `unknown` may have happened, and is looked for before anything else."""
 
@@ -462,6 +529,10 @@ ROUTES: list[HTTPRouteHandler] = [
     post_payout_run,
     get_payout_runs,
     get_payout_run,
+    post_run_cancel,
+    post_payout,
+    post_withdrawal,
+    post_recall,
     get_calls,
     post_call_approval,
 ]

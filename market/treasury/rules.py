@@ -16,6 +16,8 @@ PAYOUT_RUN = Machine(
     moves=(
         Move("start", ("pending",), "running"),
         Move("finish", ("running",), "succeeded"),
+        # What it has not sent yet is taken out; what was sent stays sent.
+        Move("cancel", ("pending", "running", "succeeded"), "cancelled"),
     ),
 )
 
@@ -154,3 +156,34 @@ def differences(
             booked = after.get(currency, 0)
             found.append(f"{currency}: Stripe holds {held}, the books say {booked}")
     return found
+
+
+EXTRA_REASONS = ("correction", "retry", "leaving", "hardship")
+"""Why an expert may be paid a second time in a period."""
+
+
+class ExtraReasonUnknown(MarketError):
+    """A second payout in a period for a reason that is none of ours."""
+
+    def __init__(self, reason_code: str) -> None:
+        super().__init__(f"reason_code is one of {', '.join(EXTRA_REASONS)}")
+        self.reason_code = reason_code[:40]
+
+
+class NothingOwed(MarketError):
+    """An expert is to be paid, and nothing is owed that is free."""
+
+    def __init__(self, expert_id: UUID) -> None:
+        super().__init__("nothing is owed to this expert that could be paid now")
+        self.expert_id = expert_id
+
+
+class PayoutNotMovable(MarketError):
+    """A payout that cannot be withdrawn or recalled from where it is."""
+
+    def __init__(self, state: str, action: str) -> None:
+        super().__init__(
+            f"a payout that is {state} cannot be {action}: unsent ones can be withdrawn, failed"
+            " and returned ones recalled"
+        )
+        self.state_now = state
