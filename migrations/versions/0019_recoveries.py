@@ -12,8 +12,8 @@ from migrations.grants import (
     tenant_may,
 )
 
-revision = "0017"
-down_revision = "0016"
+revision = "0019"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 
