@@ -56,6 +56,7 @@ class Event(StrEnum):
     OFFER_CANCELED = "offer.canceled"
     OFFER_RELEASED = "offer.released"
     OFFER_ABANDONED = "offer.abandoned"
+    OFFER_COMPLETED = "offer.completed"
     SESSION_STARTED = "session.started"
     SESSION_PAUSED = "session.paused"
     SESSION_ENDED = "session.ended"

@@ -10,6 +10,14 @@ from market.offers.jobs import (
     withdraw_project_offers,
     withdraw_task_offers,
 )
+from market.plans.jobs import (
+    note_expert,
+    note_import,
+    note_offer,
+    note_project,
+    note_run,
+    note_task,
+)
 from market.reviews.jobs import clear_claim, open_reviews, recuse_conflicted
 from market.runs.jobs import run_matching
 from market.treasury.jobs import (
@@ -24,17 +32,17 @@ from market.treasury.jobs import (
 
 REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.RUN_REQUESTED: (run_matching,),
-    Event.PROJECT_DRAINING: (withdraw_project_offers,),
-    Event.TASK_CANCELLED: (withdraw_task_offers,),
-    Event.STANDING_CHANGED: (withdraw_expert_offers,),
+    Event.PROJECT_DRAINING: (withdraw_project_offers, note_project),
+    Event.TASK_CANCELLED: (withdraw_task_offers, note_task),
+    Event.STANDING_CHANGED: (withdraw_expert_offers, note_expert),
     Event.ATTEMPT_SENT: (ask_model,),
     Event.SUBMISSION_SUBMITTED: (open_reviews,),
     Event.SUBMISSION_RETURNED: (clear_claim,),
     Event.IDENTITY_CLAIMED: (recuse_conflicted,),
     Event.TIME_ENTRY_CHANGED: (credit_decided_time,),
     Event.VERDICT_RECORDED: (credit_earning,),
-    Event.OFFER_RELEASED: (credit_time,),
-    Event.OFFER_ABANDONED: (credit_time,),
+    Event.OFFER_RELEASED: (credit_time, note_offer),
+    Event.OFFER_ABANDONED: (credit_time, note_offer),
     Event.FUNDING_REQUESTED: (start_funding,),
     Event.REFUND_REQUESTED: (make_stripe_call,),
     Event.DISPUTE_EVIDENCE_REQUESTED: (make_stripe_call,),
@@ -47,6 +55,19 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.PAYOUT_RUN_REQUESTED: (run_payouts,),
     Event.PAYOUT_BATCHED: (send_payout,),
     Event.STRIPE_EVENT_RECEIVED: (apply_stripe_event,),
+    Event.RUN_FINISHED: (note_run,),
+    Event.OFFER_DECLINED: (note_offer,),
+    Event.OFFER_TIMED_OUT: (note_offer,),
+    Event.OFFER_CANCELED: (note_offer,),
+    Event.OFFER_COMPLETED: (note_offer,),
+    Event.EXPERT_CHANGED: (note_expert,),
+    Event.TASK_QUEUED: (note_task,),
+    Event.TASK_HELD: (note_task,),
+    Event.PROJECT_LIVE: (note_project,),
+    Event.PROJECT_PAUSED: (note_project,),
+    Event.BUDGET_ALLOCATED: (note_project,),
+    Event.TASKS_IMPORTED: (note_import,),
+    Event.EXPERTS_IMPORTED: (note_import,),
 }
 
 JOBS: tuple[Job, ...] = tuple(

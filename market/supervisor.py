@@ -118,6 +118,7 @@ class Market:
         couriers: int = 1,
         workers: int = 1,
         solvers: int = 1,
+        keepers: int = 1,
         stand_ins: bool = True,
         instant_onboarding: bool = False,
         recording: Path | None = None,
@@ -129,6 +130,7 @@ class Market:
         self._host, self._port = web_host, web_port
         self._webs, self._relays, self._workers, self._solvers = webs, relays, workers, solvers
         self._couriers = couriers
+        self._keepers = keepers
         self._stand_ins = stand_ins
         self._instant_onboarding = instant_onboarding
         self._recording = recording
@@ -257,6 +259,7 @@ class Market:
             refuse_unusable(self._database_url)
             return self._database_url
         parts = self._webs + self._relays + self._couriers + self._workers + self._solvers
+        parts += self._keepers
         self._postgres = EmbeddedPostgres(
             self.data_dir / "postgres",
             durable=self._durable,
@@ -342,6 +345,12 @@ class Market:
                 name="solver",
                 argv=_python("market.worker", "--queues", "solver", "--threads", "1"),
                 count=self._solvers,
+                stop_timeout_s=WORKER_GRACE_S,
+            ),
+            Service(
+                name="keeper",
+                argv=_python("market.keeper"),
+                count=self._keepers,
                 stop_timeout_s=WORKER_GRACE_S,
             ),
         ]

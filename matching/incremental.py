@@ -68,7 +68,7 @@ class Plan:
         self._start = problem
         self._prices = assignment.prices
         left = left_after_locked(problem)
-        self._locked: list[int] = problem.locked.tolist()
+        self._locked: dict[int, None] = dict.fromkeys(problem.locked.tolist())
         self._held_back: set[int] = set()
         used = np.zeros(problem.pairs, np.bool_)
         used[assignment.chosen] = True
@@ -83,10 +83,31 @@ class Plan:
         """The pairs that are accepted and stay, in the order in which they were."""
         return tuple(self._locked)
 
+    def has_accepted(self, pair: int) -> bool:
+        """Whether a pair is accepted and stays."""
+        return pair in self._locked
+
+    @property
+    def held_back(self) -> tuple[int, ...]:
+        """The pairs that a limit keeps out until the next batch."""
+        return tuple(sorted(self._held_back))
+
+    def is_eligible(self, pair: int) -> bool:
+        """Whether a pair may be chosen, by this plan or by the next batch."""
+        return bool(self.network.profit[pair] > NEVER) or pair in self._held_back
+
+    def budget_price(self, project: int) -> float:
+        """What a minor unit of a budget was worth to the last batch, in units of value."""
+        return float(self._prices.budget[project])
+
+    def costs(self) -> Int64:
+        """What each pair costs, minor units, shape (pairs,); empty where the problem has none."""
+        return self._facts.cost.all
+
     def chosen(self) -> Int64:
         """The pairs of the plan, accepted ones included, in ascending order."""
         used = np.flatnonzero(self.network.used[: self.network.pairs])
-        return np.sort(np.concatenate([used, np.array(self._locked, np.int64)]))
+        return np.sort(np.concatenate([used, np.array(list(self._locked), np.int64)]))
 
     def add_task(
         self,
@@ -240,7 +261,7 @@ class Plan:
         ):
             getattr(network, name)[at] -= 1
         network.floor[expert] = max(int(network.floor[expert]) - 1, 0)
-        self._locked.append(pair)
+        self._locked[pair] = None
         return Change((), ())
 
     def decline(self, pair: int) -> Change:
@@ -248,6 +269,7 @@ class Plan:
         network, moved = self.network, Moved()
         if not 0 <= pair < network.pairs:
             raise ProblemInvalid("pair", pair, "does not exist")
+        self._held_back.discard(pair)
         if pair in self._locked:
             self._unlock(pair, moved)
             network.pull(~int(network.expert[pair]), moved)
@@ -261,13 +283,13 @@ class Plan:
         network = self.network
         eligible = network.profit[: network.pairs] > NEVER
         eligible[list(self._held_back)] = True
-        eligible[self._locked] = True
+        eligible[list(self._locked)] = True
         pair = np.flatnonzero(eligible)
         order = np.lexsort((pair, network.task[pair]))
         pair = pair[order]
         place = np.full(network.pairs, -1)
         place[pair] = np.arange(len(pair))
-        locked = np.array(self._locked, np.int64)
+        locked = np.array(list(self._locked), np.int64)
         task, expert = network.task[pair], network.expert[pair]
         held_task = np.bincount(network.task[locked], minlength=network.tasks)
         held_expert = np.bincount(network.expert[locked], minlength=network.experts)
@@ -383,7 +405,7 @@ class Plan:
 
     def _unlock(self, pair: int, moved: Moved) -> None:
         network, expert = self.network, int(self.network.expert[pair])
-        self._locked.remove(pair)
+        del self._locked[pair]
         moved.flip(pair, used=False)
         if network.capacity[expert] == 0:
             network.settle_expert(expert)

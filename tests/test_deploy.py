@@ -60,7 +60,8 @@ def test_an_example_names_only_settings_that_exist_and_holds_no_secret(file: Pat
 def test_compose_starts_every_process_once_the_database_is_up_to_date() -> None:
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     ours = {name: service for name, service in services.items() if service["image"] == "stumpwork"}
-    assert set(ours) == {"upgrade", "web", "relay", "courier", "worker-money", "worker-solver"}
+    wanted = {"upgrade", "web", "relay", "courier", "keeper", "worker-money", "worker-solver"}
+    assert set(ours) == wanted
     queues: list[str] = []
     for name, service in ours.items():
         assert service["read_only"] is True

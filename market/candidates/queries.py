@@ -54,13 +54,17 @@ TABLES = (
     select (row_number() over (order by t.id) - 1)::int as n, t.id, p.n as project_n,
         (dense_rank() over (order by t.domain) - 1)::int as domain_n, t.domain,
         (row_number() over (partition by t.domain order by t.id) - 1)::int as turn,
-        open.seats, t.expected_s, t.value_weight, t.complexity::int as complexity,
+        coalesce(open.seats, 0) as seats, t.expected_s, t.value_weight,
+        t.complexity::int as complexity,
         floor(extract(epoch from cast(:at as timestamptz) - t.created_at) / 3600)::int as age_h
     from run_project p
     join market.task t on t.project_id = p.id and t.state in ('queued', 'active')
-    join (select task_id, count(*)::int as seats from market.task_slot
+    left join (select task_id, count(*)::int as seats from market.task_slot
           where state = 'open' and (:tasks is null or task_id = any(:tasks))
           group by task_id) open on open.task_id = t.id
+    where (:tasks is null or t.id = any(:tasks)) and (:with_filled or open.seats > 0)
+        and (:experts is null or exists (select from market.expert_domain k
+            where k.expert_id = any(:experts) and {task_meets}))
     """,
     """
     create temporary table run_met on commit drop as
@@ -243,6 +247,7 @@ WORDS: Mapping[str, str] = {
     "minimum_level": LEVEL_RANK.format(column="p.minimum_level"),
     "level": LEVEL_RANK.format(column="d.level"),
     "domains_meet": DOMAINS_MEET.format(one="w.domain", other="k.domain"),
+    "task_meets": DOMAINS_MEET.format(one="t.domain", other="k.domain"),
     "claimed": str(PRIOR_ABILITY[0]),
     "qualified": str(PRIOR_ABILITY[1]),
     "small": str(SMALL_DOMAIN),
@@ -263,9 +268,10 @@ def candidates(
     at: datetime,
     tasks: Sequence[UUID] | None = None,
     experts: Sequence[UUID] | None = None,
+    with_filled: bool = False,
 ) -> Candidates:
     """Who could take what now, in all live projects or in one of them; of some tasks or experts
-    alone, where they are given.
+    alone, where they are given; of tasks without an open seat too, if wished.
 
     A task whose domain few experts meet has all of them as candidates. Another has those who said
     that they want it, the best by measured skill, the nearest by what their profiles say, and some
@@ -278,6 +284,7 @@ def candidates(
         "monday": monday_before(at),
         "tasks": None if tasks is None else list(tasks),
         "experts": None if experts is None else list(experts),
+        "with_filled": with_filled,
         "stump": weights.stump,
         "affinity": weights.affinity,
         "learning": weights.learning,
@@ -288,7 +295,8 @@ def candidates(
         if name == "run_rate":
             values["horizon"] = at + _longest_work(session)
         session.execute(_typed(statement.format(**WORDS)), values)
-        session.execute(text(f"analyze {name}"))
+        if tasks is None and experts is None:
+            session.execute(text(f"analyze {name}"))
     projects = _project_facts(session)
     tasks_seen = _Columns(
         session,

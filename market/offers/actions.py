@@ -383,7 +383,17 @@ def complete_offer(session: Session, offer_id: UUID, *, expert_id: UUID, at: dat
     if offer.state == "completed":
         return offer
     offer.ended_at = at
-    change_state(session, OFFER, offer, "complete", at=at, actor_id=expert_id)
+    change_state(
+        session,
+        OFFER,
+        offer,
+        "complete",
+        at=at,
+        event=Event.OFFER_COMPLETED,
+        organisation_id=offer.organisation_id,
+        person_id=offer.expert_id,
+        actor_id=expert_id,
+    )
     slot = session.get_one(TaskSlot, offer.slot_id, with_for_update=True)
     # The seat of work that comes back from a rework was filled before.
     if slot.state != "submitted":

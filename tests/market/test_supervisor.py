@@ -408,7 +408,7 @@ def test_the_house_answers_mends_itself_and_stops_without_a_trace(folder: Path) 
     try:
         pids = house.pids
         assert set(pids) == {
-            *("postgres", "web", "relay", "courier", "worker", "solver"),
+            *("postgres", "web", "relay", "courier", "keeper", "worker", "solver"),
             *("payments-stand-in", "model-stand-in"),
         }
         assert ready_status(port) == 200
