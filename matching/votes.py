@@ -168,7 +168,9 @@ def row_max(values: Float64) -> Float64:
 
 def row_sum(values: Float64) -> Float64:
     """The sum of each row, as a column, shape (rows, 1)."""
-    return np.asarray(values @ np.ones((values.shape[1], 1)), np.float64)
+    if 0 < values.shape[1] <= SHORT_ROW:
+        return np.asarray(reduce(np.add, values.T)[:, None], np.float64)
+    return np.asarray(values.sum(axis=1, keepdims=True), np.float64)
 
 
 def normal_rows(log_weight: Float64) -> Float64:
