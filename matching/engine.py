@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import log, sqrt
 from operator import mul
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit
@@ -14,7 +15,7 @@ from matching.covariates import Covariates
 from matching.filter import SQUASH, Effect, Filter
 from matching.history import FEATURES, History, usual_pause
 from matching.mixture import Elo, log_odds
-from matching.problem import Float64
+from matching.problem import Float64, Int64
 from matching.responses import Responses
 from matching.signature import Signature
 from matching.view import Keys, Term, View, levels_of
@@ -29,6 +30,7 @@ class Tuning:
 
     variance: dict[tuple[str, str], float] = field(default_factory=dict)
     drift: dict[tuple[str, str], float] = field(default_factory=dict)
+    ridge: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,17 +42,15 @@ class Prepared:
 
     rows: Responses
     offset: list[list[float]]
-    keys: list[list[list[Hashable]]]
+    keys: list[list[tuple[Hashable, ...]]]
     values: list[list[Sequence[float]]]
 
 
-@dataclass(slots=True)
-class Look:
-    """What every member says of one row: logits, and for views their mean and variance."""
+class Look(NamedTuple):
+    """What every member says of one row: logits, and for views what their filters saw."""
 
     logits: list[float]
-    means: list[float]
-    variances: list[float]
+    looked: list[tuple[float, float, list[list[float] | None]]]
 
 
 class Engine:
@@ -69,12 +69,15 @@ class Engine:
         self.tuning = Tuning() if tuning is None else tuning
         self.daily = dict(daily or {})
         self.half_life_days = half_life_days
+        self.keep = False
         self.views: list[View] = []
 
     # --- Learning from all rows ---------------------------------------------------------------
 
-    def fit(self, rows: Responses, *, rounds: int = 3) -> Engine:
-        """Learn everything from rows that are in time."""
+    def fit(self, rows: Responses, *, keep: bool = False) -> Engine:
+        """Learn everything from rows that are in time, prior variances too unless they are kept."""
+        self.keep = keep
+        rounds, iterations = (1, 40) if keep else (3, 60)
         self._learn_shape(rows)
         weight = rows.weight
         if self.half_life_days > 0 and len(rows):
@@ -94,7 +97,8 @@ class Engine:
             penalised = np.concatenate([[0.05], np.ones(dense.shape[1] - 1)])
             view.fit(
                 dense, keys, rows.outcome, weight, rows.time,
-                penalised=penalised, rising=rising, rounds=rounds,
+                penalised=penalised, rising=rising, rounds=rounds, iterations=iterations,
+                ridge=self.tuning.ridge.get(view.name, 1.0) if keep else 1.0,
             )  # fmt: skip
             if view.name == "history":
                 self.history_weights = (view.weights_[base.shape[1] :] / self.spread_).tolist()
@@ -116,6 +120,7 @@ class Engine:
         rate = (hits + 5 * self.usual) / (seen + 5)
         expected = dict(zip(code.tolist(), rate.tolist(), strict=True))
         self.history = History(expected, self.usual, usual_pause(rows))
+        self.open_expected()
         self.contexts = rows.context.shape[1]
         subject, _ = np.unique(rows.subject, return_inverse=True)
         grouped = bool(len(rows)) and bool((rows.group != rows.group[0]).any())
@@ -127,6 +132,11 @@ class Engine:
         self.has_local = grouped and not self.has_domain and kinds <= len(subject) * 1.05
         pairs = levels_of(rows.subject, rows.item)
         self.has_pair = len(rows) > 0 and len(pairs.code) < 0.9 * len(rows)
+
+    def open_expected(self) -> None:
+        """The expected outcomes once more, as logits."""
+        self.usual_logit = log_odds(self.usual)
+        self.expected_logit = {k: log_odds(p) for k, p in self.history.expected.items()}
 
     def _make_views(self) -> None:
         shared = [Term("group", 0.5)] if self.has_group else []
@@ -151,7 +161,7 @@ class Engine:
         for view in views:
             for term in view.terms:
                 mark = (view.name, term.name)
-                if not term.is_refitted:
+                if self.keep or not term.is_refitted:
                     view.variance[term.name] = self.tuning.variance.get(mark, term.variance)
                 view.drift[term.name] = self.tuning.drift.get(mark, 0.0)
                 view.drift_day[term.name] = self.daily.get(term.name, 0.0)
@@ -210,16 +220,13 @@ class Engine:
             eta = eta + (part * key.value[begin:] if len(key.value) else part)
         terms = [view.terms[n].name for n in free]
         small = Filter([Effect(t, view.variance[t], view.drift[t]) for t in terms])
-        every = self._row_keys(rows.take(slice(begin, None)))
-        slots = [self._place[t] for t in terms]
-        ones = (1.0,) * len(slots)
+        every = self._row_keys(rows.take(slice(begin, None)), [self._place[t] for t in terms])
+        ones = (1.0,) * len(terms)
         columns = (eta, every, rows.time[begin:], rows.outcome[begin:], rows.weight[begin:])
-        for o, k, t, y, w in zip(
+        for o, mine, t, y, w in zip(
             *(c if isinstance(c, list) else c.tolist() for c in columns), strict=True
         ):
-            mine = [k[s] for s in slots]
-            m, v = small.look(o, mine, ones, t)
-            small.learn(m, v, mine, ones, t, y, w)
+            small.learn(small.look(o, mine, ones, t), mine, ones, t, y, w)
         for n, state in zip(free, small.states, strict=True):
             view.filter_.states[n].update(state)
 
@@ -235,39 +242,32 @@ class Engine:
     def _count(self, group: int, outcome: float) -> None:
         held = self.running.get(group)
         if held is None:
-            held = self.running[group] = [5 * self.usual, 5.0]
+            held = self.running[group] = [5 * self.usual, 5 * (1 - self.usual)]
         held[0] += outcome
-        held[1] += 1
+        held[1] += 1 - outcome
 
     # --- One row after the other --------------------------------------------------------------
 
-    def _row_keys(self, rows: Responses) -> list[list[Hashable]]:
-        """Every key of every row, None where there is nothing; in the order of `_place`."""
-        found: list[list[Hashable]] = []
-        contexts = rows.context.tolist()
-        slopes = self.signature.dimensions_
-        columns = (rows.subject.tolist(), rows.item.tolist(), rows.group.tolist())
-        for u, i, g, c in zip(*columns, contexts, strict=True):
-            subject, item, group = (
-                u if u != -1 else None,
-                i if i != -1 else None,
-                g if g != -1 else None,
-            )
-            known = subject is not None
-            found.append(
-                [
-                    item,
-                    subject,
-                    (u, g) if known and group is not None else None,
-                    (u, i) if known and item is not None else None,
-                    group,
-                    (g, i) if group is not None and item is not None else None,
-                    *(one if one != -1 else None for one in c),
-                    *((subject,) * slopes),
-                    group,
-                ]
-            )
-        return found
+    def _row_keys(self, rows: Responses, slots: list[int]) -> list[tuple[Hashable, ...]]:
+        """The keys of every row for some effects, None where there is nothing."""
+        bend, slopes = self._place["bend"], self.signature.dimensions_
+        columns: list[list[Hashable]] = []
+        for slot in slots:
+            if slot == self._place["domain"]:
+                columns.append(_pairs(rows.subject, rows.group))
+            elif slot == self._place["pair"]:
+                columns.append(_pairs(rows.subject, rows.item))
+            elif slot == self._place["local"]:
+                columns.append(_pairs(rows.group, rows.item))
+            elif slot == self._place["item"]:
+                columns.append(_singles(rows.item))
+            elif slot in (bend, self._place["group"]):
+                columns.append(_singles(rows.group))
+            elif slot == self._place["subject"] or slot >= bend - slopes:
+                columns.append(_singles(rows.subject))
+            else:
+                columns.append(_singles(rows.context[:, slot - self._place["local"] - 1]))
+        return list(zip(*columns, strict=True)) if columns else [()] * len(rows)
 
     def prepare(self, rows: Responses) -> Prepared:
         """All that the rows' outcomes do not change, for all of them at once."""
@@ -281,10 +281,9 @@ class Engine:
             elif view.name == "signature":
                 found = found + self._extra(view, base, scores) @ weights[base.shape[1] :]
             offset.append(found.tolist())
-        every = self._row_keys(rows)
         keys, values = [], []
         for slots in self._slots:
-            keys.append([[key[s] for s in slots] for key in every])
+            keys.append(self._row_keys(rows, slots))
             values.append(self._row_values(slots, scores))
         return Prepared(rows, offset, keys, values)
 
@@ -299,7 +298,8 @@ class Engine:
                 columns[:, n] = scores[:, 0]
             elif s >= bend - slopes:
                 columns[:, n] = scores[:, s - (bend - slopes)]
-        return list(columns.tolist())
+        # Tuples of numbers are nothing that the collector of cycles has to walk through.
+        return list(map(tuple, columns.tolist()))
 
     def history_logit(self, subject: int, item: int, group: int, time: float) -> float:
         """What the subject's past adds to the logit of the history view."""
@@ -310,26 +310,27 @@ class Engine:
         self, prepared: Prepared, row: int, subject: int, item: int, group: int, time: float
     ) -> Look:
         """What every member says of a row."""
-        logits, means, variances = [], [], []
-        for n, view in enumerate(self.views):
-            offset = prepared.offset[n][row]
-            if n == 0:
-                offset += self.history_logit(subject, item, group, time)
-            m, v = view.filter_.look(offset, prepared.keys[n][row], prepared.values[n][row], time)
-            means.append(m)
-            variances.append(v)
-            logits.append(m / sqrt(1 + SQUASH * v))
+        logits, looked = [], []
+        past = self.history_logit(subject, item, group, time)
+        for view, offset, keys, values in zip(
+            self.views, prepared.offset, prepared.keys, prepared.values, strict=True
+        ):
+            seen = view.filter_.look(offset[row] + past, keys[row], values[row], time)
+            # Only the first view, history, has a past.
+            past = 0.0
+            looked.append(seen)
+            logits.append(seen[0] / sqrt(1 + SQUASH * seen[1]))
         mine = self.history.subject.get(subject)
-        expected = log_odds(self.history.expected.get(item, self.usual))
+        expected = self.expected_logit.get(item, self.usual_logit)
         if mine is None:
             logits.append(expected)
         else:
-            rate = (mine[0] + 5 * self.usual) / (mine[0] + mine[1] + 5)
-            logits.append(expected + log(rate / (1 - rate)) - log_odds(self.usual))
+            good, bad = mine[0] + 5 * self.usual, mine[1] + 5 * (1 - self.usual)
+            logits.append(expected + log(good / bad) - self.usual_logit)
         logits.append(self.elo.look(subject, item))
         running = self.running.get(group)
-        logits.append(log_odds(self.usual if running is None else running[0] / running[1]))
-        return Look(logits, means, variances)
+        logits.append(self.usual_logit if running is None else log(running[0] / running[1]))
+        return Look(logits, looked)
 
     def learn(
         self,
@@ -344,11 +345,10 @@ class Engine:
         weight: float,
     ) -> None:
         """Let every member take in how a row ended that was looked at just before."""
-        for n, view in enumerate(self.views):
-            view.filter_.learn(
-                look.means[n], look.variances[n], prepared.keys[n][row],
-                prepared.values[n][row], time, outcome, weight,
-            )  # fmt: skip
+        for view, seen, keys, values in zip(
+            self.views, look.looked, prepared.keys, prepared.values, strict=True
+        ):
+            view.filter_.learn(seen, keys[row], values[row], time, outcome, weight)
         self.history.learn(subject, item, group, time, outcome)
         self.elo.learn(subject, item, outcome)
         self._count(group, outcome)
@@ -368,3 +368,18 @@ def stacked(logits: Float64, outcome: Float64, weight: Float64, centre: Sequence
         slope = x.T @ (weight * (outcome - p)) - held @ (w - prior)
         w = w + np.linalg.solve((x * h[:, None]).T @ x + held, slope)
     return w
+
+
+def _singles(column: Int64) -> list[Hashable]:
+    codes: list[Hashable] = list(column.tolist())
+    if len(column) and column.min() <= -1 and (column == -1).any():
+        return [None if code == -1 else code for code in codes]
+    return codes
+
+
+def _pairs(first: Int64, second: Int64) -> list[Hashable]:
+    pairs: list[Hashable] = list(zip(first.tolist(), second.tolist(), strict=True))
+    absent = (first == -1) | (second == -1)
+    if absent.any():
+        return [None if no else pair for pair, no in zip(pairs, absent.tolist(), strict=True)]
+    return pairs

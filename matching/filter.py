@@ -53,11 +53,13 @@ class Filter:
 
     def look(
         self, offset: float, keys: Sequence[Hashable], values: Sequence[float], day: float
-    ) -> tuple[float, float]:
-        """Mean and variance of the logit of an answer; a key None takes no part."""
+    ) -> tuple[float, float, list[list[float] | None]]:
+        """Mean and variance of the logit of an answer, and its states; a key None takes no part."""
         mean, variance = offset, 0.0
+        found: list[list[float] | None] = []
         for (state, prior, _, daily), key, value in zip(self._parts, keys, values, strict=True):
             held = state.get(key)
+            found.append(held)
             if held is not None:
                 mean += value * held[0]
                 spread = held[1]
@@ -68,19 +70,19 @@ class Filter:
                 variance += value * value * spread
             elif key is not None:
                 variance += value * value * prior
-        return mean, variance
+        return mean, variance, found
 
     def learn(
         self,
-        mean: float,
-        variance: float,
+        looked: tuple[float, float, list[list[float] | None]],
         keys: Sequence[Hashable],
         values: Sequence[float],
         day: float,
         outcome: float,
         weight: float = 1.0,
     ) -> None:
-        """Move the states of an answer whose logit was looked at; soft outcomes have a weight."""
+        """Move the states of an answer that was looked at; soft outcomes have a weight."""
+        mean, variance, found = looked
         p = 1 / (1 + exp(-mean)) if mean > -700.0 else 0.0
         h = p * (1 - p)
         if h < LEAST_CURVATURE:
@@ -88,22 +90,23 @@ class Filter:
         h *= weight
         shrink = h / (1 + variance * h)
         push = weight * (outcome - p) / (1 + variance * h)
-        for (state, prior, drift, daily), key, value in zip(self._parts, keys, values, strict=True):
-            held = state.get(key)
+        for part, held, key, value in zip(self._parts, found, keys, values, strict=True):
             if held is None:
                 if key is None:
                     continue
-                held = state[key] = [0.0, prior, day]
+                # Two rows of one newcomer may have been looked at before either was learned.
+                held = part[0].get(key)
+                if held is None:
+                    held = part[0][key] = [0.0, part[1], day]
+            _, prior, drift, daily = part
             spread = held[1]
             top = max(prior, spread)
             if daily:
-                spread += daily * max(day - held[2], 0.0)
-                if spread > top:
-                    spread = top
+                spread = min(spread + daily * max(day - held[2], 0.0), top)
             moved = spread * value
             held[0] += moved * push
             spread += drift - moved * moved * shrink
-            held[1] = min(top, spread)
+            held[1] = spread if spread < top else top  # noqa: FURB136  The call costs more.
             held[2] = day
 
 

@@ -7,9 +7,10 @@ of rows that it had not seen.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from math import log, sqrt
+from math import log
 from operator import mul
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from matching.calibration import Platt
 from matching.engine import Engine, Look, Prepared, Tuning, stacked
 from matching.filter import chance, sigmoid
-from matching.mixture import FixedShare, log_odds
+from matching.mixture import FixedShare
 from matching.problem import Float64, Int64
 from matching.responses import Responses
 
@@ -97,7 +98,7 @@ class Forecaster:
         if not len(self.stack_):
             return self.fit(rows)
         members = len(self.stack_)
-        engine = self._engine().fit(rows, rounds=2)
+        engine = self._engine().fit(rows, keep=True)
         if len(engine.views) + 2 != members:
             # The rows have taken another shape; what was tuned speaks of other views.
             return self.fit(rows)
@@ -157,6 +158,8 @@ class Forecaster:
             for term in view.terms:
                 self.tuning_.variance[view.name, term.name] = view.variance[term.name]
                 self.tuning_.drift[view.name, term.name] = view.drift[term.name]
+            if view.fit_ is not None:
+                self.tuning_.ridge[view.name] = view.fit_.ridge
             view.reset()
 
     def _history_offsets(self, engine: Engine, part: Responses) -> list[float]:
@@ -216,14 +219,6 @@ class Forecaster:
         self.mixture_.learn(chances, outcome, weight)
         self.platt_.learn(raw, outcome, weight)
 
-    def _spread(self, look: Look, logit: float) -> float:
-        """Standard deviation of the logit: what the views do not know, and where members differ."""
-        weights = self.mixture_.weight
-        views = len(look.variances)
-        inner = sum(look.variances) / views
-        outer = sum([w * (z - logit) ** 2 for w, z in zip(weights[1:], look.logits, strict=True)])
-        return sqrt(inner + outer)
-
     def predict(self, rows: Responses) -> Prediction:
         """What the present state says of each row; nothing is learned."""
         return self._go(rows, learn=False)
@@ -243,29 +238,45 @@ class Forecaster:
     def _go(self, rows: Responses, *, learn: bool) -> Prediction:
         engine = self.engine_
         prepared: Prepared = engine.prepare(rows)
-        mean, logit, sd = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows))
+        mean = np.zeros(len(rows))
+        views = len(engine.views)
+        # Flat arrays of numbers: a list for every row would keep the collector of cycles busy.
+        inner, logits, weights = array("d"), array("d"), array("d")
         known = np.isfinite(rows.outcome).tolist()
+        mixture, platt = self.mixture_, self.platt_
         columns = (rows.subject, rows.item, rows.group, rows.time, rows.outcome, rows.weight)
         for row, (u, i, g, t, y, w) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
             look = engine.look(prepared, row, u, i, g, t)
             raw, chances = self._members(look)
-            p = self.mixture_.look(chances)
-            z = log_odds(p)
-            mean[row], logit[row], sd[row] = p, z, self._spread(look, z)
+            mean[row] = mixture.look(chances)
+            inner.append(sum([seen[1] for seen in look.looked]) / views)
+            logits.extend(look.logits)
+            weights.extend(mixture.weight)
             if learn and known[row]:
                 engine.learn(prepared, row, look, u, i, g, t, y, w)
-                self.mixture_.learn(chances, y, w)
-                self.platt_.learn(raw, y, w)
+                mixture.learn(chances, y, w)
+                platt.learn(raw, y, w)
+        sure = np.clip(mean, 1e-6, 1 - 1e-6)
+        logit = np.log(sure) - np.log1p(-sure)
+        said = np.frombuffer(logits).reshape(len(rows), views + 3)
+        shares = np.frombuffer(weights).reshape(len(rows), views + 4)[:, 1:]
+        sd = _spread_of(np.frombuffer(inner), said, shares, logit)
         low = 1 / (1 + np.exp(-(logit - NORMAL_90 * sd)))
         high = 1 / (1 + np.exp(-(logit + NORMAL_90 * sd)))
         return Prediction(mean, logit, sd, low, high)
+
+
+def _spread_of(inner: Float64, logits: Float64, weights: Float64, logit: Float64) -> Float64:
+    """Standard deviation of logits: what the views do not know, and where members differ."""
+    outer = (weights * (logits - logit[:, None]) ** 2).sum(axis=1)
+    return np.asarray(np.sqrt(inner + outer), np.float64)
 
 
 def _loss(
     engine: Engine,
     n: int,
     offset: list[float],
-    rows: list[tuple[list[Hashable], Sequence[float]]],
+    rows: list[tuple[tuple[Hashable, ...], Sequence[float]]],
     part: Responses,
 ) -> float:
     """Log loss of one view on the held-out part, each row predicted before it is learned."""
@@ -275,8 +286,8 @@ def _loss(
     total = 0.0
     columns = (part.time.tolist(), part.outcome.tolist(), part.weight.tolist())
     for o, (keys, values), t, y, w in zip(offset, rows, *columns, strict=True):
-        m, v = look(o, keys, values, t)
-        p = min(max(chance(m, v), 1e-6), 1 - 1e-6)
+        seen = look(o, keys, values, t)
+        p = min(max(chance(seen[0], seen[1]), 1e-6), 1 - 1e-6)
         total -= w * (y * log(p) + (1 - y) * log(1 - p))
-        learn(m, v, keys, values, t, y, w)
+        learn(seen, keys, values, t, y, w)
     return total / max(len(part), 1)

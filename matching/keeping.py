@@ -30,6 +30,7 @@ def kept(model: Forecaster) -> Plain:
         "seed": model.seed,
         "daily": dict(model.daily),
         "tuning": [_marks(model.tuning_.variance), _marks(model.tuning_.drift)],
+        "ridge": dict(model.tuning_.ridge),
         "stack": model.stack_,
         "platt": [platt.shift, platt.slope, platt.a, platt.b, platt.c, platt.forgetting],
         "mixture": [list(mixture.opening), list(mixture.weight), mixture.share],
@@ -102,7 +103,8 @@ def restored(content: Plain) -> Forecaster:
         daily={k: _float(v) for k, v in cast("Kept", held["daily"]).items()},
     )
     variance, drift = cast("list[list[list[Plain]]]", held["tuning"])
-    model.tuning_ = Tuning(_unmarked(variance), _unmarked(drift))
+    ridge = {name: _float(value) for name, value in cast("Kept", held["ridge"]).items()}
+    model.tuning_ = Tuning(_unmarked(variance), _unmarked(drift), ridge)
     model.set_stack(_reals(held["stack"]))
     platt = model.platt_ = Platt()
     numbers = [_float(one) for one in cast("list[Plain]", held["platt"])]
@@ -140,6 +142,7 @@ def _restored_engine(held: Kept, model: Forecaster) -> Engine:
     last = _integers(past["item"]).tolist()
     for item_code, (key, value) in zip(last, singles(past["subject"]).items(), strict=True):
         history.subject[key] = [*value[:5], item_code, value[5]]
+    engine.open_expected()
     history.pair, history.domain = pairs(past["pair"]), pairs(past["domain"])
     base, subjects, items = cast("list[Plain]", held["elo"])
     engine.elo = Elo(_float(base))

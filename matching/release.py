@@ -14,6 +14,10 @@ from scipy.special import expit
 from matching.filter import SQUASH
 from matching.problem import Float64, Int64
 
+MOST_TREND_SD = 0.8
+"""The trend is believed at least this closely, logits: a line through few models knows too little
+of its own scatter, and what it leaves open costs every prediction before the first run."""
+
 VENDOR_SD = 0.6
 """Standard deviation around the best earlier model, logits."""
 
@@ -47,7 +51,7 @@ def trend_at(effect: Float64, day: Float64, at: float, *, floor: float = 0.15) -
     sd = float(np.sqrt(((effect - x @ weight) ** 2).sum() / free + floor))
     point = np.array([1.0, (at - float(day.min())) / YEAR_DAYS])
     lever = float(point @ np.linalg.solve(gram, point))
-    return Trend(float(point @ weight), sd * float(np.sqrt(1 + lever)))
+    return Trend(float(point @ weight), min(sd * float(np.sqrt(1 + lever)), MOST_TREND_SD))
 
 
 class Release:

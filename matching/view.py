@@ -110,6 +110,7 @@ class View:
         rising: Int64,
         rounds: int = 3,
         iterations: int = 60,
+        ridge: float = 1.0,
     ) -> View:
         """Estimate the refitted effects and the weights; the filter starts from them."""
         used = [term for term in self.terms if term.is_refitted]
@@ -131,6 +132,7 @@ class View:
             rising=rising,
             rounds=rounds,
             iterations=iterations,
+            ridge=ridge,
         )
         self.fit_ = found
         self.weights_, self.weights_variance_ = found.dense, found.dense_variance

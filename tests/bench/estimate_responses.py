@@ -337,36 +337,39 @@ def _features(rows: Responses, before: Responses | None) -> Float64:
 def predicted(split: Split) -> tuple[Float64, Float64, float, float]:
     """Chances and standard deviations of the logits, microseconds an update, seconds of a refit.
 
+    Both are processor time, so that what else the machine does is not counted; an update is a
+    prediction and what is learned from its outcome.
+
     The refit that is timed is the last one over all rows that were known then; without a split it
     is repeated as the rows grow, as it would be every night.
     """
     train, test = split.train.known(), split.test
     newcomers = split.has_split and not np.isin(test.subject[:1000], train.subject).any()
-    begun = time.perf_counter()
+    begun = time.process_time()
     model = Forecaster(newcomers=newcomers).fit(train)
-    told(f"fitted {len(train)} rows in {time.perf_counter() - begun:.1f} s")
+    told(f"fitted {len(train)} rows in {time.process_time() - begun:.1f} s")
     chance, spread = np.empty(len(test)), np.empty(len(test))
     updating, refit_s, at, known = 0.0, 0.0, 0, train
     grow = 1.15 if len(train) + len(test) < 100_000 else 1.3
     while at < len(test):
         more = max(int((grow - 1) * len(known)), 25)
         part = test.take(slice(at, at + more))
-        begun = time.perf_counter()
+        begun = time.process_time()
         said = model.run(part)
-        updating += time.perf_counter() - begun
+        updating += time.process_time() - begun
         chance[at : at + more], spread[at : at + more] = said.mean, said.logit_sd
         at += more
         known = _both(known, part)
         if at < len(test) and not newcomers:
-            begun = time.perf_counter()
+            begun = time.process_time()
             # What is learned of how to learn is looked at anew when there is twice as much.
             model.refit(known)
-            refit_s = time.perf_counter() - begun
+            refit_s = time.process_time() - begun
             told(f"refitted {len(known)} rows in {refit_s:.1f} s, {at} of {len(test)} predicted")
     if refit_s == 0.0:
-        begun = time.perf_counter()
+        begun = time.process_time()
         model.refit(train)
-        refit_s = time.perf_counter() - begun
+        refit_s = time.process_time() - begun
     return chance, spread, 1e6 * updating / max(len(test), 1), refit_s
 
 

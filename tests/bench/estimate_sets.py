@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from matching.problem import Float64, Int64
 from matching.responses import Responses
+from tests.bench import estimate_contests, estimate_releases
 from tests.bench.estimate_responses import Split, codes, reals, run_responses
 
 Judge = Callable[[Path], dict[str, object]]
@@ -148,5 +149,7 @@ SETS: dict[str, Judge] = {
     "nibbler_r1_r3": lambda root: run_responses(nibbler(root, "stump")),
     "nibbler_validated": lambda root: run_responses(nibbler(root, "validated")),
     "gahd_r1_r3": lambda root: run_responses(gahd(root)),
+    "codeforces_ranks": estimate_contests.run,
+    "metr_runs": estimate_releases.run,
     "advscore_qa": lambda root: run_responses(advscore(root)),
 }
