@@ -79,7 +79,7 @@ def fit_tail(count: Float64, *, fewest: int = FEWEST) -> Tail:
     power = -exponent * np.log(tail) - np.log(zeta(exponent, start))
     ratio = power - _fit_log_normal(tail, start)
     spread = float(ratio.std())
-    vuong = float(ratio.sum()) / (np.sqrt(len(tail)) * spread) if spread > 1e-9 else 0.0
+    vuong = float(ratio.sum() / (np.sqrt(len(tail)) * spread)) if spread > 1e-9 else 0.0
     p_value = float(2 * norm.sf(abs(vuong)))
     verdict = Verdict.UNDECIDED
     if p_value < 0.1:
