@@ -26,6 +26,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from market.approvals.routes import ROUTES as APPROVALS
 from market.attempts.routes import ROUTES as ATTEMPTS
 from market.auth import keyring
 from market.books.routes import ROUTES as BOOKS
@@ -34,6 +35,7 @@ from market.console.frame import template_config
 from market.console.routes import console_router
 from market.db import database, new_id, now
 from market.deliveries.routes import ROUTES as DELIVERIES
+from market.disputes.routes import ROUTES as DISPUTES
 from market.earnings.routes import ROUTES as EARNINGS
 from market.experts.routes import ROUTES as EXPERTS
 from market.explanations.routes import ROUTES as EXPLANATIONS
@@ -93,6 +95,8 @@ ROUTES = [
     *RUNS,
     *OFFERS,
     *EARNINGS,
+    *APPROVALS,
+    *DISPUTES,
     *FUNDINGS,
     *CHARGEBACKS,
     *TREASURY,

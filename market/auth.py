@@ -39,6 +39,7 @@ SCOPES: dict[Part, frozenset[str]] = {
             "task:write",
             "fund:read",
             "fund:write",
+            "dispute:write",
             "delivery:read",
         }
     ),
@@ -56,6 +57,7 @@ SCOPES: dict[Part, frozenset[str]] = {
             "work:write",
             "earning:read",
             "payee:write",
+            "dispute:write",
             "qualification:read",
             "qualification:write",
         }
@@ -94,6 +96,8 @@ SCOPES: dict[Part, frozenset[str]] = {
             "earning:read",
             "pay:read",
             "pay:write",
+            "dispute:write",
+            "dispute:decide",
             "queue:read",
             "fund:read",
             "delivery:read",

@@ -19,6 +19,7 @@ from market.attempts import rules as attempts
 from market.books import rules as books
 from market.chargebacks import rules as chargebacks
 from market.deliveries import rules as deliveries
+from market.disputes import rules as disputes
 from market.earnings import rules as earnings
 from market.errors import MarketError
 from market.experts import rules as experts
@@ -111,6 +112,7 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     chargebacks.DisputeNotFound: (404, "not_found"),
     chargebacks.DisputeAnswered: (409, "dispute_answered"),
     chargebacks.EvidenceMissing: (422, "evidence_missing"),
+    earnings.LineNotFound: (404, "not_found"),
     books.BooksBroken: (500, "books_broken"),
     books.BreaksOverdue: (500, "breaks_overdue"),
     books.ProofsBroken: (500, "proofs_broken"),
@@ -185,7 +187,13 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     submissions.PayloadTooLarge: (413, "payload_too_large"),
     submissions.PayloadEmpty: (422, "payload_empty"),
     work.TimeHandedIn: (409, "time_handed_in"),
-    work.DisputeReasonMissing: (422, "dispute_reason_missing"),
+    disputes.DisputeNotFound: (404, "not_found"),
+    disputes.DisputeReasonMissing: (422, "dispute_reason_missing"),
+    disputes.NothingToDispute: (409, "nothing_to_dispute"),
+    disputes.RangeInvalid: (422, "range_invalid"),
+    disputes.NotYoursToDecide: (403, "not_yours_to_decide"),
+    disputes.AwardInvalid: (422, "award_invalid"),
+    disputes.AppealTooLate: (409, "appeal_too_late"),
     attempts.AttemptNotFound: (404, "not_found"),
     attempts.NoTargetModel: (409, "no_target_model"),
     attempts.PromptUnfit: (422, "prompt_unfit"),

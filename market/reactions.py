@@ -1,5 +1,6 @@
 """TABLE: event -> the jobs that follow it. What may come later is here; nothing else is later."""
 
+from market.approvals.jobs import settle_paid_time
 from market.attempts.jobs import ask_model
 from market.books.jobs import reconcile_now
 from market.broker import Job
@@ -54,6 +55,7 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.PAYEE_READY: (review_payee,),
     Event.PAYOUT_RUN_REQUESTED: (run_payouts,),
     Event.PAYOUT_BATCHED: (send_payout,),
+    Event.PAYOUT_PAID: (settle_paid_time,),
     Event.STRIPE_EVENT_RECEIVED: (apply_stripe_event,),
     Event.RUN_FINISHED: (note_run,),
     Event.OFFER_DECLINED: (note_offer,),

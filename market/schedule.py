@@ -2,8 +2,10 @@
 
 from datetime import timedelta
 
+from market.approvals.jobs import approve_silent_lines, close_weeks
 from market.books.jobs import check_books, keep_books, prove_books
 from market.clock import Entry
+from market.disputes.jobs import end_due_disputes
 from market.notices.jobs import forget_old_places
 from market.offers.jobs import expire_offers
 from market.qualifications.jobs import expire_qualifications
@@ -29,6 +31,10 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(expire_qualifications, every=timedelta(minutes=1)),
     Entry(requeue_reviews, every=timedelta(minutes=1)),
     Entry(confirm_recorded_time, every=timedelta(hours=1)),
+    # From Monday noon on the week before is credited; each hour, for what a crash left over.
+    Entry(close_weeks, every=timedelta(hours=1), after=timedelta(minutes=1)),
+    Entry(approve_silent_lines, every=timedelta(minutes=5)),
+    Entry(end_due_disputes, every=timedelta(minutes=5)),
     Entry(settle_projects, every=timedelta(minutes=1)),
     Entry(sweep_stripe, every=timedelta(minutes=1)),
     Entry(keep_books, every=timedelta(minutes=1)),

@@ -274,6 +274,7 @@ class Purse:
     earned_minor: int
     seconds: int
     waiting_minor: int
+    in_review_minor: int
     on_its_way_minor: int
     arrived_minor: int
 
@@ -301,17 +302,18 @@ def _purses(session: Session, expert_id: UUID) -> list[Purse]:
             .group_by(Payout.currency, Payout.state)
         )
     }
-    owed = dict(what_is_owed(session, expert_id))
+    owed = {one: (free, held) for one, free, held in what_is_owed(session, expert_id)}
     found = []
     for currency, pay_minor, seconds in earned:
         of_currency = {state: amount for (one, state), amount in sent.items() if one == currency}
-        balance = owed.get(currency)
+        free, in_review_minor = owed.get(currency, (None, 0))
         found.append(
             Purse(
                 currency=currency,
                 earned_minor=int(pay_minor),
                 seconds=int(seconds),
-                waiting_minor=balance.available_minor if balance is not None else 0,
+                waiting_minor=free.available_minor if free is not None else 0,
+                in_review_minor=in_review_minor,
                 on_its_way_minor=sum(a for s, a in of_currency.items() if s not in OVER),
                 arrived_minor=sum(a for s, a in of_currency.items() if s in ARRIVED),
             )

@@ -5,71 +5,79 @@ from datetime import datetime
 from typing import cast
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import ColumnElement, select, text, update
 from sqlalchemy.orm import Session
 
 from market.earnings.models import Earning
 from market.earnings.queries import (
     credited,
-    has_disputed_time,
+    fixed_facts,
     paid_time,
     rates_of,
     still_reserved,
 )
 from market.earnings.rules import (
+    Fixed,
     Line,
     OfferNotOver,
+    fixed_lines,
+    is_hourly,
     priced,
+    review_until,
     spans_in_force,
+    week_of,
 )
-from market.events import Event, emit
+from market.events import Changes, Event, emit
 from market.offers.models import Offer
 from market.offers.queries import offer as any_offer
 from market.offers.rules import LIVE, RECORDING, reservation_key
 from market.submissions.models import Submission
 from market.work.models import TimeEntry
+from market.work.rules import TIME_ENTRY
 from payouts import chart, ledger
 from payouts.chart import account_id
-from payouts.errors import FloorBreached, PendingResolved
+from payouts.errors import FloorBreached
 
 _NOT_WHILE_RECORDING = text("select pg_advisory_xact_lock_shared(hashtextextended(:name, 7))")
 _LOCK_PAY = text("select pg_advisory_xact_lock(hashtextextended('earnings:' || :expert_id, 0))")
 
 
 def accrue_earning(
-    session: Session, offer_id: UUID, *, at: datetime, submission_id: UUID | None = None
+    session: Session,
+    offer_id: UUID,
+    *,
+    at: datetime,
+    submission_id: UUID | None = None,
+    locked_only: bool = False,
 ) -> list[Earning]:
-    """Credit what the time on an ended offer is worth, and let the rest of its reservation go.
+    """Credit what the work on an offer is worth so far, and let go what it can no longer cost.
 
-    Safe to run any number of times: what was credited before is not credited again, and time that
-    has become payable since (a dispute decided for the expert) is added as another part.
+    Safe to run any number of times: what was credited before is not credited again, and what has
+    become due since (time that a person granted, a verdict overturned) is added as another part.
+    Time is locked by it: from then on only a dispute can touch it. With `locked_only` the work may
+    still go on, and the weeks that are locked already are credited.
 
     Raises:
         OfferNotFound, OfferNotOver.
     """
     offer = any_offer(session, offer_id, locked=True)
-    if offer.state in LIVE:
+    if offer.state in LIVE and not locked_only:
         raise OfferNotOver(offer_id, offer.state)
-    # A run that records reserves for many experts in an order of its own.
-    session.execute(_NOT_WHILE_RECORDING, {"name": RECORDING})
+    keep_from_recording(session)
     lock_pay(session, offer.expert_id)
-    stretches = paid_time(session, offer_id)
-    spans = spans_in_force(offer.terms, rates_of(session, offer, stretches))
+    if offer.state not in LIVE:
+        lock_time(session, TimeEntry.offer_id == offer_id, at=at)
+    fixed = fixed_facts(session, offer)
     before = credited(session, offer_id)
-    seen = [
-        Line(line.week, line.rate_minor_per_hour, line.seconds, line.pay_minor, line.fee_minor)
-        for line in before
-    ]
-    fee_basis_points = cast("int", offer.terms["fee_basis_points"])
-    lines = priced(stretches, spans, fee_basis_points=fee_basis_points, credited=seen)
-    if not lines:
-        # While time is in dispute, the money for it stays where it is.
-        if not before and not has_disputed_time(session, offer_id):
-            _let_go(session, offer, at=at)
-        return []
+    lines = _due(session, offer, fixed, before, at=at)
     part = 1 + max((line.part for line in before), default=0)
     key = f"earning:{offer_id}" if part == 1 else f"earning:{offer_id}:{part}"
-    waived = _post(session, offer, lines, key=key, at=at)
+    is_open = offer.state in LIVE or (fixed.can_add and not fixed.is_decided)
+    if not lines:
+        if not is_open:
+            _let_go(session, offer, part, at=at)
+        return []
+    waived = _post(session, offer, lines, part=part, key=key, is_open=is_open, at=at)
     earnings = [
         Earning(
             organisation_id=offer.organisation_id,
@@ -78,6 +86,7 @@ def accrue_earning(
             offer_id=offer_id,
             submission_id=submission_id,
             week=line.week,
+            kind=line.kind,
             seconds=line.seconds,
             rate_minor_per_hour=line.rate_minor_per_hour,
             pay_minor=line.pay_minor,
@@ -86,11 +95,14 @@ def accrue_earning(
             entry_key=key,
             part=part,
             at=at,
+            review_until=review_until(line.week, at),
         )
         for line, fee in zip(lines, _after_waiver(lines, waived), strict=True)
     ]
     session.add_all(earnings)
     session.flush()
+    total = sum(line.pay_minor for line in lines)
+    hold_pay(session, offer.expert_id, offer.currency, total, key, at)
     for earning in earnings:
         emit(
             session,
@@ -100,12 +112,84 @@ def accrue_earning(
             person_id=offer.expert_id,
             data={
                 "offer_id": str(offer_id),
+                "kind": earning.kind,
                 "seconds": earning.seconds,
                 "amount_minor": earning.pay_minor,
                 "currency": earning.currency,
             },
         )
     return earnings
+
+
+def _due(
+    session: Session, offer: Offer, fixed: Fixed, before: Sequence[Earning], *, at: datetime
+) -> list[Line]:
+    stretches = paid_time(session, offer.id, locked_only=offer.state in LIVE)
+    spans = spans_in_force(offer.terms, rates_of(session, offer, stretches))
+    fee_basis_points = cast("int", offer.terms["fee_basis_points"])
+    seen = [
+        Line(
+            line.week,
+            line.rate_minor_per_hour,
+            line.seconds,
+            line.pay_minor,
+            line.fee_minor,
+            line.kind,
+        )
+        for line in before
+    ]
+    hours = priced(stretches, spans, fee_basis_points=fee_basis_points, credited=seen)
+    if offer.state in LIVE:
+        return hours if is_hourly(offer.terms) else []
+    floor_minor = None
+    if not is_hourly(offer.terms):
+        whole = priced(stretches, spans, fee_basis_points=fee_basis_points, credited=[])
+        floor_minor, hours = sum(line.pay_minor for line in whole), []
+    more = fixed_lines(
+        week_of(offer.ended_at or at),
+        fixed,
+        floor_minor=floor_minor,
+        fee_basis_points=fee_basis_points,
+        credited=seen,
+    )
+    return hours + more
+
+
+def lock_time(session: Session, which: ColumnElement[bool], *, at: datetime) -> int:
+    """Lock recorded time, so that no one takes it out any more; how many stretches there were.
+
+    What its expert had not confirmed is confirmed by that: nobody objected.
+    """
+    changes, waiting = Changes(at), ("recorded", "confirmed")
+    rows = session.execute(
+        select(TimeEntry.id, TimeEntry.state)
+        .where(which, TimeEntry.state.in_(waiting))
+        .order_by(TimeEntry.id)
+        .with_for_update()
+    ).all()
+    for entry_id, state in rows:
+        if state == "recorded":
+            changes.move(TIME_ENTRY, entry_id, state, "confirm", reason_code="locked")
+        changes.move(TIME_ENTRY, entry_id, "confirmed", "lock")
+    for state in ("confirmed", "locked"):
+        session.execute(
+            update(TimeEntry)
+            .where(TimeEntry.id.in_([row.id for row in rows]), TimeEntry.state != state)
+            .values(state=state, version=TimeEntry.version + 1)
+        )
+    changes.write(session)
+    return len(rows)
+
+
+def hold_pay(
+    session: Session, expert_id: UUID, currency: str, pay_minor: int, key: str, at: datetime
+) -> None:
+    """Keep what was credited apart from what is free to pay out, until it is approved."""
+    if pay_minor:
+        line = ledger.Line(
+            chart.owed_to(expert_id, currency), chart.held_for(expert_id, currency), pay_minor
+        )
+        ledger.post_entry(session, key=f"{key}/held", kind="earning held", lines=[line], at=at)
 
 
 def accrue_submission(session: Session, submission_id: UUID, *, at: datetime) -> list[Earning]:
@@ -139,6 +223,11 @@ def accrue_decided_time(session: Session, entry_id: UUID, *, at: datetime) -> li
     return []
 
 
+def keep_from_recording(session: Session) -> None:
+    """Wait until no matching run records: it reserves for many experts in an order of its own."""
+    session.execute(_NOT_WHILE_RECORDING, {"name": RECORDING})
+
+
 def lock_pay(session: Session, expert_id: UUID) -> None:
     """Keep everybody else from crediting this expert, and from paying it out, until the end of the
     transaction: so that a payout takes along the very lines that its amount is made of.
@@ -146,20 +235,28 @@ def lock_pay(session: Session, expert_id: UUID) -> None:
     session.execute(_LOCK_PAY, {"expert_id": str(expert_id)})
 
 
-def _let_go(session: Session, offer: Offer, *, at: datetime) -> None:
-    key = reservation_key(offer.id)
-    try:
-        ledger.void_pending(
-            session, key, key=f"earning:{offer.id}:none", at=at, memo="no time was worked"
-        )
-    except PendingResolved:
-        # Whoever ended the offer let the money go with it, or its time ran out: nothing is kept.
+def _let_go(session: Session, offer: Offer, part: int, *, at: datetime) -> None:
+    reserved = still_reserved(session, offer.id, part)
+    # Whoever ended the offer may have let the money go with it, or its time ran out.
+    if reserved is None:
         return
+    key = f"earning:{offer.id}:none" if part == 1 else f"earning:{offer.id}:{part}:none"
+    ledger.void_pending(session, reserved.key, key=key, at=at, memo="nothing more is due")
 
 
-def _post(session: Session, offer: Offer, lines: Sequence[Line], *, key: str, at: datetime) -> int:
+def _post(
+    session: Session,
+    offer: Offer,
+    lines: Sequence[Line],
+    *,
+    part: int,
+    key: str,
+    is_open: bool,
+    at: datetime,
+) -> int:
     """Book the lines: from the reservation first, then from what the project has free.
 
+    While more can become due, what the reservation has left is reserved again at once.
     Work that was done is paid even when neither is enough, which a rate that rose since the offer
     was made can bring about: the platform then goes without its fee, and gives of what it has.
     Returns the part of the fee that nobody was charged.
@@ -173,23 +270,45 @@ def _post(session: Session, offer: Offer, lines: Sequence[Line], *, key: str, at
     fee = sum(line.fee_minor for line in lines)
     if pay + fee == 0:
         # A second or two, worth less than half of the smallest unit.
-        _let_go(session, offer, at=at)
+        if not is_open:
+            _let_go(session, offer, part, at=at)
         return 0
-    reserved = still_reserved(session, reservation_key(offer.id))
+    reserved = still_reserved(session, offer.id, part)
     if reserved is not None:
-        kept_pay = min(pay, reserved.get(account_id(expert), 0))
-        kept_fee = min(fee, reserved.get(account_id(platform), 0))
+        most_pay = reserved.by_account.get(account_id(expert), 0)
+        most_fee = reserved.by_account.get(account_id(platform), 0)
+        kept_pay, kept_fee = min(pay, most_pay), min(fee, most_fee)
         ledger.post_pending(
             session,
-            reservation_key(offer.id),
+            reserved.key,
             key=key,
             kind="earning",
             lines=_ledger_lines((budget, expert, kept_pay), (budget, platform, kept_fee)),
             at=at,
         )
+        rest = _ledger_lines(
+            (budget, expert, most_pay - kept_pay), (budget, platform, most_fee - kept_fee)
+        )
+        if is_open and rest:
+            again = f"{reservation_key(offer.id)}/{part}"
+            ledger.reserve(session, key=again, kind="J3", lines=rest, at=at, memo="offer, the rest")
         pay, fee, key = pay - kept_pay, fee - kept_fee, f"{key}/more"
     if pay + fee == 0:
         return 0
+    return post_from_budget(session, offer, pay, fee, key=key, at=at)
+
+
+def post_from_budget(
+    session: Session, offer: Offer, pay: int, fee: int, *, key: str, at: datetime
+) -> int:
+    """Book pay and its fee from what the project has free, and from the platform where that ends;
+    the part of the fee that nobody was charged.
+
+    Units: minor units.
+    """
+    budget = chart.project_budget(offer.project_id, offer.organisation_id, offer.currency)
+    expert = chart.owed_to(offer.expert_id, offer.currency)
+    platform = chart.platform_fee(offer.currency)
     try:
         more = _ledger_lines((budget, expert, pay), (budget, platform, fee))
         ledger.post_entry(session, key=key, kind="earning", lines=more, at=at)

@@ -1,19 +1,20 @@
 """Reads about earnings."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from uuid import UUID
 
-from sqlalchemy import Select, exists, func, select, text
+from sqlalchemy import Select, func, select, text
 from sqlalchemy.orm import Session, aliased
 
+from market.attempts.models import Attempt
 from market.earnings.models import Earning
-from market.earnings.rules import (
-    UNPAID_TIME,
-    Stretch,
-)
+from market.earnings.rules import UNPAID_TIME, Fixed, LineNotFound, Stretch
 from market.experts.queries import rate_spans
 from market.offers.models import Offer
+from market.offers.rules import reservation_key
+from market.submissions.models import Submission
 from market.work.models import TimeEntry
 from payouts.models import (
     JournalEntry,
@@ -23,28 +24,46 @@ from payouts.models import (
 from payouts.pay import RateSpan
 
 
-def paid_time(session: Session, offer_id: UUID) -> list[Stretch]:
-    """The time on an offer that is paid: proven, within its caps, and not in dispute."""
+def paid_time(session: Session, offer_id: UUID, *, locked_only: bool = False) -> list[Stretch]:
+    """The time on an offer that is paid: proven or granted, and within its caps; with
+    `locked_only` without what its expert can still take out.
+    """
+    unpaid = (*UNPAID_TIME, "recorded", "confirmed") if locked_only else UNPAID_TIME
+    paid_s = TimeEntry.seconds - TimeEntry.capped_s + TimeEntry.granted_s
     rows = session.execute(
-        select(func.lower(TimeEntry.during), TimeEntry.seconds - TimeEntry.capped_s)
-        .where(
-            TimeEntry.offer_id == offer_id,
-            TimeEntry.state.not_in(UNPAID_TIME),
-            TimeEntry.seconds > TimeEntry.capped_s,
-        )
+        select(func.lower(TimeEntry.during), paid_s)
+        .where(TimeEntry.offer_id == offer_id, TimeEntry.state.not_in(unpaid), paid_s > 0)
         .order_by(func.lower(TimeEntry.during))
     )
     return [Stretch(starts_at, int(seconds)) for starts_at, seconds in rows]
 
 
-def has_disputed_time(session: Session, offer_id: UUID) -> bool:
-    """Whether somebody has still to decide on time that may have to be paid."""
-    disputed = exists().where(
-        TimeEntry.offer_id == offer_id,
-        TimeEntry.state == "disputed",
-        TimeEntry.seconds > TimeEntry.capped_s,
+def fixed_facts(session: Session, offer: Offer) -> Fixed:
+    """What an offer's contract pays beside hours, and how far its work is decided.
+
+    An attempt counts once it has its outcome, whichever it is, and the same prompt counts once.
+    """
+    terms = offer.terms
+    deliverable, fee = terms.get("deliverable_minor"), terms.get("attempt_fee_minor")
+    work = session.scalar(
+        select(Submission).where(
+            Submission.offer_id == offer.id, Submission.submitted_at.is_not(None)
+        )
     )
-    return bool(session.scalar(select(disputed)))
+    attempts = 0
+    if fee:
+        told_apart = select(func.count(Attempt.prompt.distinct()))
+        ended = Attempt.state.in_(("verified", "refuted", "not_stumped"))
+        attempts = session.scalar(told_apart.where(Attempt.offer_id == offer.id, ended)) or 0
+    return Fixed(
+        deliverable_minor=deliverable or 0,
+        attempt_fee_minor=fee or 0,
+        attempts_max=terms.get("attempt_fees_max", 0),
+        attempts=attempts,
+        is_accepted=work is not None and work.state == "accepted",
+        is_decided=work is None or work.decided_at is not None,
+        can_add=bool(deliverable or fee),
+    )
 
 
 def rates_of(session: Session, offer: Offer, stretches: list[Stretch]) -> list[RateSpan]:
@@ -64,25 +83,56 @@ def credited(session: Session, offer_id: UUID) -> list[Earning]:
     )
 
 
-def still_reserved(session: Session, key: str) -> dict[UUID, int] | None:
-    """What an open reservation keeps, by the ledger account it is kept for; None when it is over.
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """An open reservation: its key, and what it keeps by the ledger account it is kept for.
 
     Units: minor units.
     """
+
+    key: str
+    by_account: dict[UUID, int]
+
+
+def still_reserved(session: Session, offer_id: UUID, part: int) -> Reserved | None:
+    """What is still reserved for an offer whose next crediting is this part; None when nothing is.
+
+    Each crediting of work that goes on reserves the rest again, under the number of its part.
+    """
+    base = reservation_key(offer_id)
     resolution = aliased(JournalEntry)
-    entry_id = session.scalar(
-        select(JournalEntry.id)
+    found = session.execute(
+        select(JournalEntry.id, JournalEntry.key)
         .outerjoin(resolution, resolution.resolves_id == JournalEntry.id)
-        .where(JournalEntry.key == key, resolution.id.is_(None))
-    )
-    if entry_id is None:
+        .where(
+            JournalEntry.key.in_([base, *(f"{base}/{n}" for n in range(1, part + 1))]),
+            JournalEntry.phase == "pending",
+            resolution.id.is_(None),
+        )
+    ).one_or_none()
+    if found is None:
         return None
     rows = session.execute(
         select(Posting.credit_account_id, func.sum(Posting.amount_minor))
-        .where(Posting.entry_id == entry_id)
+        .where(Posting.entry_id == found.id)
         .group_by(Posting.credit_account_id)
     )
-    return {account: int(total) for account, total in rows}
+    return Reserved(found.key, {account: int(total) for account, total in rows})
+
+
+def line_of_pay(session: Session, earning_id: UUID, *, locked: bool = False) -> Earning:
+    """The line of pay with this id.
+
+    Raises:
+        LineNotFound.
+    """
+    wanted = select(Earning).where(Earning.id == earning_id)
+    if locked:
+        wanted = wanted.with_for_update().execution_options(populate_existing=True)
+    found = session.scalar(wanted)
+    if found is None:
+        raise LineNotFound(earning_id)
+    return found
 
 
 def earnings(*, expert_id: UUID | None = None, week: date | None = None) -> Select[Earning]:
@@ -112,7 +162,7 @@ def statement_lines(
     name = Offer.terms["project_name"].astext
     wanted = (
         select(Earning, name, Payout.state)
-        .join(Offer, Offer.id == Earning.offer_id)
+        .outerjoin(Offer, Offer.id == Earning.offer_id)
         .outerjoin(Payout, Payout.id == Earning.payout_id)
         .where(Earning.expert_id == expert_id)
     )
@@ -121,14 +171,14 @@ def statement_lines(
     if last is not None:
         wanted = wanted.where(Earning.week <= last)
     rows = session.execute(wanted.order_by(Earning.week, Earning.id)).all()
-    return [(line, project_name, state) for line, project_name, state in rows]
+    return [(line, project_name or "", state) for line, project_name, state in rows]
 
 
 def unbacked_lines(session: Session) -> list[str]:
     """What is wrong between lines of pay and the ledger, a sentence each: there must be none.
 
-    Every entry's lines sum to what it credits to the expert and to the platform, and every line is
-    its seconds at its rate, to the nearest minor unit.
+    Every entry's lines sum to what it credits to the expert and to the platform, every line is its
+    seconds at its rate, to the nearest minor unit, and what waits for approval is what is held.
     """
     wrong = [
         f"{key}: lines say {pay} and a fee of {fee}, the ledger {posted_pay} and {posted_fee}"
@@ -137,6 +187,10 @@ def unbacked_lines(session: Session) -> list[str]:
     wrong += [
         f"offer {offer}: {pay} was credited for {seconds} s at {rate} an hour"
         for offer, seconds, rate, pay in session.execute(_MISPRICED)
+    ]
+    wrong += [
+        f"expert {expert}: {lines} {currency} in lines that wait, {held} held in the ledger"
+        for expert, currency, lines, held in session.execute(_UNHELD)
     ]
     return wrong
 
@@ -169,5 +223,21 @@ _MISPRICED = text(
     from market.earning where kind = 'hours'
     group by offer_id, week, rate_minor_per_hour
     having abs(sum(pay_minor) * 3600 - sum(seconds) * rate_minor_per_hour) > 1800
+    """
+)
+
+_UNHELD = text(
+    """
+    with waiting as (
+        select expert_id, currency, sum(pay_minor)::bigint as pay from market.earning
+        where state in ('accrued', 'disputed') group by expert_id, currency
+    ), held as (
+        select a.owner_id as expert_id, a.currency, b.posted_minor as pay
+        from payouts.ledger_account a join payouts.ledger_balance b on b.account_id = a.id
+        where a.code = 'expert_held' and b.posted_minor <> 0
+    )
+    select expert_id, currency, coalesce(waiting.pay, 0), coalesce(held.pay, 0)
+    from waiting full join held using (expert_id, currency)
+    where coalesce(waiting.pay, 0) <> coalesce(held.pay, 0)
     """
 )

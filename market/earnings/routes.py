@@ -19,18 +19,17 @@ from market.earnings.rules import plain_cell
 from market.http import Cursor, Limit, Page, Wire, get, page, page_of, wire_id, wire_ids
 from payouts.money import Money
 
-ACCRUED = "accrued"
-"""The state of a line that no payout has taken along yet; after that it is the payout's."""
-
 
 class EarningOut(Wire):
-    """A line of pay: what one offer earned in one week at one rate.
+    """A line of pay: what one offer earned in one week at one rate, or a sum for work or a bonus.
+
+    Its state is its own until a payout takes it along, and then the payout's.
 
     Nothing is taken off: the platform's fee is paid by the project, on top.
     """
 
     id: str
-    offer_id: str
+    offer_id: str | None
     submission_id: str | None
     project_id: str
     week: date
@@ -88,13 +87,13 @@ def get_statement(
             (
                 line.week.isoformat(),
                 plain_cell(project_name),
-                wire_id("ofr", line.offer_id),
+                wire_ids("ofr", line.offer_id) or "",
                 line.kind,
                 line.seconds,
                 _units(line.rate_minor_per_hour, line.currency),
                 _units(line.pay_minor, line.currency),
                 line.currency,
-                state or ACCRUED,
+                state or line.state,
                 wire_ids("pay", line.payout_id) or "",
                 line.at.isoformat(),
             )
@@ -114,7 +113,7 @@ def _units(amount_minor: int, currency: str) -> str:
 def _earning_out(line: Earning, states: Mapping[UUID, str]) -> EarningOut:
     return EarningOut(
         id=wire_id("ear", line.id),
-        offer_id=wire_id("ofr", line.offer_id),
+        offer_id=wire_ids("ofr", line.offer_id),
         submission_id=wire_ids("sub", line.submission_id),
         project_id=wire_id("prj", line.project_id),
         week=line.week,
@@ -123,7 +122,7 @@ def _earning_out(line: Earning, states: Mapping[UUID, str]) -> EarningOut:
         rate_minor_per_hour=line.rate_minor_per_hour,
         pay_minor=line.pay_minor,
         currency=line.currency,
-        state=states[line.payout_id] if line.payout_id else ACCRUED,
+        state=states[line.payout_id] if line.payout_id else line.state,
         payout_id=wire_ids("pay", line.payout_id),
         credited_at=line.at,
     )

@@ -3,16 +3,59 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from uuid import UUID
 
 from market.errors import MarketError
+from market.states import Machine, Move
 from payouts.pay import RateSpan, fee_minor, pay_minor, split_by_rate
 
-UNPAID_TIME = ("disputed", "voided")
-"""States of a time entry whose seconds are not paid: a person decides, or has decided."""
+UNPAID_TIME = ("voided",)
+"""States of a time entry whose seconds earn nothing: its expert took them out itself.
+
+Time in dispute earns its line all the same; the line is what waits for the decision.
+"""
+
+EARNING = Machine(
+    "earning",
+    ("accrued", "approved"),
+    (
+        Move("approve", ("accrued",), "approved"),
+        Move("dispute", ("accrued",), "disputed"),
+        Move("uphold", ("disputed",), "approved"),
+        Move("withhold", ("disputed",), "withheld"),
+        Move("restore", ("withheld",), "approved"),
+    ),
+)
+"""A line of pay: what it owes is the expert's already, and free to pay out once it is approved.
+
+A withheld line names the dispute that decided it, by which its expert can appeal.
+"""
+
+KINDS = ("hours", "deliverable", "attempt_fee", "floor", "impact_bonus", "bonus")
+"""What pay can be for. `floor` tops work that was not accepted up to what its time is worth."""
+
+LOCK_AFTER = timedelta(hours=12)
+"""So long after its last second, by UTC, a week of time is locked and credited."""
+
+REVIEW_FOR = timedelta(hours=48)
+"""How long at least a lab has to look at a line before its silence approves it."""
+
+REVIEW_ENDS = timedelta(days=2, hours=12)
+"""When in a week, from its Monday, silence approves: Wednesday noon."""
+
+PAID_AT = timedelta(days=2, hours=18)
+"""When in a week, from its Monday, the payout run starts: Wednesday evening."""
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+class LineNotFound(MarketError):
+    """No line of pay that the caller may see has this id."""
+
+    def __init__(self, earning_id: UUID) -> None:
+        super().__init__("there is no such line of pay")
+        self.earning_id = earning_id
 
 
 class OfferNotOver(MarketError):
@@ -52,12 +95,114 @@ class Line:
     seconds: int
     pay_minor: int
     fee_minor: int
+    kind: str = "hours"
 
 
 def week_of(at: datetime) -> date:
     """The Monday, by UTC, that the week of a moment begins with."""
     day = at.astimezone(UTC).date()
     return day - timedelta(days=day.weekday())
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """The edges of one pay week, all by UTC: shown to each expert in its own zone beside."""
+
+    week: date
+
+    @property
+    def starts_at(self) -> datetime:
+        """Its first second."""
+        return datetime.combine(self.week, time(), UTC)
+
+    @property
+    def ends_at(self) -> datetime:
+        """When its last second is over."""
+        return self.starts_at + timedelta(days=7)
+
+    @property
+    def locks_at(self) -> datetime:
+        """Until when an expert can take time of its own out."""
+        return self.ends_at + LOCK_AFTER
+
+    @property
+    def review_ends_at(self) -> datetime:
+        """When the lab's silence has approved its lines."""
+        return self.ends_at + REVIEW_ENDS
+
+    @property
+    def paid_at(self) -> datetime:
+        """When what was approved by then is paid out."""
+        return self.ends_at + PAID_AT
+
+
+def review_until(week: date, credited_at: datetime) -> datetime:
+    """When silence approves a line: the first Wednesday noon that leaves its lab the time to look.
+
+    A line that is credited late rolls over to the next one; it never vanishes.
+    """
+    from_then = max(Period(week).ends_at, credited_at.astimezone(UTC)) + REVIEW_FOR
+    found = Period(week_of(from_then)).starts_at + REVIEW_ENDS
+    return found if found >= from_then else found + timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """What a contract pays beside hours, and what is true of the work so far.
+
+    Units: minor units.
+    """
+
+    deliverable_minor: int
+    attempt_fee_minor: int
+    attempts_max: int
+    attempts: int
+    """Honest attempts that have their outcome, whatever it is."""
+    is_accepted: bool
+    is_decided: bool
+    """Whether nothing more is to be decided about the work."""
+    can_add: bool
+    """Whether the contract pays anything beside hours at all, so that a decision matters."""
+
+
+def fixed_lines(
+    week: date,
+    fixed: Fixed,
+    *,
+    floor_minor: int | None,
+    fee_basis_points: int,
+    credited: Sequence[Line],
+) -> list[Line]:
+    """What is due beside hours beyond the lines that were credited before.
+
+    `floor_minor` is what the time is worth at the floor rate of a contract by deliverable, and None
+    for hourly contracts. Work that is not accepted is topped up to it, once that is decided; when a
+    decision is overturned, what was topped up counts towards the deliverable.
+    """
+    before: Counter[str] = Counter()
+    for line in credited:
+        before[line.kind] += line.pay_minor
+    fees = fixed.attempt_fee_minor * min(fixed.attempts, fixed.attempts_max)
+    deliverable = fixed.deliverable_minor if fixed.is_accepted else 0
+    due = {
+        "attempt_fee": fees - before["attempt_fee"],
+        "deliverable": deliverable - before["deliverable"],
+    }
+    if floor_minor is not None and fixed.is_decided:
+        top_up = max(0, floor_minor - deliverable - fees) - before["floor"]
+        due["floor"] = top_up
+        if top_up < 0:
+            due["deliverable"] += top_up
+    return [
+        Line(week, 0, 0, pay, fee_minor(pay, fee_basis_points), kind)
+        for kind, pay in due.items()
+        if pay > 0
+    ]
+
+
+def is_hourly(terms: Mapping[str, object]) -> bool:
+    """Whether a contract pays time by the hour; else time is a floor under pay for the work."""
+    return terms.get("pay_basis", "hourly") == "hourly"
 
 
 def spans_in_force(terms: Mapping[str, object], tier_spans: Sequence[RateSpan]) -> list[RateSpan]:
@@ -103,7 +248,11 @@ def priced(
             seconds[week_of(stretch.starts_at), rate] += part_s
     found = []
     for (week, rate), total_s in sorted(seconds.items()):
-        before = [one for one in credited if (one.week, one.rate_minor_per_hour) == (week, rate)]
+        before = [
+            one
+            for one in credited
+            if (one.kind, one.week, one.rate_minor_per_hour) == ("hours", week, rate)
+        ]
         more_s = total_s - sum(one.seconds for one in before)
         if more_s > 0:
             pay = pay_minor(total_s, rate) - sum(one.pay_minor for one in before)

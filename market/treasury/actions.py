@@ -232,6 +232,8 @@ def pay_owner(
             Earning.expert_id == expert_id,
             Earning.currency == currency,
             Earning.payout_id.is_(None),
+            # What waits for its approval is held apart, and no part of the amount.
+            Earning.state == "approved",
         )
         .values(payout_id=payout.id)
     )

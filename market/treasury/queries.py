@@ -9,7 +9,7 @@ from market.treasury.models import PayoutRun
 from market.treasury.rules import PayoutNotFound, PayoutRunNotFound
 from payouts import chart
 from payouts.chart import Code
-from payouts.ledger import Balance, balance, trial_balance
+from payouts.ledger import Balance, balances, trial_balance
 from payouts.models import (
     ExternalCall,
     LedgerAccount,
@@ -105,14 +105,21 @@ def owners_unready(session: Session, payout_ids: list[UUID]) -> list[UUID]:
     )
 
 
-def what_is_owed(session: Session, expert_id: UUID) -> list[tuple[str, Balance]]:
-    """By currency, what an expert has earned and not been sent."""
+def what_is_owed(session: Session, expert_id: UUID) -> list[tuple[str, Balance, int]]:
+    """By currency, what an expert has earned and not been sent: what is approved, and in minor
+    units what waits for its approval or for a decision.
+    """
     currencies = session.scalars(
         select(LedgerAccount.currency)
         .where(LedgerAccount.code == Code.EXPERT_PAYABLE, LedgerAccount.owner_id == expert_id)
         .order_by(LedgerAccount.currency)
     ).all()
-    return [(one, balance(session, chart.owed_to(expert_id, one))) for one in currencies]
+    found = []
+    for one in currencies:
+        free, held = chart.owed_to(expert_id, one), chart.held_for(expert_id, one)
+        figures = balances(session, [free, held])
+        found.append((one, figures[free], figures[held].posted_minor))
+    return found
 
 
 def at_stripe(session: Session) -> dict[str, int]:

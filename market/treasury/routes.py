@@ -88,12 +88,14 @@ class LinkOut(Wire):
 class OwedOut(Wire):
     """What you have earned in one currency and not been sent.
 
-    `free` goes with the next payout; `in_payouts` is in payouts that have not been sent yet.
+    `free` goes with the next payout; `in_payouts` is in payouts that have not been sent
+    yet, `in_review` is earned and waits to be approved, by the lab or by its silence.
     """
 
     currency: str
     free: MoneyOut
     in_payouts: MoneyOut
+    in_review: MoneyOut
 
 
 @post("/payees/me", scope="payee:write", status_code=HTTP_201_CREATED, tags=["Payouts"])
@@ -155,8 +157,9 @@ def get_owed(principal: NamedDependency[Principal]) -> list[OwedOut]:
                 currency=currency,
                 free=MoneyOut(amount_minor=held.available_minor, currency=currency),
                 in_payouts=MoneyOut(amount_minor=held.pending_debit_minor, currency=currency),
+                in_review=MoneyOut(amount_minor=in_review, currency=currency),
             )
-            for currency, held in what_is_owed(session, principal.person_id)
+            for currency, held, in_review in what_is_owed(session, principal.person_id)
         ]
 
 

@@ -26,13 +26,11 @@ from market.work.queries import Figures, before, figures, is_stale, room_of, tim
 from market.work.rules import (
     GAP_S,
     MAX_QUIET_S,
-    MIN_REASON,
     OPEN_SESSIONS,
     QUIET_S,
     SESSION,
     SKEW_S,
     TIME_ENTRY,
-    DisputeReasonMissing,
     FromTheFuture,
     Piece,
     SessionAlreadyOpen,
@@ -365,16 +363,14 @@ def change_time(
     at: datetime,
     note: str | None = None,
 ) -> TimeEntry:
-    """Confirm, dispute, void or decide one line of recorded time.
+    """Confirm a line of recorded time, or take it out; what is contested has a feature of its own.
 
     The caller has checked who may do what; a line is voided only while nothing was handed in on it.
 
     Raises:
-        TimeEntryNotFound, DisputeReasonMissing, TimeHandedIn, StateConflict.
+        TimeEntryNotFound, TimeHandedIn, StateConflict.
     """
     entry = time_entry(session, entry_id)
-    if action in ("dispute", "adjust", "uphold") and len((note or "").strip()) < MIN_REASON:
-        raise DisputeReasonMissing()
     if action == "void" and any_offer(session, entry.offer_id).state == "completed":
         raise TimeHandedIn()
     change_state(

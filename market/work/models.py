@@ -105,6 +105,7 @@ class TimeEntry(Base):
         ),
         Index("ix_time_entry_offer_id", "offer_id"),
         Index("ix_time_entry_session_id", "session_id"),
+        Index("ix_time_entry_locked", "offer_id", postgresql_where=text("state = 'locked'")),
         Index("ix_time_entry_unconfirmed", "id", postgresql_where=text("state = 'recorded'")),
     )
 

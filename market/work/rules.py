@@ -42,9 +42,6 @@ SKEW_S = 5
 CONFIRM_AFTER = timedelta(hours=48)
 """Recorded time that its expert has not objected to for so long is confirmed."""
 
-MIN_REASON = 20
-"""Characters that a dispute about time needs."""
-
 SESSION = Machine(
     "work_session",
     ("running",),
@@ -129,13 +126,6 @@ class TimeHandedIn(MarketError):
 
     def __init__(self) -> None:
         super().__init__("work was handed in on this time; dispute it instead")
-
-
-class DisputeReasonMissing(MarketError):
-    """A dispute about time without a word on what is wrong."""
-
-    def __init__(self) -> None:
-        super().__init__(f"say in {MIN_REASON} characters or more what is wrong with this time")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,10 @@ from litestar.testing import TestClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from market.approvals.actions import approve_lines
 from market.auth import Part
 from market.db import PLATFORM, database
+from market.earnings.models import Earning
 from market.earnings.rules import week_of
 from market.events import Event, EventRow
 from market.experts.actions import create_profile
@@ -141,7 +143,10 @@ class House:
             post_entry(session, key=key, kind="test", lines=lines, at=datetime.now(UTC))
 
     def pay_out(self, ops: Caller, period_end: date = MONDAY, key: str = "run-1") -> dict[str, Any]:
-        """Ops ask for a payout run, and its jobs run; the operation that it ended with."""
+        """Every line that waits is approved, ops ask for a payout run, and its jobs run; the
+        operation that it ended with.
+        """
+        self.approve()
         answer = ops.post(
             "/v1/payout-runs",
             json={"period_end": period_end.isoformat()},
@@ -151,6 +156,19 @@ class House:
         self.react()
         operation: dict[str, Any] = ops.get(answer.headers["location"]).json()
         return operation
+
+    def approve(self) -> None:
+        """Labs approve every line of pay that waits for them."""
+        with self.begin() as session:
+            waiting = select(Earning.expert_id).where(Earning.state == "accrued").distinct()
+            experts = session.scalars(waiting).all()
+            for expert_id in experts:
+                lines = session.scalars(
+                    select(Earning.id).where(
+                        Earning.expert_id == expert_id, Earning.state == "accrued"
+                    )
+                ).all()
+                approve_lines(session, expert_id, lines, at=datetime.now(UTC))
 
     def posted(self, account: AccountRef) -> int:
         """What has been posted to a ledger account."""

@@ -12,10 +12,12 @@ from uuid import UUID
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from market.approvals.actions import approve_lines
 from market.attempts.actions import Answer, claim_stump, make_attempt, record_answer, submit_attempt
 from market.auth import Part
 from market.db import database
 from market.earnings.jobs import credit_earning
+from market.earnings.models import Earning
 from market.earnings.rules import week_of
 from market.events import Event, EventRow
 from market.experts.actions import create_profile
@@ -129,6 +131,8 @@ def set_up(at: datetime) -> Showcase:
     for submission_id in done:
         credit_earning(str(submission_id))
     with database.begin() as session:
+        lines = session.scalars(select(Earning.id).where(Earning.expert_id == ids[0])).all()
+        approve_lines(session, ids[0], lines, at=at)
         pay_owner(
             session,
             ids[0],

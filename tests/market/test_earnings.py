@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from litestar.testing import TestClient
 from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import Range
 from sqlalchemy.orm import Session
 
 from market.auth import Part
-from market.db import database
+from market.db import database, new_id
 from market.earnings.actions import accrue_earning, accrue_submission
 from market.earnings.jobs import credit_earning, credit_time
 from market.earnings.models import Earning
@@ -26,6 +27,7 @@ from market.events import Event, EventRow, emit
 from market.experts.actions import assign_tier
 from market.offers.models import Offer
 from market.projects.models import Project
+from market.work.models import TimeEntry
 from payouts import chart
 from payouts.invariants import violations
 from payouts.ledger import balance, void_pending
@@ -37,7 +39,9 @@ HOUR = 3600
 
 
 def owed(db: Session, expert_id: UUID) -> int:
-    return balance(db, chart.owed_to(expert_id)).posted_minor
+    """What an expert has earned, approved or not."""
+    both = (chart.owed_to(expert_id), chart.held_for(expert_id))
+    return sum(balance(db, one).posted_minor for one in both)
 
 
 def fees(db: Session) -> int:
@@ -230,15 +234,28 @@ def test_a_week_ends_with_sunday_by_utc(db: Session) -> None:
     assert [(one.pay_minor, one.fee_minor) for one in lines] == [(1100, 220), (1100, 220)]
 
 
-def test_disputed_time_is_paid_when_it_has_been_decided_for_the_expert(db: Session) -> None:
+def test_time_that_a_person_granted_later_is_rounded_with_the_rest(db: Session) -> None:
     project, offer = make_active(db)
     work_on(db, offer, AT, 1000)
-    (disputed,) = work_on(db, offer, AT + timedelta(hours=1), 500)
-    disputed.state = "disputed"
     submission = hand_in(db, offer)
     (first,) = accrue_submission(db, submission.id, at=AT)
     assert first.seconds == 1000
-    disputed.state = "confirmed"
+    starts_at = AT + timedelta(hours=1)
+    db.add(
+        TimeEntry(
+            session_id=None,
+            offer_id=offer.id,
+            expert_id=offer.expert_id,
+            organisation_id=offer.organisation_id,
+            project_id=offer.project_id,
+            during=Range(starts_at, starts_at + timedelta(seconds=500), bounds="[)"),
+            seconds=500,
+            capped_s=0,
+            recorded_at=starts_at,
+            source="granted",
+            decision_id=new_id(),
+        )
+    )
     db.flush()
     (second,) = accrue_submission(db, submission.id, at=AT)
     assert (second.seconds, second.part) == (500, 2)

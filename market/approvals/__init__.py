@@ -1,0 +1,1 @@
+"""Lines of pay on their way: locked weeks, approval by a lab or its silence, settled time."""

@@ -1,0 +1,607 @@
+"""How disputes open, are answered, decided and appealed, and what each step does to time and pay.
+
+All of it runs as the platform: both sides' rows move. Locks are taken in one order: offer, the
+expert's pay, dispute, lines, time.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import exists, func, literal, select
+from sqlalchemy.dialects.postgresql import TSTZRANGE, Range
+from sqlalchemy.orm import Session
+
+from market.approvals.actions import approve_time, free_line
+from market.db import new_id
+from market.disputes.models import Dispute
+from market.disputes.queries import (
+    contested_seconds,
+    dispute,
+    is_contested,
+    is_of_lab,
+    lines_of,
+    next_part,
+    overlapping,
+    waiting_lines,
+)
+from market.disputes.rules import (
+    APPEAL_FOR,
+    ASK_WITHIN,
+    DECIDE_DAYS,
+    DISPUTE,
+    EXPERT_REASONS,
+    FINAL_DAYS,
+    LAB_REASONS,
+    MAX_ASKED,
+    RESPOND_DAYS,
+    AppealTooLate,
+    AwardInvalid,
+    NothingToDispute,
+    NotYoursToDecide,
+    RangeInvalid,
+    checked_statement,
+    working_days_after,
+)
+from market.earnings.actions import (
+    hold_pay,
+    keep_from_recording,
+    lock_pay,
+    post_from_budget,
+)
+from market.earnings.models import Earning
+from market.earnings.rules import EARNING, Period
+from market.events import Event, change_state, emit
+from market.offers.models import Offer
+from market.offers.queries import offer as any_offer
+from market.offers.rules import HELD, OfferNotFound
+from market.projects.models import Project
+from market.work.models import TimeEntry
+from market.work.rules import TIME_ENTRY, TimeTaken, by_day, seconds_between, whole
+from payouts import chart, ledger
+from payouts.pay import pay_minor
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a side says when it opens a dispute: about which time, and why."""
+
+    starts_at: datetime
+    ends_at: datetime
+    reason_code: str
+    statement: str
+    evidence: tuple[str, ...] = ()
+
+
+def contest_hours(
+    session: Session, offer_id: UUID, opening: Opening, *, actor_id: UUID, at: datetime
+) -> Dispute:
+    """A lab contests credited time that is not approved yet; only that part of the pay waits.
+
+    Raises:
+        OfferNotFound, DisputeReasonMissing, RangeInvalid, NothingToDispute.
+    """
+    statement = checked_statement(opening.statement, opening.reason_code, LAB_REASONS)
+    offer, starts_at, ends_at = _range(session, offer_id, opening)
+    keep_from_recording(session)
+    lock_pay(session, offer.expert_id)
+    if is_contested(session, offer_id, starts_at, ends_at):
+        raise NothingToDispute("some of this range was disputed before; a decision stands")
+    wanted = contested_seconds(session, offer, starts_at, ends_at)
+    parts: list[tuple[Earning, int]] = []
+    for line in waiting_lines(session, offer_id):
+        seconds = min(line.seconds, wanted[line.week, line.rate_minor_per_hour])
+        if seconds:
+            wanted[line.week, line.rate_minor_per_hour] -= seconds
+            parts.append((line, seconds))
+    if not parts:
+        raise NothingToDispute(
+            "no credited hours wait for approval in this range; hours are credited when their week"
+            " is over or their work is decided, and can be disputed until they are approved"
+        )
+    made = _open(
+        session,
+        offer,
+        "hours",
+        opening,
+        statement,
+        claimed_s=sum(seconds for _, seconds in parts),
+        actor_id=actor_id,
+        at=at,
+    )
+    for line, seconds in parts:
+        held = split_line(session, line, seconds, at=at)
+        held.dispute_id = made.id
+        change_state(session, EARNING, held, "dispute", at=at, actor_id=actor_id)
+    for entry in overlapping(session, offer_id, starts_at, ends_at):
+        if entry.state == "locked":
+            _move_entry(session, entry, "dispute", at=at, actor_id=actor_id)
+    return made
+
+
+def ask_for_time(
+    session: Session, offer_id: UUID, opening: Opening, *, expert_id: UUID, at: datetime
+) -> Dispute:
+    """An expert asks for time that heartbeats did not prove; a person decides.
+
+    Raises:
+        OfferNotFound, DisputeReasonMissing, RangeInvalid, TimeTaken.
+    """
+    statement = checked_statement(opening.statement, opening.reason_code, EXPERT_REASONS)
+    offer, starts_at, ends_at = _range(session, offer_id, opening, expert_id=expert_id)
+    if ends_at > at:
+        raise RangeInvalid("ends in the future")
+    if ends_at < at - ASK_WITHIN:
+        raise RangeInvalid(f"is more than {ASK_WITHIN.days} days past")
+    if ends_at - starts_at > MAX_ASKED:
+        raise RangeInvalid(f"is longer than {MAX_ASKED // timedelta(hours=1)} hours")
+    if offer.accepted_at is not None and starts_at < whole(offer.accepted_at):
+        raise RangeInvalid("begins before the offer was accepted")
+    if _is_taken(session, expert_id, starts_at, ends_at):
+        raise TimeTaken()
+    claimed_s = seconds_between(starts_at, ends_at)
+    return _open(
+        session,
+        offer,
+        "missing_time",
+        opening,
+        statement,
+        claimed_s=claimed_s,
+        actor_id=expert_id,
+        at=at,
+    )
+
+
+def ask_beyond_cap(
+    session: Session, offer_id: UUID, opening: Opening, *, expert_id: UUID, at: datetime
+) -> Dispute:
+    """An expert asks that recorded time beyond a cap be paid; a person decides.
+
+    Raises:
+        OfferNotFound, DisputeReasonMissing, RangeInvalid, NothingToDispute.
+    """
+    statement = checked_statement(opening.statement, opening.reason_code, EXPERT_REASONS)
+    offer, starts_at, ends_at = _range(session, offer_id, opening, expert_id=expert_id)
+    entries = overlapping(session, offer_id, starts_at, ends_at)
+    claimed_s = sum(entry.capped_s - entry.granted_s for entry in entries)
+    if claimed_s == 0:
+        raise NothingToDispute("no recorded time beyond a cap lies in this range")
+    return _open(
+        session,
+        offer,
+        "unpaid_time",
+        opening,
+        statement,
+        claimed_s=claimed_s,
+        actor_id=expert_id,
+        at=at,
+    )
+
+
+def respond(
+    session: Session,
+    dispute_id: UUID,
+    *,
+    statement: str,
+    concedes: bool,
+    actor_id: UUID,
+    at: datetime,
+) -> Dispute:
+    """The other side answers; when it concedes, the side that opened has its way at once.
+
+    Raises:
+        DisputeNotFound, DisputeReasonMissing, StateConflict.
+    """
+    said = checked_statement(statement)
+    found = _locked(session, dispute_id)
+    action = "concede" if concedes else "respond"
+    DISPUTE.target(found.state, action)
+    found.response, found.responded_by, found.responded_at = said, actor_id, at
+    if not concedes:
+        found.due_at = working_days_after(at, DECIDE_DAYS)
+        _tell(session, found, action, at=at, actor_id=actor_id)
+        return found
+    found.is_conceded = True
+    # The lab gives what was asked of it; an expert gives up what the lab contests.
+    awarded_s = 0 if found.kind == "hours" else found.claimed_s
+    _decide(session, found, action, awarded_s, by=actor_id, note=said, at=at)
+    return found
+
+
+def withdraw(session: Session, dispute_id: UUID, *, actor_id: UUID, at: datetime) -> Dispute:
+    """The side that opened takes it back; what was held is the expert's.
+
+    Raises:
+        DisputeNotFound, StateConflict.
+    """
+    found = _locked(session, dispute_id)
+    _tell(session, found, "withdraw", at=at, actor_id=actor_id)
+    if found.kind == "hours":
+        _settle_hours(session, found, found.claimed_s, at=at, actor_id=actor_id)
+    return found
+
+
+def decide(
+    session: Session, dispute_id: UUID, *, awarded_s: int, note: str, by: UUID, at: datetime
+) -> Dispute:
+    """A person who is no side decides, or another one decides the appeal: how many of the seconds
+    are paid. An appeal can only give more.
+
+    Raises:
+        DisputeNotFound, DisputeReasonMissing, AwardInvalid, NotYoursToDecide, StateConflict.
+    """
+    said = checked_statement(note)
+    found = _locked(session, dispute_id)
+    action = "decide_appeal" if found.state == "appealed" else "decide"
+    DISPUTE.target(found.state, action)
+    sides = {found.opened_by, found.responded_by, found.expert_id}
+    if by in sides or by == found.decided_by or is_of_lab(session, by, found.organisation_id):
+        raise NotYoursToDecide()
+    if not (found.awarded_s or 0) <= awarded_s <= found.claimed_s:
+        raise AwardInvalid(found.claimed_s)
+    if action == "decide_appeal":
+        _decide_appeal(session, found, action, awarded_s, by=by, note=said, at=at)
+    else:
+        _decide(session, found, action, awarded_s, by=by, note=said, at=at)
+    return found
+
+
+def appeal(
+    session: Session, dispute_id: UUID, *, expert_id: UUID, statement: str, at: datetime
+) -> Dispute:
+    """An expert who was denied some of its time has it decided again, by another person.
+
+    Raises:
+        DisputeNotFound, DisputeReasonMissing, AppealTooLate, StateConflict.
+    """
+    said = checked_statement(statement)
+    found = _locked(session, dispute_id)
+    DISPUTE.target(found.state, "appeal")
+    if found.awarded_s == found.claimed_s:
+        raise AppealTooLate("the decision gave you all that was disputed")
+    if found.due_at <= at:
+        raise AppealTooLate(f"an appeal was possible until {found.due_at:%Y-%m-%dT%H:%M:%SZ}")
+    found.appeal, found.appealed_at = said, at
+    found.due_at = working_days_after(at, FINAL_DAYS)
+    _tell(session, found, "appeal", at=at, actor_id=expert_id)
+    return found
+
+
+def run_out(session: Session, dispute_id: UUID, *, at: datetime) -> bool:
+    """End a state whose time is over; whether it was. No answer lets a person decide without it,
+    and a decision that did not come is the expert's.
+
+    Raises:
+        DisputeNotFound.
+    """
+    found = _locked(session, dispute_id)
+    if found.due_at > at:
+        return False
+    if found.state == "open":
+        found.due_at = working_days_after(at, DECIDE_DAYS)
+        _tell(session, found, "lapse", at=at, actor_id=None)
+    elif found.state == "answered":
+        _decide(session, found, "miss_deadline", found.claimed_s, by=None, note=None, at=at)
+    elif found.state == "appealed":
+        _decide_appeal(session, found, "miss_appeal", found.claimed_s, by=None, note=None, at=at)
+    elif found.state == "decided":
+        found.final_s, found.final_at = found.awarded_s, at
+        _tell(session, found, "close", at=at, actor_id=None)
+    else:
+        return False
+    return True
+
+
+def split_line(session: Session, line: Earning, seconds: int, *, at: datetime) -> Earning:
+    """Cut so many seconds off a line of hours into one of their own, which is returned; together
+    they pay what the one did. The whole line is returned when that is all of it.
+    """
+    if seconds >= line.seconds:
+        return line
+    left_pay = min(line.pay_minor, pay_minor(line.seconds - seconds, line.rate_minor_per_hour))
+    left_fee = line.fee_minor * left_pay // line.pay_minor if line.pay_minor else line.fee_minor
+    part = Earning(
+        organisation_id=line.organisation_id,
+        project_id=line.project_id,
+        expert_id=line.expert_id,
+        offer_id=line.offer_id,
+        submission_id=line.submission_id,
+        week=line.week,
+        kind=line.kind,
+        seconds=seconds,
+        rate_minor_per_hour=line.rate_minor_per_hour,
+        pay_minor=line.pay_minor - left_pay,
+        fee_minor=line.fee_minor - left_fee,
+        currency=line.currency,
+        entry_key=line.entry_key,
+        part=next_part(session, line.offer_id or new_id()),
+        at=at,
+        review_until=line.review_until,
+        dispute_id=line.dispute_id,
+    )
+    line.seconds -= seconds
+    line.pay_minor, line.fee_minor = left_pay, left_fee
+    line.version += 1
+    session.add(part)
+    session.flush()
+    return part
+
+
+def _range(
+    session: Session, offer_id: UUID, opening: Opening, *, expert_id: UUID | None = None
+) -> tuple[Offer, datetime, datetime]:
+    offer = any_offer(session, offer_id, locked=True)
+    if expert_id is not None and offer.expert_id != expert_id:
+        raise OfferNotFound(offer_id)
+    if offer.state not in (*HELD, "released", "abandoned"):
+        raise RangeInvalid(f"is on an offer that is {offer.state}, on which nothing was worked")
+    starts_at, ends_at = whole(opening.starts_at), whole(opening.ends_at)
+    if ends_at <= starts_at:
+        raise RangeInvalid("ends before it begins")
+    return offer, starts_at, ends_at
+
+
+def _is_taken(session: Session, expert_id: UUID, starts_at: datetime, ends_at: datetime) -> bool:
+    wanted = literal(Range(starts_at, ends_at, bounds="[)"), TSTZRANGE)
+    taken = exists().where(
+        TimeEntry.expert_id == expert_id,
+        TimeEntry.state != "voided",
+        TimeEntry.during.overlaps(wanted),
+    )
+    return bool(session.scalar(select(taken)))
+
+
+def _open(
+    session: Session,
+    offer: Offer,
+    kind: str,
+    opening: Opening,
+    statement: str,
+    *,
+    claimed_s: int,
+    actor_id: UUID,
+    at: datetime,
+) -> Dispute:
+    made = Dispute(
+        organisation_id=offer.organisation_id,
+        project_id=offer.project_id,
+        expert_id=offer.expert_id,
+        offer_id=offer.id,
+        kind=kind,
+        starts_at=whole(opening.starts_at),
+        ends_at=whole(opening.ends_at),
+        claimed_s=claimed_s,
+        reason_code=opening.reason_code,
+        statement=statement,
+        evidence=list(opening.evidence),
+        opened_by=actor_id,
+        opened_part="lab" if kind == "hours" else "expert",
+        opened_at=at,
+        due_at=working_days_after(at, RESPOND_DAYS),
+    )
+    session.add(made)
+    session.flush()
+    emit(
+        session,
+        Event.PAY_DISPUTE_OPENED,
+        made.id,
+        at=at,
+        organisation_id=made.organisation_id,
+        person_id=made.expert_id,
+        actor_id=actor_id,
+        data={"kind": kind, "seconds": claimed_s, "due_at": made.due_at.isoformat()},
+    )
+    return made
+
+
+def _locked(session: Session, dispute_id: UUID) -> Dispute:
+    seen = dispute(session, dispute_id)
+    keep_from_recording(session)
+    lock_pay(session, seen.expert_id)
+    return dispute(session, dispute_id, locked=True)
+
+
+def _tell(
+    session: Session, found: Dispute, action: str, *, at: datetime, actor_id: UUID | None
+) -> None:
+    is_over = DISPUTE.target(found.state, action) in ("decided", "final")
+    change_state(
+        session,
+        DISPUTE,
+        found,
+        action,
+        at=at,
+        event=Event.PAY_DISPUTE_DECIDED if is_over else Event.PAY_DISPUTE_CHANGED,
+        organisation_id=found.organisation_id,
+        person_id=found.expert_id,
+        actor_id=actor_id,
+        reason_code=None if actor_id else "time_over",
+        data={"action": action, "awarded_s": found.awarded_s, "claimed_s": found.claimed_s},
+    )
+
+
+def _decide(
+    session: Session,
+    found: Dispute,
+    action: str,
+    awarded_s: int,
+    *,
+    by: UUID | None,
+    note: str | None,
+    at: datetime,
+) -> None:
+    found.awarded_s, found.decided_by, found.decided_at = awarded_s, by, at
+    found.decision_note = note
+    found.due_at = at + APPEAL_FOR
+    _tell(session, found, action, at=at, actor_id=by)
+    if found.kind == "hours":
+        _settle_hours(session, found, awarded_s, at=at, actor_id=by)
+    else:
+        _grant(session, found, awarded_s, at=at)
+
+
+def _decide_appeal(
+    session: Session,
+    found: Dispute,
+    action: str,
+    final_s: int,
+    *,
+    by: UUID | None,
+    note: str | None,
+    at: datetime,
+) -> None:
+    more_s = final_s - (found.awarded_s or 0)
+    found.final_s, found.final_by, found.final_at, found.final_note = final_s, by, at, note
+    _tell(session, found, action, at=at, actor_id=by)
+    if more_s == 0:
+        return
+    if found.kind != "hours":
+        _grant(session, found, more_s, at=at)
+        return
+    for line in lines_of(session, found.id, ["withheld"]):
+        given = _part(session, line, min(more_s, line.seconds), at=at)
+        more_s -= given.seconds
+        _restore(session, given, at=at, actor_id=by)
+        if more_s == 0:
+            return
+
+
+def _settle_hours(
+    session: Session, found: Dispute, awarded_s: int, *, at: datetime, actor_id: UUID | None
+) -> None:
+    """Free what is awarded of the disputed lines, first seconds first, and withhold the rest."""
+    left_s = awarded_s
+    lines = lines_of(session, found.id, ["disputed"])
+    for line in lines:
+        if left_s >= line.seconds:
+            left_s -= line.seconds
+            free_line(session, line, "uphold", at=at, actor_id=actor_id)
+            continue
+        denied = line
+        if left_s:
+            denied = _part(session, line, line.seconds - left_s, at=at)
+            free_line(session, line, "uphold", at=at, actor_id=actor_id)
+            left_s = 0
+        _withhold(session, denied, at=at, actor_id=actor_id)
+    action = "uphold" if awarded_s == found.claimed_s else "adjust"
+    for entry in overlapping(session, found.offer_id, found.starts_at, found.ends_at):
+        if entry.state == "disputed":
+            _move_entry(session, entry, action, at=at, actor_id=actor_id)
+            if action == "uphold":
+                _move_entry(session, entry, "lock", at=at, actor_id=actor_id)
+    for week in sorted({line.week for line in lines}):
+        monday = Period(week).starts_at
+        approve_time(session, found.offer_id, monday, at=at, actor_id=actor_id)
+
+
+def _part(session: Session, line: Earning, seconds: int, *, at: datetime) -> Earning:
+    """So many seconds of a decided or disputed line, as a line in the same state."""
+    part = split_line(session, line, seconds, at=at)
+    for action, state in (("dispute", "disputed"), ("withhold", "withheld")):
+        if part is not line and part.state != line.state:
+            change_state(session, EARNING, part, action, at=at)
+            assert part.state == state
+    return part
+
+
+def _withhold(session: Session, line: Earning, *, at: datetime, actor_id: UUID | None) -> None:
+    """Give a line's money back to where it came from: its project, or its lab once that is over."""
+    project = session.get_one(Project, line.project_id)
+    source = chart.project_budget(line.project_id, line.organisation_id, line.currency)
+    if project.state in ("closed", "archived", "cancelled"):
+        source = chart.lab_funding(line.organisation_id, line.currency)
+    lines = [
+        ledger.Line(debit, source, amount)
+        for debit, amount in (
+            (chart.held_for(line.expert_id, line.currency), line.pay_minor),
+            (chart.platform_fee(line.currency), line.fee_minor),
+        )
+        if amount
+    ]
+    if lines:
+        ledger.post_entry(
+            session,
+            key=f"earning:{line.id}:withheld",
+            kind="earning withheld",
+            lines=lines,
+            at=at,
+            memo=f"dispute {line.dispute_id}",
+        )
+    change_state(session, EARNING, line, "withhold", at=at, actor_id=actor_id)
+
+
+def _restore(session: Session, line: Earning, *, at: datetime, actor_id: UUID | None) -> None:
+    """Pay a withheld line after all; the platform covers what the project has no money for."""
+    offer = session.get_one(Offer, line.offer_id)
+    key = f"earning:{line.id}:restored"
+    if line.pay_minor + line.fee_minor:
+        post_from_budget(session, offer, line.pay_minor, line.fee_minor, key=key, at=at)
+        hold_pay(session, line.expert_id, line.currency, line.pay_minor, key, at)
+    free_line(session, line, "restore", at=at, actor_id=actor_id)
+
+
+def _grant(session: Session, found: Dispute, awarded_s: int, *, at: datetime) -> None:
+    """Record awarded time; the line that it becomes follows, at the rate in force when it was."""
+    if found.kind == "unpaid_time":
+        for entry in overlapping(session, found.offer_id, found.starts_at, found.ends_at):
+            more_s = min(awarded_s, entry.capped_s - entry.granted_s)
+            if more_s > 0:
+                entry.granted_s += more_s
+                entry.decision_id = found.id
+                entry.version += 1
+                awarded_s -= more_s
+                _tell_time(session, entry, at=at)
+        session.flush()
+        return
+    starts_at = found.starts_at + timedelta(seconds=_granted_before(session, found))
+    for first, last in by_day(starts_at, starts_at + timedelta(seconds=awarded_s)):
+        entry = TimeEntry(
+            session_id=None,
+            offer_id=found.offer_id,
+            expert_id=found.expert_id,
+            organisation_id=found.organisation_id,
+            project_id=found.project_id,
+            during=Range(first, last, bounds="[)"),
+            seconds=seconds_between(first, last),
+            capped_s=0,
+            recorded_at=at,
+            source="granted",
+            decision_id=found.id,
+        )
+        session.add(entry)
+        session.flush()
+        _tell_time(session, entry, at=at)
+
+
+def _granted_before(session: Session, found: Dispute) -> int:
+    given = select(func.coalesce(func.sum(TimeEntry.seconds), 0)).where(
+        TimeEntry.decision_id == found.id, TimeEntry.source == "granted"
+    )
+    return int(session.scalar(given) or 0)
+
+
+def _tell_time(session: Session, entry: TimeEntry, *, at: datetime) -> None:
+    emit(
+        session,
+        Event.TIME_ENTRY_CHANGED,
+        entry.id,
+        at=at,
+        organisation_id=entry.organisation_id,
+        person_id=entry.expert_id,
+    )
+
+
+def _move_entry(
+    session: Session, entry: TimeEntry, action: str, *, at: datetime, actor_id: UUID | None
+) -> None:
+    change_state(
+        session,
+        TIME_ENTRY,
+        entry,
+        action,
+        at=at,
+        event=Event.TIME_ENTRY_CHANGED,
+        organisation_id=entry.organisation_id,
+        person_id=entry.expert_id,
+        actor_id=actor_id,
+    )
