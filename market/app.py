@@ -29,6 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from market.approvals.routes import ROUTES as APPROVALS
 from market.attempts.routes import ROUTES as ATTEMPTS
 from market.auth import keyring
+from market.bonuses.routes import ROUTES as BONUSES
 from market.books.routes import ROUTES as BOOKS
 from market.chargebacks.routes import ROUTES as CHARGEBACKS
 from market.console.frame import template_config
@@ -96,6 +97,7 @@ ROUTES = [
     *OFFERS,
     *EARNINGS,
     *APPROVALS,
+    *BONUSES,
     *DISPUTES,
     *FUNDINGS,
     *CHARGEBACKS,

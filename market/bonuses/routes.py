@@ -1,0 +1,185 @@
+"""Bonuses over HTTP: many at once, tried first if you wish."""
+
+from datetime import datetime
+from typing import Annotated
+
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, JSONBody
+from litestar.status_codes import HTTP_200_OK
+from msgspec import Meta
+
+from market.auth import Principal
+from market.bonuses.actions import give_bonus
+from market.bonuses.models import Bonus
+from market.bonuses.queries import bonuses
+from market.bonuses.rules import MAX_ROWS, Wanted
+from market.db import PLATFORM, database, now
+from market.http import (
+    Cursor,
+    Limit,
+    Page,
+    Wire,
+    get,
+    page,
+    page_of,
+    post,
+    read_id,
+    wire_id,
+    wire_ids,
+)
+from market.projects.queries import project
+
+
+class BonusIn(Wire):
+    """One bonus: to whom, how much, under which reference of yours, and why."""
+
+    expert_id: str
+    amount_minor: int
+    reference: Annotated[str, Meta(max_length=200)]
+    reason: Annotated[str, Meta(max_length=2000)]
+    is_for_impact: bool = False
+
+
+class BonusesIn(Wire):
+    """Bonuses of one project; a dry run gives none and says what each would cost."""
+
+    rows: Annotated[tuple[BonusIn, ...], Meta(min_length=1, max_length=MAX_ROWS)]
+    dry_run: bool = False
+
+
+class BonusVerdictOut(Wire):
+    """What became of one row, by its place; the fee is on top."""
+
+    row: int
+    reference: str
+    verdict: str
+    amount_minor: int
+    fee_minor: int
+    code: str | None
+    detail: str | None
+    earning_id: str | None
+
+
+class BonusesOut(Wire):
+    """A verdict for each row, and what was given in all, with fees."""
+
+    given: int
+    unchanged: int
+    refused: int
+    amount_minor: int
+    fee_minor: int
+    currency: str
+    rows: list[BonusVerdictOut]
+
+
+class BonusOut(Wire):
+    """A bonus that was given."""
+
+    id: str
+    expert_id: str
+    amount_minor: int
+    fee_minor: int
+    currency: str
+    reference: str
+    reason: str
+    is_for_impact: bool
+    given_at: datetime
+
+
+@post(
+    "/projects/{project_id:str}/bonuses",
+    scope="fund:write",
+    status_code=HTTP_200_OK,
+    keyed="required",
+    tags=["Earnings"],
+)
+def post_bonuses(
+    project_id: FromPath[str], data: JSONBody[BonusesIn], principal: NamedDependency[Principal]
+) -> BonusesOut:
+    """Give bonuses from a project's free budget, each row on its own; a reference pays once."""
+    with database.begin() as session:
+        # Whether it is the caller's; the money is moved as the platform.
+        owner = project(session, read_id("prj", project_id))
+    found = []
+    for row in data.rows:
+        wanted = Wanted(
+            read_id("per", row.expert_id),
+            row.amount_minor,
+            row.reference,
+            row.reason,
+            row.is_for_impact,
+        )
+        # A transaction each, so that a row that is refused keeps none of the others back.
+        with database.begin(PLATFORM) as session:
+            verdict = give_bonus(
+                session,
+                owner,
+                wanted,
+                by=principal.person_id,
+                dry_run=data.dry_run,
+                at=now(),
+            )
+        found.append((row, verdict))
+    paid = [one for _, one in found if one.verdict in ("given", "would_give")]
+    return BonusesOut(
+        given=sum(one.verdict == "given" for _, one in found),
+        unchanged=sum(one.verdict == "unchanged" for _, one in found),
+        refused=sum(one.verdict == "refused" for _, one in found),
+        amount_minor=sum(one.amount_minor for one in paid),
+        fee_minor=sum(one.fee_minor for one in paid),
+        currency=owner.currency,
+        rows=[
+            BonusVerdictOut(
+                row=number,
+                reference=row.reference,
+                verdict=one.verdict,
+                amount_minor=one.amount_minor,
+                fee_minor=one.fee_minor,
+                code=one.code,
+                detail=one.detail,
+                earning_id=wire_ids("ear", one.earning_id),
+            )
+            for number, (row, one) in enumerate(found, start=1)
+        ],
+    )
+
+
+@get("/projects/{project_id:str}/bonuses", scope="fund:read", tags=["Earnings"])
+def get_bonuses(
+    project_id: FromPath[str],
+    principal: NamedDependency[Principal],
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[BonusOut]:
+    """Bonuses given on a project, newest first."""
+    wanted = read_id("prj", project_id)
+    with database.begin() as session:
+        rows, following = page_of(
+            session,
+            bonuses(wanted),
+            Bonus.id,
+            limit=limit,
+            cursor=cursor,
+            filters=f"{principal.tenant}|bonuses|{wanted}",
+        )
+        return page(
+            [
+                BonusOut(
+                    id=wire_id("bon", row.id),
+                    expert_id=wire_id("per", row.expert_id),
+                    amount_minor=row.amount_minor,
+                    fee_minor=row.fee_minor,
+                    currency=row.currency,
+                    reference=row.reference,
+                    reason=row.reason,
+                    is_for_impact=row.is_for_impact,
+                    given_at=row.given_at,
+                )
+                for row in rows
+            ],
+            following,
+        )
+
+
+ROUTES: list[HTTPRouteHandler] = [post_bonuses, get_bonuses]
