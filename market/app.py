@@ -26,6 +26,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from market.appeals.routes import ROUTES as APPEALS
 from market.approvals.routes import ROUTES as APPROVALS
 from market.attempts.routes import ROUTES as ATTEMPTS
 from market.auth import keyring
@@ -112,6 +113,7 @@ ROUTES = [
     *VOTES,
     *VERDICTS,
     *STUMPS,
+    *APPEALS,
     *EXPLANATIONS,
     *NOTICES,
     *DELIVERIES,

@@ -60,6 +60,8 @@ SCOPES: dict[Part, frozenset[str]] = {
             "dispute:write",
             "qualification:read",
             "qualification:write",
+            "appeal:read",
+            "appeal:write",
         }
     ),
     Part.REVIEWER: frozenset(
@@ -70,6 +72,8 @@ SCOPES: dict[Part, frozenset[str]] = {
             "review:write",
             "qualification:read",
             "qualification:write",
+            "appeal:read",
+            "appeal:write",
         }
     ),
     Part.OPS: frozenset(
@@ -87,6 +91,8 @@ SCOPES: dict[Part, frozenset[str]] = {
             "expert:write",
             "qualification:read",
             "qualification:grade",
+            "appeal:read",
+            "appeal:decide",
             "policy:read",
             "policy:write",
             "match:read",

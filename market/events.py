@@ -343,7 +343,11 @@ class Changes:
         return after
 
     def event(
-        self, event: Event, subject_id: UUID, organisation_id: UUID, person_id: UUID | None
+        self,
+        event: Event,
+        subject_id: UUID,
+        organisation_id: UUID | None,
+        person_id: UUID | None,
     ) -> UUID:
         """Note one event, and give its id."""
         event_id = new_id()

@@ -15,6 +15,7 @@ from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from sqlalchemy.exc import DataError, OperationalError
 
 from market import auth, egress, http, imports, operations, states, streams, uploads
+from market.appeals import rules as appeals
 from market.attempts import rules as attempts
 from market.books import rules as books
 from market.chargebacks import rules as chargebacks
@@ -77,6 +78,8 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     experts.ProfileInvalid: (422, "profile_invalid"),
     experts.ProfileExists: (409, "profile_exists"),
     experts.ReasonMissing: (422, "reason_missing"),
+    experts.EvidenceMissing: (422, "evidence_missing"),
+    experts.MeasureUnfit: (422, "measure_unfit"),
     experts.TierInForce: (409, "tier_in_force"),
     experts.TierInPast: (409, "tier_in_past"),
     qualifications.QualificationNotFound: (404, "not_found"),
@@ -203,6 +206,12 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     attempts.AnswerFailed: (502, "answer_failed"),
     attempts.LeaseHeld: (409, "lease_held"),
     attempts.NoOpenSession: (409, "no_open_session"),
+    appeals.AppealNotFound: (404, "not_found"),
+    appeals.NothingToAppeal: (404, "nothing_to_appeal"),
+    appeals.AppealTooLate: (409, "appeal_too_late"),
+    appeals.AlreadyAppealed: (409, "already_appealed"),
+    appeals.DeciderInvolved: (403, "decider_involved"),
+    appeals.AppealUnfit: (422, "appeal_unfit"),
     reviews.ReviewNotFound: (404, "not_found"),
     reviews.SelfReview: (403, "self_review_forbidden"),
     reviews.AlreadyReviewing: (409, "already_reviewing"),

@@ -41,6 +41,7 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.SUBMISSION_RETURNED: (clear_claim,),
     Event.IDENTITY_CLAIMED: (recuse_conflicted,),
     Event.TIME_ENTRY_CHANGED: (credit_decided_time,),
+    Event.VERDICT_CORRECTED: (credit_earning,),
     Event.VERDICT_RECORDED: (credit_earning,),
     Event.OFFER_RELEASED: (credit_time, note_offer),
     Event.OFFER_ABANDONED: (credit_time, note_offer),

@@ -2,10 +2,12 @@
 
 from datetime import timedelta
 
+from market.appeals.jobs import miss_appeals
 from market.approvals.jobs import approve_silent_lines, close_weeks
 from market.books.jobs import check_books, keep_books, prove_books
 from market.clock import Entry
 from market.disputes.jobs import end_due_disputes
+from market.experts.jobs import lift_measures
 from market.notices.jobs import forget_old_places
 from market.offers.jobs import expire_offers
 from market.qualifications.jobs import expire_qualifications
@@ -29,6 +31,8 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(end_left_offers, every=timedelta(minutes=1)),
     Entry(approve_by_silence, every=timedelta(minutes=1)),
     Entry(expire_qualifications, every=timedelta(minutes=1)),
+    Entry(miss_appeals, every=timedelta(minutes=1)),
+    Entry(lift_measures, every=timedelta(minutes=1)),
     Entry(requeue_reviews, every=timedelta(minutes=1)),
     Entry(confirm_recorded_time, every=timedelta(hours=1)),
     # From Monday noon on the week before is credited; each hour, for what a crash left over.

@@ -1,18 +1,18 @@
 """How an expert's profile, pay tier and standing come about and change."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import Range, insert
 from sqlalchemy.orm import Session
 
 from market.db import new_id
 from market.events import Event, change_state, emit
-from market.experts.models import Expert, ExpertDomain, TierAssignment
+from market.experts.models import Expert, ExpertDomain, Measure, TierAssignment
 from market.experts.queries import expert
 from market.experts.rules import (
     ENTRY_TIER,
@@ -20,7 +20,9 @@ from market.experts.rules import (
     STANDING,
     Claim,
     DomainInvalid,
+    EvidenceMissing,
     ExpertRow,
+    MeasureUnfit,
     Profile,
     ProfileExists,
     ProfileInvalid,
@@ -29,6 +31,7 @@ from market.experts.rules import (
     TierInPast,
     TooManyDomains,
     check_profile,
+    checked_domains,
     tenths,
 )
 from market.http import wire_id
@@ -266,17 +269,44 @@ def change_standing(
     at: datetime,
     reason_code: str | None,
     note: str | None,
+    evidence: Sequence[str] = (),
+    domains: Sequence[str] = (),
+    until: datetime | None = None,
     actor_id: UUID | None = None,
 ) -> Expert:
-    """Take one step of an expert's standing; each step says on what evidence.
+    """Take one step of an expert's standing; each step says why, and its expert reads it.
+
+    Whoever is suspended or shut out is told on what evidence. A step with an end is lifted by it.
 
     Raises:
-        ExpertNotFound, ReasonMissing, StateConflict.
+        ExpertNotFound, ReasonMissing, EvidenceMissing, MeasureUnfit, DomainInvalid, StateConflict.
     """
     found = expert(session, expert_id, lock=True)
     STANDING.target(found.state, action)
     if not (reason_code or "").strip() or not (note or "").strip():
         raise ReasonMissing(action)
+    if action in ("suspend", "close") and not evidence:
+        raise EvidenceMissing(action)
+    if until is not None and (until <= at or action == "lift"):
+        raise MeasureUnfit("until", "later than now, for a step that is not a lifting")
+    if domains and action != "limit":
+        raise MeasureUnfit("domains", "given with limit only")
+    if action == "lift":
+        _end_measures(session, expert_id, str(reason_code), at=at, actor_id=actor_id)
+    else:
+        session.add(
+            Measure(
+                expert_id=expert_id,
+                step=action,
+                reason_code=str(reason_code),
+                note=str(note),
+                evidence=list(evidence),
+                domains=checked_domains(domains),
+                until=until,
+                taken_at=at,
+                taken_by=actor_id,
+            )
+        )
     change_state(
         session,
         STANDING,
@@ -290,6 +320,49 @@ def change_standing(
         note=note,
     )
     return found
+
+
+def lift_measure(
+    session: Session,
+    measure_id: UUID,
+    *,
+    reason_code: str,
+    at: datetime,
+    actor_id: UUID | None = None,
+) -> bool:
+    """Lift a step that is in force: its time is over, or an appeal was won; whether it was.
+
+    The steps before it, which it was built on, end with it.
+    """
+    measure = session.get_one(Measure, measure_id)
+    found = expert(session, measure.expert_id, lock=True)
+    session.refresh(measure, with_for_update=True)
+    if measure.ended_at is not None:
+        return False
+    _end_measures(session, found.id, reason_code, at=at, actor_id=actor_id)
+    if "lift" in STANDING.allowed(found.state):
+        change_state(
+            session,
+            STANDING,
+            found,
+            "lift",
+            at=at,
+            event=Event.STANDING_CHANGED,
+            person_id=found.id,
+            actor_id=actor_id,
+            reason_code=reason_code,
+        )
+    return True
+
+
+def _end_measures(
+    session: Session, expert_id: UUID, reason_code: str, *, at: datetime, actor_id: UUID | None
+) -> None:
+    session.execute(
+        update(Measure)
+        .where(Measure.expert_id == expert_id, Measure.ended_at.is_(None))
+        .values(ended_at=at, ended_by=actor_id, end_reason=reason_code)
+    )
 
 
 def import_experts(session: Session, upload: Upload, *, now: Callable[[], datetime]) -> BulkImport:

@@ -4,7 +4,17 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import ARRAY, CheckConstraint, Computed, Double, ForeignKey, Index, Numeric, Text
+from sqlalchemy import (
+    ARRAY,
+    CheckConstraint,
+    Computed,
+    Double,
+    ForeignKey,
+    Index,
+    Numeric,
+    Text,
+    text,
+)
 from sqlalchemy.dialects.postgresql import TSTZRANGE, TSVECTOR, ExcludeConstraint, Range
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -107,3 +117,37 @@ class TierAssignment(Base):
     during: Mapped[Range[datetime]] = mapped_column(TSTZRANGE)
     reason: Mapped[str]
     actor_id: Mapped[UUID | None] = mapped_column(default=None)
+
+
+class Measure(Base):
+    """One step of an expert's standing: why, on what evidence, how far it reaches, and its end.
+
+    `domains` are those it is limited to, none for all. The expert reads every word of it.
+    """
+
+    __tablename__ = "measure"
+    __table_args__ = (
+        CheckConstraint("step in ('watch', 'limit', 'suspend', 'close')", name="step"),
+        # Nobody is shut out without evidence.
+        CheckConstraint(
+            "step not in ('suspend', 'close') or cardinality(evidence) > 0", name="evidence"
+        ),
+        CheckConstraint("until > taken_at", name="until"),
+        CheckConstraint("(ended_at is null) = (end_reason is null)", name="end_reason"),
+        Index("ix_measure_expert_id", "expert_id", "id"),
+        Index("ix_measure_until", "until", postgresql_where=text("ended_at is null")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
+    expert_id: Mapped[UUID] = mapped_column(ForeignKey("market.expert.id"))
+    step: Mapped[str]
+    reason_code: Mapped[str]
+    note: Mapped[str]
+    taken_at: Mapped[datetime]
+    evidence: Mapped[list[str]] = mapped_column(ARRAY(Text), default_factory=list)
+    domains: Mapped[list[str]] = mapped_column(ARRAY(Text), default_factory=list)
+    until: Mapped[datetime | None] = mapped_column(default=None)
+    taken_by: Mapped[UUID | None] = mapped_column(default=None)
+    ended_at: Mapped[datetime | None] = mapped_column(default=None)
+    ended_by: Mapped[UUID | None] = mapped_column(default=None)
+    end_reason: Mapped[str | None] = mapped_column(default=None)

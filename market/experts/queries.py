@@ -6,9 +6,9 @@ from uuid import UUID
 
 from sqlalchemy import Select, exists, func, literal, select, text
 from sqlalchemy.dialects.postgresql import TSTZRANGE, Range
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
-from market.experts.models import Expert, ExpertDomain, PayTier, TierAssignment
+from market.experts.models import Expert, ExpertDomain, Measure, PayTier, TierAssignment
 from market.experts.rules import DOMAINS_MEET, Claim, ExpertNotFound, Profile
 from market.people.models import Person
 from payouts.pay import RateSpan
@@ -124,3 +124,26 @@ def tier_rates(session: Session, currency: str, at: datetime) -> dict[str, int]:
         )
     )
     return {row.name: row.rate_minor_per_hour for row in rows}
+
+
+def measures_of(expert_id: UUID) -> Select[Measure]:
+    """Every step of an expert's standing, as a statement to page through."""
+    return select(Measure).where(Measure.expert_id == expert_id)
+
+
+def ended_measures(session: Session, *, at: datetime, limit: int) -> list[UUID]:
+    """Steps of standing whose time is over, where no later step of the same expert goes on."""
+    later = aliased(Measure)
+    goes_on = exists().where(
+        later.expert_id == Measure.expert_id,
+        later.ended_at.is_(None),
+        later.id > Measure.id,
+    )
+    return list(
+        session.scalars(
+            select(Measure.id)
+            .where(Measure.ended_at.is_(None), Measure.until <= at, ~goes_on)
+            .order_by(Measure.until)
+            .limit(limit)
+        )
+    )

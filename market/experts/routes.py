@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Literal
+from uuid import UUID
 
 import msgspec
 from litestar import Response
@@ -23,11 +24,12 @@ from market.experts.actions import (
     create_profile,
     import_experts,
 )
-from market.experts.models import Expert
+from market.experts.models import Expert, Measure
 from market.experts.queries import (
     domains_of,
     expert,
     experts_found,
+    measures_of,
     people_behind,
     profile_of,
     tiers_of,
@@ -136,6 +138,26 @@ class StandingIn(Wire):
     action: str
     reason_code: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
     note: Annotated[str, Meta(min_length=1, max_length=4000)] | None = None
+    evidence: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=2000)], ...], Meta(max_length=50)
+    ] = ()
+    domains: tuple[str, ...] = ()
+    until: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+class MeasureOut(Wire):
+    """A step of standing: why, on what evidence, how far it reaches, and when it ended."""
+
+    id: str
+    step: str
+    reason_code: str
+    note: str
+    evidence: list[str]
+    domains: list[str]
+    until: datetime | None
+    taken_at: datetime
+    ended_at: datetime | None
+    end_reason: str | None
 
 
 @post("/experts/me", scope="profile:write", status_code=HTTP_201_CREATED, tags=["Experts"])
@@ -253,6 +275,9 @@ def post_standing(
             at=now(),
             reason_code=data.reason_code,
             note=data.note,
+            evidence=data.evidence,
+            domains=data.domains,
+            until=data.until,
             actor_id=principal.person_id,
         )
         return tagged(_named(session, [found])[0], found.version)
@@ -281,6 +306,54 @@ def post_experts_import(upload: NamedDependency[Upload]) -> Response[bytes]:
             return import_out(session, import_experts(session, upload, now=now))
 
     return take_in(upload, act)
+
+
+@get("/experts/me/measures", scope="profile:read", tags=["Experts"])
+def get_my_measures(
+    principal: NamedDependency[Principal], limit: Limit = 50, cursor: Cursor = None
+) -> Page[MeasureOut]:
+    """Every step of your standing with its reason and its evidence, newest first; each can be
+    appealed.
+    """
+    return _measures(principal.person_id, limit, cursor)
+
+
+@get("/experts/{expert_id:str}/measures", scope="expert:read", tags=["Experts"])
+def get_measures(
+    expert_id: FromPath[str], limit: Limit = 50, cursor: Cursor = None
+) -> Page[MeasureOut]:
+    """Every step of an expert's standing, newest first."""
+    return _measures(read_id("per", expert_id), limit, cursor)
+
+
+def _measures(expert_id: UUID, limit: int, cursor: str | None) -> Page[MeasureOut]:
+    with database.begin() as session:
+        rows, following = page_of(
+            session,
+            measures_of(expert(session, expert_id).id),
+            Measure.id,
+            limit=limit,
+            cursor=cursor,
+            filters=f"measures {expert_id}",
+        )
+        return page(
+            [
+                MeasureOut(
+                    id=wire_id("mea", one.id),
+                    step=one.step,
+                    reason_code=one.reason_code,
+                    note=one.note,
+                    evidence=one.evidence,
+                    domains=one.domains,
+                    until=one.until,
+                    taken_at=one.taken_at,
+                    ended_at=one.ended_at,
+                    end_reason=one.end_reason,
+                )
+                for one in rows
+            ],
+            following,
+        )
 
 
 _PLAIN = ("headline", "bio", "country", "timezone", "weekly_hours", "max_concurrent")
@@ -336,5 +409,7 @@ ROUTES: list[HTTPRouteHandler] = [
     get_expert,
     post_tier,
     post_standing,
+    get_my_measures,
+    get_measures,
     post_experts_import,
 ]

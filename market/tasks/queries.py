@@ -38,6 +38,15 @@ _VERDICTS = text(
 )
 
 
+_APPEALED = text(
+    """
+    select exists (
+        select from market.submission where project_id = :project_id and state = 'appealed'
+    )
+    """
+)
+
+
 def task(session: Session, task_id: UUID, *, lock: bool = False) -> Task:
     """The task with this id; locked, when it is about to be changed.
 
@@ -102,6 +111,8 @@ def has_decisions_due(session: Session, project_id: UUID) -> bool:
     )
     return _has_slots(session, project_id, ("submitted",)) or bool(
         session.scalar(select(undecided))
+        # In the words of the database, since submissions and their appeals come later than tasks.
+        or session.scalar(_APPEALED, {"project_id": project_id})
     )
 
 

@@ -306,7 +306,13 @@ def test_no_sequence_of_steps_leaves_the_table_and_history_leads_to_the_present(
         allowed = action in STANDING.allowed(expert.state)
         try:
             change_standing(
-                db, expert.id, action, at=AT, reason_code="quality", note=f"case {number}"
+                db,
+                expert.id,
+                action,
+                at=AT,
+                reason_code="quality",
+                note=f"case {number}",
+                evidence=["1"],
             )
         except StateConflict:
             assert not allowed

@@ -335,7 +335,13 @@ def test_a_suspended_expert_loses_its_offers_by_a_reaction(
 ) -> None:
     for action in ("watch", "limit", "suspend"):
         change_standing(
-            stage.db, stage.expert.id, action, reason_code="evidence_7", note="Case 7.", at=AT
+            stage.db,
+            stage.expert.id,
+            action,
+            reason_code="evidence_7",
+            note="Case 7.",
+            evidence=["case 7"],
+            at=AT,
         )
     stage.db.commit()
     assert "withdraw_expert_offers" in react()

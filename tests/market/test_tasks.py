@@ -320,7 +320,13 @@ def test_a_suspended_expert_is_offered_nothing(db: Session, expert: Caller) -> N
         assert expert.get("/v1/open-tasks").json()["items"] != []
         with database.begin(PLATFORM) as session:
             change_standing(
-                session, expert.person_id, action, at=AT, reason_code="fraud", note="case 1"
+                session,
+                expert.person_id,
+                action,
+                at=AT,
+                reason_code="fraud",
+                note="case 1",
+                evidence=["1"],
             )
     assert expert.get("/v1/open-tasks").json()["items"] == []
 

@@ -1,0 +1,20 @@
+"""What becomes of standing by itself."""
+
+from market.broker import job
+from market.db import database, now
+from market.experts.actions import lift_measure
+from market.experts.queries import ended_measures
+
+SWEEP = 1_000
+"""The most rows that one sweep takes up; the next one comes soon."""
+
+
+@job(queue="default", max_retries=2)
+def lift_measures(slot: str) -> None:
+    """Lift steps of standing whose time is over."""
+    del slot
+    with database.begin() as session:
+        ended = ended_measures(session, at=now(), limit=SWEEP)
+    for measure_id in ended:
+        with database.begin() as session:
+            lift_measure(session, measure_id, reason_code="time_over", at=now())
