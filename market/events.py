@@ -48,6 +48,7 @@ class Event(StrEnum):
     POLICY_PUBLISHED = "policy.published"
     RUN_REQUESTED = "matching_run.requested"
     RUN_FINISHED = "matching_run.finished"
+    RUN_CHECK_REQUESTED = "matching_run.check_requested"
     OFFER_CREATED = "offer.created"
     OFFER_ACCEPTED = "offer.accepted"
     OFFER_DECLINED = "offer.declined"

@@ -1,5 +1,6 @@
 """TABLE: refusal -> HTTP status and problem type (RFC 9457)."""
 
+import re
 from typing import Any
 
 import structlog
@@ -300,10 +301,19 @@ def on_refusal(request: Request[Any, Any, Any], refusal: Exception) -> Response[
     return problem(request, status, code, str(refusal), **facts)
 
 
+MISSING = re.compile(r"Missing required (?:query|header|cookie) parameter '(?P<name>[^']+)'")
+"""How the framework says that a parameter was left out."""
+
+
 def on_validation(request: Request[Any, Any, Any], refused: ValidationException) -> Response[Any]:
     """Answer a body or a parameter that does not fit its description."""
     errors = []
     sources = set()
+    missing = MISSING.match(refused.detail)
+    if missing is not None:
+        name = missing["name"]
+        errors.append({"parameter": name, "detail": "it has to be given"})
+        return problem(request, 400, "invalid_parameter", f"{name} is missing", errors=errors)
     extra = refused.extra if isinstance(refused.extra, list) else []
     for item in extra:
         key, source = str(item.get("key", "")), item.get("source", "body")

@@ -20,7 +20,7 @@ from market.plans.jobs import (
     note_task,
 )
 from market.reviews.jobs import clear_claim, open_reviews, recuse_conflicted
-from market.runs.jobs import run_matching
+from market.runs.jobs import check_run, run_matching
 from market.treasury.jobs import (
     apply_stripe_event,
     create_payee,
@@ -33,6 +33,7 @@ from market.treasury.jobs import (
 
 REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.RUN_REQUESTED: (run_matching,),
+    Event.RUN_CHECK_REQUESTED: (check_run,),
     Event.PROJECT_DRAINING: (withdraw_project_offers, note_project),
     Event.TASK_CANCELLED: (withdraw_task_offers, note_task),
     Event.STANDING_CHANGED: (withdraw_expert_offers, note_expert),

@@ -1,5 +1,6 @@
 """Why a run chose what it chose: its problem and answer kept as arrays, and told in words; pure."""
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass, fields, replace
@@ -13,7 +14,13 @@ from numpy.typing import NDArray
 
 from market.errors import MarketError
 from matching.assignment import Assignment, OpenSeats, Prices
-from matching.explain import PairExplanation, PricePaid, explain_pair
+from matching.explain import (
+    PairExplanation,
+    PricePaid,
+    explain_idle_expert,
+    explain_open_seat,
+    explain_pair,
+)
 from matching.problem import Float64, Int64, Problem, Quota
 from matching.value import Value, ValuePart
 
@@ -104,6 +111,20 @@ OPEN_WORDS = {
     "worth less than an open seat": "nobody is worth more on it than the seat left open",
 }
 """Rules that keep a seat open, in words; the others speak for themselves."""
+
+
+def answer_digest(assignment: Assignment) -> str:
+    """A SHA-256 of all that an answer says: pairs, probabilities, prices, bound, bit by bit."""
+    found = hashlib.sha256()
+    for holder in (assignment, assignment.prices, assignment.open_seats):
+        for each in fields(holder):
+            given = getattr(holder, each.name)
+            if isinstance(given, np.ndarray):
+                found.update(f"{each.name} {given.dtype.str} {given.shape}".encode())
+                found.update(np.ascontiguousarray(given).tobytes())
+            elif isinstance(given, (int, float, str, tuple, NoneType)):
+                found.update(f"{each.name} {given!r}".encode())
+    return found.hexdigest()
 
 
 def index_of(ids: Ids, wanted: UUID) -> int | None:
@@ -201,6 +222,11 @@ def explain(recorded: Recorded, task_id: UUID, expert_id: UUID) -> PairExplanati
 NUMBERED = re.compile(r"\b(task|expert|project|quota) \d+")
 
 
+def unnumbered(words: str) -> str:
+    """Words of the library, which counts tasks and experts, for who asked about one of each."""
+    return NUMBERED.sub(r"the \1", words)
+
+
 def why_pair(told: PairExplanation) -> str:
     """One sentence about a pair that a run looked at."""
     if told.chosen:
@@ -221,3 +247,46 @@ def why_pair(told: PairExplanation) -> str:
         f"Not chosen although worth {told.margin:.4g} more than its prices, which is within the"
         f" gap of the plan or an even choice; in the way: {told.rule}."
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectTold:
+    """What kept seats of a task open, or of an expert idle.
+
+    Units: seats; `candidates` eligible pairs.
+    """
+
+    seats: int
+    seats_in_all: int
+    rule: str
+    candidates: int
+    sentence: str
+
+
+def open_seat_told(recorded: Recorded, task_id: UUID) -> SubjectTold | None:
+    """Why a run left seats of a task open; none, when it did not look at the task."""
+    task = index_of(recorded.task_ids, task_id)
+    if task is None:
+        return None
+    problem, chosen = recorded.problem, recorded.assignment.chosen
+    demand = int(problem.demand[task])
+    if demand == int((problem.task[chosen] == task).sum()):
+        return SubjectTold(0, demand, "filled", 0, f"No seat of {demand} stays open.")
+    told = explain_open_seat(problem, recorded.assignment, recorded.value, task)
+    sentence = why_open(told.rule, told.open_seats, told.demand)
+    return SubjectTold(told.open_seats, told.demand, told.rule, len(told.candidates), sentence)
+
+
+def idle_expert_told(recorded: Recorded, expert_id: UUID) -> SubjectTold | None:
+    """Why a run gave an expert no more; none, when it did not look at the expert."""
+    expert = index_of(recorded.expert_ids, expert_id)
+    if expert is None:
+        return None
+    problem, chosen = recorded.problem, recorded.assignment.chosen
+    capacity = int(problem.capacity[expert])
+    if capacity == int((problem.expert[chosen] == expert).sum()):
+        return SubjectTold(0, capacity, "full", 0, f"All {capacity} seats are used.")
+    told = explain_idle_expert(problem, recorded.assignment, recorded.value, expert)
+    idle, rule = told.capacity - told.load, unnumbered(told.rule)
+    sentence = f"{idle} of {told.capacity} seats stay free; in the way of the nearest task: {rule}."
+    return SubjectTold(idle, told.capacity, rule, len(told.candidates), sentence)

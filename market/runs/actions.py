@@ -14,7 +14,14 @@ from market.candidates.rules import Candidates, Weighed, id_at
 from market.db import Json, new_id
 from market.events import Event, change_state, emit
 from market.explanations.actions import keep_snapshot
-from market.explanations.rules import Recorded, margins, parts_of, why_open
+from market.explanations.rules import (
+    Recorded,
+    RunNotOver,
+    answer_digest,
+    margins,
+    parts_of,
+    why_open,
+)
 from market.offers.rules import ProjectNotLive
 from market.operations import Operation, cancel_operation, end_operation, open_operation
 from market.policies.queries import default_policy, policy
@@ -91,6 +98,32 @@ def request_run(
         actor_id=requested_by,
     )
     return wanted, operation
+
+
+def request_check(
+    session: Session, run_id: UUID, *, requested_by: UUID | None = None, at: datetime
+) -> Operation:
+    """Ask for a run to be solved once more from what it kept; a job says whether the answer is the
+    same, bit by bit. Nothing is offered by it.
+
+    Raises:
+        RunNotFound, RunNotOver.
+    """
+    found = run(session, run_id)
+    if found.state != "succeeded" or found.answer_digest is None:
+        raise RunNotOver()
+    operation = open_operation(
+        session, "run_check", found.id, at=at, organisation_id=found.organisation_id
+    )
+    emit(
+        session,
+        Event.RUN_CHECK_REQUESTED,
+        found.id,
+        at=at,
+        organisation_id=found.organisation_id,
+        actor_id=requested_by,
+    )
+    return operation
 
 
 def start_run(session: Session, run_id: UUID, *, at: datetime) -> MatchingRun | None:
@@ -173,6 +206,7 @@ def record_run(session: Session, run_id: UUID, answer: Answer, *, at: datetime) 
     found.objective, found.bound = answer.assignment.objective, answer.assignment.bound
     found.gap = answer.assignment.gap
     found.seconds = dict(answer.seconds)
+    found.answer_digest = answer_digest(answer.assignment)
     found.ended_at = at
     change_state(session, RUN, found, "finish", at=at, event=Event.RUN_FINISHED)
     result: Json = {

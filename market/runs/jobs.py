@@ -7,7 +7,9 @@ from market.broker import job
 from market.candidates.queries import candidates
 from market.candidates.rules import asked_of, input_digest, weigh
 from market.db import database, now
-from market.operations import report_progress
+from market.explanations.queries import recorded
+from market.explanations.rules import answer_digest
+from market.operations import end_operation, report_progress
 from market.policies.queries import policy
 from market.policies.rules import read_policy
 from market.predictions.queries import predictions_for
@@ -85,6 +87,38 @@ def run_matching(run_id: str) -> None:
         record_run(session, found, answer, at=now())
         clock.done("record")
         run(session, found).seconds = dict(clock.seconds)
+
+
+@job(queue="solver", max_retries=3, time_limit_s=3600)
+def check_run(run_id: str) -> None:
+    """Solve a run once more from what it kept, and say whether the answer is the same."""
+    # The solver takes long to load, and only this job needs it.
+    from matching.assign import assign
+    from matching.verify import verify
+
+    found = UUID(run_id)
+    with database.begin() as session:
+        kept = run(session, found)
+        seed, told = kept.seed, kept.answer_digest
+        settings = read_policy(policy(session, kept.policy_id).document)
+        file = recorded(session, found)
+    again = assign(file.problem, settings.matcher, seed=seed)
+    digest = answer_digest(again)
+    with database.begin() as session:
+        end_operation(
+            session,
+            found,
+            at=now(),
+            result={
+                "identical": digest == told,
+                "answer_digest": told,
+                "found_digest": digest,
+                "policy_digest": settings.digest(),
+                "seed": str(seed),
+                "objective": again.objective,
+                "faults": verify(file.problem, file.assignment)[:5],
+            },
+        )
 
 
 class _StageClock:

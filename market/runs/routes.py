@@ -1,5 +1,6 @@
 """Matching runs over HTTP: ask for one, see what it chose and why; and long work in general."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
 
@@ -12,7 +13,12 @@ from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 from market.auth import Principal
 from market.db import Json, database, now
 from market.explanations.queries import hindrances, recorded
-from market.explanations.rules import Recorded, explain
+from market.explanations.rules import (
+    Recorded,
+    explain,
+    idle_expert_told,
+    open_seat_told,
+)
 from market.http import (
     KINDS,
     Cursor,
@@ -33,7 +39,7 @@ from market.offers.models import Offer
 from market.offers.queries import offers
 from market.offers.routes import OfferOut, PartOut, offer_out
 from market.operations import Operation, operation
-from market.runs.actions import cancel_run, request_run
+from market.runs.actions import cancel_run, request_check, request_run
 from market.runs.models import MatchingRun, OpenSeat
 from market.runs.queries import open_seats, run, runs
 from market.runs.rules import OperationNotCancellable
@@ -44,7 +50,7 @@ ProjectFilter = Annotated[
 TaskParameter = Annotated[str, QueryParameter(name="task", description="Which task.")]
 ExpertParameter = Annotated[str, QueryParameter(name="expert", description="Which expert.")]
 
-PREFIXES = {kind: prefix for prefix, kind in KINDS.items()}
+PREFIXES = {**{kind: prefix for prefix, kind in KINDS.items()}, "run_check": "mrn"}
 
 
 class RunIn(Wire):
@@ -71,6 +77,7 @@ class RunOut(Wire):
     started_at: datetime | None
     ended_at: datetime | None
     input_digest: str | None
+    answer_digest: str | None
     tasks: int
     experts: int
     pairs: int
@@ -125,6 +132,20 @@ class PairOut(Wire):
     parts: list[PartOut]
     prices: list[PriceOut]
     margin: float | None
+
+
+class SubjectOut(Wire):
+    """Why a run left a task or an expert with `seats` of `seats_in_all` unfilled: what stands in
+    the way of the best of its `candidates` pairs.
+    """
+
+    run_id: str
+    subject_id: str
+    seats: int
+    seats_in_all: int
+    rule: str
+    candidates: int
+    sentence: str
 
 
 class OperationOut(Wire):
@@ -277,6 +298,53 @@ def get_run_explanation(
     )
 
 
+@post(
+    "/matching-runs/{run_id:str}/checks",
+    scope="match:write",
+    status_code=HTTP_202_ACCEPTED,
+    tags=["Matching"],
+)
+def post_run_check(
+    run_id: FromPath[str], principal: NamedDependency[Principal]
+) -> Response[OperationOut]:
+    """Solve a run once more from what it kept; the operation's result says whether the answer is
+    identical, bit by bit. Nothing is offered by it.
+    """
+    with database.begin() as session:
+        followed = request_check(
+            session, read_id("mrn", run_id), requested_by=principal.person_id, at=now()
+        )
+        return Response(
+            _operation_out(followed),
+            status_code=HTTP_202_ACCEPTED,
+            headers={"Location": f"/v1/operations/{wire_id('opn', followed.id)}"},
+        )
+
+
+@get("/matching-runs/{run_id:str}/explanations/open-seat", scope="match:read", tags=["Matching"])
+def get_open_seat_explanation(run_id: FromPath[str], task_id: TaskParameter) -> SubjectOut:
+    """Why a run left seats of a task open."""
+    task = read_id("tsk", task_id)
+    with database.begin() as session:
+        file = recorded(session, run(session, read_id("mrn", run_id)).id)
+    told = open_seat_told(file, task)
+    if told is None:
+        raise NotFound("task of the run", task_id[:64])
+    return SubjectOut(run_id=run_id, subject_id=task_id, **asdict(told))
+
+
+@get("/matching-runs/{run_id:str}/explanations/expert", scope="match:read", tags=["Matching"])
+def get_idle_expert_explanation(run_id: FromPath[str], expert_id: ExpertParameter) -> SubjectOut:
+    """Why a run gave an expert no more than it did."""
+    expert = read_id("per", expert_id)
+    with database.begin() as session:
+        file = recorded(session, run(session, read_id("mrn", run_id)).id)
+    told = idle_expert_told(file, expert)
+    if told is None:
+        raise NotFound("expert of the run", expert_id[:64])
+    return SubjectOut(run_id=run_id, subject_id=expert_id, **asdict(told))
+
+
 @get("/operations/{operation_id:str}", scope="project:read", tags=["Operations"])
 def get_operation(operation_id: FromPath[str]) -> OperationOut:
     """How far long work is, and what came of it."""
@@ -316,6 +384,7 @@ def _columns(found: MatchingRun) -> Json:
         "started_at": found.started_at,
         "ended_at": found.ended_at,
         "input_digest": found.input_digest,
+        "answer_digest": found.answer_digest,
         "tasks": found.tasks,
         "experts": found.experts,
         "pairs": found.pairs,
@@ -376,6 +445,9 @@ ROUTES: list[HTTPRouteHandler] = [
     get_run_offers,
     get_run_open_seats,
     get_run_explanation,
+    post_run_check,
+    get_open_seat_explanation,
+    get_idle_expert_explanation,
     get_operation,
     post_operation_cancel,
 ]

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from market.auth import Part
 from market.candidates.queries import candidates
-from market.candidates.rules import asked_of, weigh, worst_cost
+from market.candidates.rules import SMALL_DOMAIN, asked_of, weigh, worst_cost
 from market.db import database, new_id
 from market.experts.models import Expert
 from market.explanations.queries import hindrances, recorded
@@ -573,6 +573,99 @@ def test_who_was_outbid_learns_by_how_much(db: Session, web: TestClient[Any]) ->
     assert lost["sentence"].startswith("Not chosen")
     assert str(task.id) not in lost["sentence"]
     assert [part["name"] for part in lost["parts"]] == ["interest"]
+
+
+def test_a_run_is_repeated_bit_by_bit_from_what_it_kept(
+    db: Session, web: TestClient[Any], react: Callable[[], list[str]]
+) -> None:
+    ops = make_caller(db, web, Part.OPS)
+    project = make_project(db)
+    for _ in range(4):
+        make_expert(db, max_concurrent=2)
+        make_task(db, project, slots=2)
+    made = publish_policy(
+        db, name="drawn", document={"randomness": 0.7}, reason="A test.", author_id=None, at=AT
+    )
+    ended = run_now(db, policy_id=made.id, seed=4)
+    address = f"/v1/matching-runs/{wire_id('mrn', ended.id)}"
+    asked = ops.post(f"{address}/checks")
+    assert asked.status_code == 202, asked.text
+    assert "check_run" in react()
+    operation = ops.get(asked.headers["location"]).json()
+    assert (operation["state"], operation["kind"]) == ("succeeded", "run_check")
+    result = operation["result"]
+    assert (result["identical"], result["faults"]) == (True, [])
+    assert result["answer_digest"] == ops.get(address).json()["answer_digest"]
+    # What was kept and is not what was answered shows.
+    ended.answer_digest = "0" * 64
+    db.commit()
+    asked = ops.post(f"{address}/checks")
+    react()
+    assert ops.get(asked.headers["location"]).json()["result"]["identical"] is False
+    pending, _ = request_run(db, at=datetime.now(UTC))
+    db.commit()
+    refused = ops.post(f"/v1/matching-runs/{wire_id('mrn', pending.id)}/checks")
+    assert refused.json()["code"] == "run_not_over"
+
+
+def test_open_seats_and_idle_experts_are_explained(db: Session, web: TestClient[Any]) -> None:
+    ops = make_caller(db, web, Part.OPS)
+    project = make_project(db, budget_minor=13_000, rate_minor_per_hour=10_000, cap_s=3600)
+    for _ in range(2):
+        make_expert(db, max_concurrent=1)
+    first, second = make_task(db, project, value_weight=2.0), make_task(db, project)
+    ended = run_now(db)
+    address = f"/v1/matching-runs/{wire_id('mrn', ended.id)}/explanations"
+    [offer] = offers_of(db, ended)
+    assert offer.task_id == first.id
+    told = ops.get(f"{address}/open-seat?task={wire_id('tsk', second.id)}").json()
+    assert (told["seats"], told["seats_in_all"], told["candidates"]) == (1, 1, 2)
+    assert told["sentence"].startswith("1 seat stays open of 1: ")
+    filled = ops.get(f"{address}/open-seat?task={wire_id('tsk', first.id)}").json()
+    assert (filled["seats"], filled["sentence"]) == (0, "No seat of 1 stays open.")
+    idle = next(one for one in db.scalars(select(Expert.id)).all() if one != offer.expert_id)
+    told = ops.get(f"{address}/expert?expert={wire_id('per', idle)}").json()
+    assert (told["seats"], told["seats_in_all"]) == (1, 1)
+    assert told["sentence"].startswith("1 of 1 seats stay free")
+    busy = ops.get(f"{address}/expert?expert={wire_id('per', offer.expert_id)}").json()
+    assert busy["sentence"] == "All 1 seats are used."
+    for missing in (
+        f"open-seat?task={wire_id('tsk', new_id())}",
+        f"expert?expert={wire_id('per', new_id())}",
+    ):
+        assert ops.get(f"{address}/{missing}").status_code == 404
+    left_out = ops.get(f"{address}/open-seat")
+    assert (left_out.status_code, left_out.json()["code"]) == (400, "invalid_parameter")
+    assert left_out.json()["errors"] == [{"parameter": "task", "detail": "it has to be given"}]
+
+
+def test_a_task_of_a_large_domain_has_its_best_its_nearest_and_some_in_turn(db: Session) -> None:
+    project = make_project(db)
+    near = make_expert(db, headline="Zeolite catalysis", bio="Ammonia over ruthenium clusters.")
+    able = make_expert(db)
+    db.execute(
+        text("update market.expert_domain set ability = 4 where expert_id = :id"), {"id": able.id}
+    )
+    for n in range(SMALL_DOMAIN + 20):
+        make_expert(db, headline="Chemist", bio=f"Synthesis, year {n}.")
+    wanted = make_task(
+        db, project, payload={"instructions": "Which ruthenium clusters bind ammonia, and why?"}
+    )
+    tasks = [make_task(db, project) for _ in range(12)]
+    seen = candidates(db, BALANCED, project_id=project.id, at=AT)
+    assert seen.met == 13 * (SMALL_DOMAIN + 22)
+    assert seen.pairs < seen.met * 0.6
+    ids = {row.tobytes(): n for n, row in enumerate(seen.expert_ids)}
+    task = {row.tobytes(): n for n, row in enumerate(seen.task_ids)}
+    mine = seen.pair_task == task[wanted.id.bytes]
+    assert {ids[near.id.bytes], ids[able.id.bytes]} <= set(seen.pair_expert[mine].tolist())
+    likeness = dict(zip(seen.pair_expert[mine].tolist(), seen.pair_likeness[mine], strict=True))
+    # Ruthenium, cluster and ammonia, of the four words that tell: bind is the fourth.
+    assert likeness[ids[near.id.bytes]] == pytest.approx(3 / 4)
+    assert likeness[ids[able.id.bytes]] == 0
+    # Everybody is a candidate of some task, so that no seat stays open for want of looking.
+    assert set(seen.pair_expert.tolist()) == set(range(len(seen.expert_ids)))
+    assert len(tasks) == 12
 
 
 def test_bad_questions_about_runs_are_refused(db: Session, web: TestClient[Any]) -> None:
