@@ -15,13 +15,14 @@ from market.experts.queries import rate_spans
 from market.offers.models import Offer
 from market.offers.rules import reservation_key
 from market.submissions.models import Submission
+from market.verdicts.models import Verdict
 from market.work.models import TimeEntry
 from payouts.models import (
     JournalEntry,
     Payout,
     Posting,
 )
-from payouts.pay import RateSpan
+from payouts.pay import RateSpan, fee_minor
 
 
 def paid_time(session: Session, offer_id: UUID, *, locked_only: bool = False) -> list[Stretch]:
@@ -55,12 +56,16 @@ def fixed_facts(session: Session, offer: Offer) -> Fixed:
         told_apart = select(func.count(Attempt.prompt.distinct()))
         ended = Attempt.state.in_(("verified", "refuted", "not_stumped"))
         attempts = session.scalar(told_apart.where(Attempt.offer_id == offer.id, ended)) or 0
+    if work is not None and work.state == "partially_accepted":
+        # Of part of the work, that part of its sum is due.
+        share = session.scalar(select(Verdict.share).where(Verdict.submission_id == work.id))
+        deliverable = fee_minor(deliverable or 0, 100 * (share or 0))
     return Fixed(
         deliverable_minor=deliverable or 0,
         attempt_fee_minor=fee or 0,
         attempts_max=terms.get("attempt_fees_max", 0),
         attempts=attempts,
-        is_accepted=work is not None and work.state == "accepted",
+        is_accepted=work is not None and work.state in ("accepted", "partially_accepted"),
         is_decided=work is None or work.decided_at is not None,
         can_add=bool(deliverable or fee),
     )

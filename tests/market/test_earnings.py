@@ -137,7 +137,7 @@ def test_time_given_back_without_a_submission_is_paid(
     end_offer(db, offer, "released")
     emit(db, Event.OFFER_RELEASED, offer.id, at=AT)
     db.commit()
-    assert react() == ["credit_time"]
+    assert "credit_time" in react()
     assert owed(db, offer.expert_id) == 550
     assert budget(db, project) == (1_000_000 - 660, 0)
 
