@@ -36,6 +36,7 @@ from market.chargebacks.routes import ROUTES as CHARGEBACKS
 from market.console.frame import template_config
 from market.console.routes import console_router
 from market.db import database, new_id, now
+from market.dead_letters import ROUTES as DEAD_LETTERS
 from market.deliveries.routes import ROUTES as DELIVERIES
 from market.disputes.routes import ROUTES as DISPUTES
 from market.earnings.routes import ROUTES as EARNINGS
@@ -43,6 +44,7 @@ from market.experts.routes import ROUTES as EXPERTS
 from market.explanations.routes import ROUTES as EXPLANATIONS
 from market.fundings.routes import ROUTES as FUNDINGS
 from market.http import MAX_BODY_BYTES, REQUEST_ID, open_request, principal_of_request
+from market.inbox.routes import ROUTES as INBOX
 from market.logs import configure_logs
 from market.notices.routes import ROUTES as NOTICES
 from market.notices.routes import encoded
@@ -117,6 +119,8 @@ ROUTES = [
     *EXPLANATIONS,
     *NOTICES,
     *DELIVERIES,
+    *INBOX,
+    *DEAD_LETTERS,
 ]
 
 

@@ -105,6 +105,7 @@ SCOPES: dict[Part, frozenset[str]] = {
             "dispute:write",
             "dispute:decide",
             "queue:read",
+            "queue:write",
             "fund:read",
             "delivery:read",
         }

@@ -21,6 +21,7 @@ from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from market.db import Base, current_cause, database, new_id, now
+from market.errors import MarketError
 from market.settings import SettingInvalid, Settings, in_force
 
 QUEUES = ("money", "solver", "default")
@@ -76,6 +77,23 @@ class DeadLetter(Base):
     settled_at: Mapped[datetime | None] = mapped_column(default=None)
     settled_by: Mapped[UUID | None] = mapped_column(default=None)
     settlement: Mapped[str | None] = mapped_column(default=None)
+
+
+class DeadLetterUnknown(MarketError):
+    """A dead letter that is not there, or that somebody has settled already."""
+
+    def __init__(self, letter_id: UUID) -> None:
+        super().__init__(f"there is no open dead letter {letter_id}; list those there are")
+        self._letter_id = letter_id
+
+
+class JobUnknown(MarketError):
+    """The job of a dead letter, which this version of the house no longer has."""
+
+    def __init__(self, letter_id: UUID, job: str) -> None:
+        super().__init__(f"dead letter {letter_id} is of job {job!r}, which is not here; drop it")
+        self._letter_id = letter_id
+        self.job = job
 
 
 class JobContext(Middleware):

@@ -1,4 +1,4 @@
-"""Carries out of the house what was published: webhooks. Any number may run at once.
+"""Carries out of the house what was published: webhooks and letters. Any number may run at once.
 
 Sending waits for other people's machines, so it has a process of its own, and threads enough that
 those who answer slowly never take all of them.
@@ -18,6 +18,7 @@ from market.deliveries.actions import Letter, fan_out, reserve_deliveries
 from market.deliveries.jobs import carry_letter
 from market.deliveries.queries import endpoints_behind
 from market.feeds import CHANNEL
+from market.inbox.jobs import tell_people
 from market.logs import configure_logs
 from market.settings import in_force, read_settings
 
@@ -106,9 +107,23 @@ def listen(changed: threading.Event, stop: threading.Event) -> None:
             stop.wait(1.0)
 
 
+def tell_always(stop: threading.Event) -> None:
+    """Notify people until told to stop; a mail server that dawdles holds up no webhook."""
+    while not stop.is_set():
+        try:
+            moved = tell_people(in_force.settings)
+        except (DBAPIError, OSError) as lost:
+            log.warning("courier.cannot_tell", error=str(lost).splitlines()[0][:200])
+            moved = 0
+        if not moved:
+            stop.wait(POLL_S)
+
+
 def run(stop: threading.Event) -> None:
     """Carry until told to stop; what is under way is finished, a lost database is waited for."""
     senders = Senders()
+    teller = threading.Thread(target=tell_always, args=(stop,), name="teller")
+    teller.start()
     listener = threading.Thread(target=listen, args=(senders.done, stop), name="listener")
     listener.start()
     while not stop.is_set():
@@ -123,6 +138,7 @@ def run(stop: threading.Event) -> None:
             senders.done.wait(POLL_S)
     senders.close()
     listener.join()
+    teller.join()
 
 
 def main() -> None:

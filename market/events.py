@@ -127,6 +127,8 @@ class Event(StrEnum):
     PLATFORM_PAYOUT_SENT = "platform_payout.sent"
     PLATFORM_PAYOUT_PAID = "platform_payout.paid"
     PLATFORM_PAYOUT_FAILED = "platform_payout.failed"
+    DEAD_LETTER_REPLAYED = "dead_letter.replayed"
+    DEAD_LETTER_DROPPED = "dead_letter.dropped"
     WEBHOOK_ENDPOINT_FAILING = "webhook_endpoint.failing"
     WEBHOOK_ENDPOINT_DISABLED = "webhook_endpoint.disabled"
     STRIPE_EVENT_RECEIVED = "stripe_event.received"

@@ -15,7 +15,7 @@ from litestar.exceptions import (
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from sqlalchemy.exc import DataError, OperationalError
 
-from market import auth, egress, http, imports, operations, states, streams, uploads
+from market import auth, broker, egress, http, imports, operations, states, streams, uploads
 from market.appeals import rules as appeals
 from market.attempts import rules as attempts
 from market.books import rules as books
@@ -27,6 +27,7 @@ from market.errors import MarketError
 from market.experts import rules as experts
 from market.explanations import rules as explanations
 from market.fundings import rules as fundings
+from market.inbox import rules as inbox
 from market.notices import rules as notices
 from market.offers import rules as offers
 from market.people import rules as people
@@ -163,6 +164,11 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     deliveries.DeliveryOpen: (409, "delivery_open"),
     deliveries.ReplayRangeInvalid: (422, "replay_range_invalid"),
     deliveries.OverlapInvalid: (422, "overlap_invalid"),
+    inbox.NotificationNotFound: (404, "not_found"),
+    inbox.TopicUnknown: (422, "topic_unknown"),
+    inbox.PreferenceInvalid: (422, "preference_invalid"),
+    broker.DeadLetterUnknown: (404, "not_found"),
+    broker.JobUnknown: (409, "job_unknown"),
     streams.TooManyStreams: (503, "too_many_streams"),
     policies.PolicyNotFound: (404, "not_found"),
     policies.PolicyRefused: (422, "policy_refused"),

@@ -17,6 +17,7 @@ from market.auth import keyring
 from market.broker import Job, connection_losses, message_for, open_broker
 from market.clock import Entry, claim_slot
 from market.db import database, now
+from market.dead_letters import replayed_message
 from market.events import Event, EventRow
 from market.feeds import BATCH as PUBLISHED
 from market.feeds import publish
@@ -49,6 +50,10 @@ def relay_batch(broker: Broker, *, at: datetime, limit: int = BATCH) -> int:
         for event_id, kind, subject_id in rows:
             for job in REACTIONS.get(Event(kind), ()):
                 broker.enqueue(message_for(job, f"evt_{event_id.hex}", str(subject_id)))
+            if kind == Event.DEAD_LETTER_REPLAYED:
+                message = replayed_message(session, subject_id)
+                if message is not None:
+                    broker.enqueue(message)
         if rows:
             session.execute(
                 update(EventRow)

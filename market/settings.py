@@ -8,6 +8,7 @@ import msgspec
 from market.errors import MarketError
 
 PREFIX = "STUMPWORK_"
+SMTP_SECURITY = ("starttls", "tls", "none")
 
 
 class SettingInvalid(MarketError):
@@ -58,6 +59,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "INFO"
     log_format: str = "json"
     secure_cookies: bool = False
+    smtp_host: str = ""
+    """Empty for no e-mail at all."""
+    smtp_port: int = 587
+    smtp_security: str = "starttls"
+    """`starttls`, `tls` from the first byte, or `none` for a server on the same machine."""
+    smtp_user: str = ""
+    smtp_password: str = ""
+    smtp_ca_file: str = ""
+    """Certificates that the mail server's is checked by; empty for the system's own."""
+    mail_from: str = "stumpwork@localhost"
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -74,6 +85,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
             if field.required:
                 raise SettingMissing(field.name.upper(), "see the settings table in deploy/")
             continue
+        if field.name == "smtp_security" and text not in SMTP_SECURITY:
+            raise SettingInvalid("SMTP_SECURITY", text, "starttls, tls or none")
         found[field.name] = _parsed(field.name.upper(), text, field.type)
     return msgspec.convert(found, Settings)
 

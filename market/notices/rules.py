@@ -21,13 +21,19 @@ _CALLED = {
     "experts": "import",
     "interests": "import",
     "payee": "person",
+    "identity": "person",
+    "overlap": "task",
+    "recovery": "recovery_case",
     "refund": "external_call",
     "session": "work_session",
     "standing": "person",
     "tasks": "import",
     "verdict": "submission",
 }
-"""What an event's first word is about, where that word is not the name of a kind of thing."""
+"""What an event's first word is about, where that word is not the name of a kind of thing.
+
+A kind without a prefix of its own, such as an object of Stripe's, is known by its bare id.
+"""
 
 
 class ResourceOut(Wire):

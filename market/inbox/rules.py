@@ -1,0 +1,231 @@
+"""Which events a person is told of, in which words, and when a digest is due; pure."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from enum import StrEnum
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from market.errors import MarketError
+
+
+class Mail(StrEnum):
+    """Whether a notification is also sent by e-mail."""
+
+    NOW = "now"
+    DIGEST = "digest"
+    NEVER = "never"
+
+
+class Digest(StrEnum):
+    """How often what waits for a digest is sent."""
+
+    DAILY = "daily"
+    WEEKLY = "weekly"
+
+
+class Audience(StrEnum):
+    """Who is told: the person an event concerns, the people of its lab, or ops."""
+
+    PERSON = "person"
+    LAB = "lab"
+    OPS = "ops"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What people are told of one type of event; a topic is what they can choose by."""
+
+    topic: str
+    audience: Audience
+    mail: Mail
+    title: str
+    text: str
+
+
+def _of(topic: str, audience: Audience, mail: Mail, title: str, text: str) -> Notice:
+    return Notice(topic, audience, mail, title, text)
+
+
+_P, _L, _O = Audience.PERSON, Audience.LAB, Audience.OPS
+
+NOTICES: dict[str, Notice] = {
+    "offer.created": _of(
+        "offers", _P, Mail.NOW, "You have an offer", "A task waits for your answer."
+    ),
+    "offer.timed_out": _of(
+        "offers", _P, Mail.DIGEST, "An offer ran out", "It was not answered; nothing counts."
+    ),
+    "offer.rescinded": _of(
+        "offers", _P, Mail.DIGEST, "An offer was taken back", "Nothing is held against you."
+    ),
+    "offer.canceled": _of(
+        "offers", _P, Mail.DIGEST, "An offer was withdrawn", "Its task ended; nothing counts."
+    ),
+    "offer.abandoned": _of(
+        "work",
+        _P,
+        Mail.NOW,
+        "Your task went back",
+        "We no longer heard from it; your time is paid.",
+    ),
+    "session.idle": _of(
+        "work", _P, Mail.NOW, "Are you still working?", "Your session will end unless you go on."
+    ),
+    "session.idle_warning": _of(
+        "work", _P, Mail.NOW, "Are you still working?", "Your session will end unless you go on."
+    ),
+    "session.ended": _of(
+        "work", _P, Mail.DIGEST, "A work session ended", "Look at the time that was recorded."
+    ),
+    "time_entry.changed": _of(
+        "work", _P, Mail.NOW, "A time entry changed", "Recorded time of yours was decided upon."
+    ),
+    "submission.accepted": _of(
+        "reviews", _P, Mail.NOW, "Your work was accepted", "The verdict and its reasons are there."
+    ),
+    "submission.partially_accepted": _of(
+        "reviews", _P, Mail.NOW, "Your work was accepted in part", "The reasons are there."
+    ),
+    "submission.rejected": _of(
+        "reviews", _P, Mail.NOW, "Your work was not accepted", "Read why; you may appeal."
+    ),
+    "submission.rework_requested": _of(
+        "reviews",
+        _P,
+        Mail.NOW,
+        "Your work came back",
+        "A reviewer asks for changes; they are paid.",
+    ),
+    "submission.returned": _of(
+        "reviews", _P, Mail.DIGEST, "A submission was returned", "Nothing counts against you."
+    ),
+    "review.overturned": _of(
+        "reviews", _P, Mail.NOW, "A verdict of yours was overturned", "An appeal was decided."
+    ),
+    "appeal.filed": _of("appeals", _P, Mail.NOW, "Your appeal is in", "Somebody else looks at it."),
+    "appeal.decided": _of("appeals", _P, Mail.NOW, "Your appeal was decided", "Read the decision."),
+    "appeal.sla_missed": _of(
+        "appeals", _P, Mail.NOW, "Your appeal took too long", "It was decided in your favour."
+    ),
+    "standing.changed": _of(
+        "standing", _P, Mail.NOW, "Your standing changed", "The reasons are there; you may appeal."
+    ),
+    "qualification.granted": _of(
+        "standing", _P, Mail.NOW, "You are qualified", "New work is open to you."
+    ),
+    "qualification.revoked": _of(
+        "standing", _P, Mail.NOW, "A qualification ended", "The reasons are there."
+    ),
+    "qualification.regraded": _of(
+        "standing", _P, Mail.NOW, "A test was graded anew", "Look at the new result."
+    ),
+    "terms.published": _of("standing", _P, Mail.NOW, "New terms", "Read them before they bind."),
+    "earning.accrued": _of(
+        "pay", _P, Mail.DIGEST, "You earned something", "It is on your account."
+    ),
+    "payee.ready": _of("pay", _P, Mail.NOW, "You can be paid", "Your details were accepted."),
+    "payee.not_ready": _of(
+        "pay", _P, Mail.NOW, "You cannot be paid yet", "The payment service asks for something."
+    ),
+    "payout.held": _of("pay", _P, Mail.NOW, "A payout is held", "The reason is beside it."),
+    "payout.on_its_way": _of(
+        "pay", _P, Mail.DIGEST, "A payout is on its way", "Your bank has it within days."
+    ),
+    "payout.paid": _of("pay", _P, Mail.NOW, "You were paid", "The money has left for your bank."),
+    "payout.failed": _of("pay", _P, Mail.NOW, "A payout failed", "Check where you are paid."),
+    "payout.returned": _of(
+        "pay", _P, Mail.NOW, "A payout came back", "Your bank returned it; check your details."
+    ),
+    "payout.cancelled": _of(
+        "pay", _P, Mail.NOW, "A payout was cancelled", "What you earned is still yours."
+    ),
+    "payout.reversed": _of(
+        "pay", _P, Mail.NOW, "A payout was undone", "The decision is beside it."
+    ),
+    "project.live": _of("projects", _L, Mail.DIGEST, "A project is live", "Offers go out."),
+    "project.paused": _of("projects", _L, Mail.NOW, "A project is paused", "No offers go out."),
+    "project.closed": _of("projects", _L, Mail.DIGEST, "A project is closed", "All is settled."),
+    "tasks.imported": _of("projects", _L, Mail.DIGEST, "Tasks were imported", "Look at the rows."),
+    "funding.succeeded": _of("money", _L, Mail.NOW, "Money has arrived", "It can be budgeted."),
+    "funding.failed": _of("money", _L, Mail.NOW, "A payment failed", "No money was taken."),
+    "budget.low": _of("money", _L, Mail.NOW, "A budget runs low", "Add to it, or work stops."),
+    "budget.exhausted": _of("money", _L, Mail.NOW, "A budget is used up", "No new offers go out."),
+    "refund.sent": _of("money", _L, Mail.NOW, "A refund was sent", "Your bank has it within days."),
+    "refund.refused": _of(
+        "money", _L, Mail.NOW, "A refund was refused", "The money is still here."
+    ),
+    "export.ready": _of("projects", _L, Mail.NOW, "An export is ready", "It can be downloaded."),
+    "quality.alert": _of("projects", _L, Mail.NOW, "Something needs a look", "See the project."),
+    "external_call.unknown": _of(
+        "platform", _O, Mail.NOW, "A call has no known end", "Somebody must look it up."
+    ),
+    "card_dispute.opened": _of(
+        "platform", _O, Mail.NOW, "A payment is disputed", "Evidence is due."
+    ),
+    "payout.escalated": _of(
+        "platform", _O, Mail.NOW, "A payout needs somebody", "It was held for too long."
+    ),
+    "webhook_endpoint.failing": _of(
+        "webhooks",
+        _L,
+        Mail.NOW,
+        "A webhook endpoint fails",
+        "It will be disabled on the fifth day.",
+    ),
+    "webhook_endpoint.disabled": _of(
+        "webhooks", _L, Mail.NOW, "A webhook endpoint is disabled", "Nothing more is sent to it."
+    ),
+}
+"""What people are told. Types that nothing emits yet are named as the requirements name them."""
+
+TOPICS = tuple(sorted({notice.topic for notice in NOTICES.values()}))
+
+DIGEST_HOUR = 8
+ATTEMPTS = 20
+FIRST_WAIT = timedelta(minutes=1)
+LONGEST_WAIT = timedelta(hours=6)
+
+
+class NotificationNotFound(MarketError):
+    """No notification has this id, or it is somebody else's."""
+
+    def __init__(self, notification_id: UUID) -> None:
+        super().__init__("you have no such notification")
+        self._notification_id = notification_id
+
+
+class TopicUnknown(MarketError):
+    """A topic that there is not."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"there is no topic {topic[:80]!r}; there are: {', '.join(TOPICS)}")
+        self.topics = list(TOPICS)
+
+
+class PreferenceInvalid(MarketError):
+    """A time zone or an hour that a digest cannot be sent by."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+
+
+def next_digest(after: datetime, zone: str, *, hour: int, digest: Digest) -> datetime:
+    """When the next digest is due: at an hour of the person's own day, or of its Monday.
+
+    The day is counted by the person's calendar, so that it stays the same hour when clocks change.
+    """
+    own = ZoneInfo(zone)
+    day = after.astimezone(own).date()
+    while True:
+        due = datetime.combine(day, time(hour), tzinfo=own).astimezone(UTC)
+        if due > after and (digest is Digest.DAILY or day.weekday() == 0):
+            return due
+        day += timedelta(days=1)
+
+
+def next_try(attempts: int) -> timedelta | None:
+    """How long a letter waits after so many failed attempts; None when it is given up."""
+    if attempts >= ATTEMPTS:
+        return None
+    return min(FIRST_WAIT * (1 << min(attempts - 1, 12)), LONGEST_WAIT)
