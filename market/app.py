@@ -45,6 +45,7 @@ from market.explanations.routes import ROUTES as EXPLANATIONS
 from market.fundings.routes import ROUTES as FUNDINGS
 from market.http import MAX_BODY_BYTES, REQUEST_ID, open_request, principal_of_request
 from market.inbox.routes import ROUTES as INBOX
+from market.invoices.routes import ROUTES as INVOICES
 from market.logs import configure_logs
 from market.notices.routes import ROUTES as NOTICES
 from market.notices.routes import encoded
@@ -104,6 +105,7 @@ ROUTES = [
     *DISPUTES,
     *FUNDINGS,
     *CHARGEBACKS,
+    *INVOICES,
     *TREASURY,
     *RECOVERIES,
     *BOOKS,

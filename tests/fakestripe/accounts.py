@@ -217,6 +217,18 @@ def onboard(world: World, account_id: str) -> Json:
     return set_transfers(world, account_id, status="active", requirements=[])
 
 
+def ready_account(world: World) -> str:
+    """A recipient that is ready to be paid, made past the API; its id."""
+    params: Json = {
+        "configuration": {"recipient": {}},
+        "identity": {"country": "us"},
+        "defaults": {"responsibilities": {"losses_collector": "application"}},
+    }
+    account = create_account(world, Call("POST", "/v2/core/accounts", (), params))
+    set_transfers(world, account["id"], status="active", requirements=[])
+    return str(account["id"])
+
+
 def transfers_active(world: World, account_id: str) -> bool:
     """Whether money may be transferred to this account now."""
     account = world.objects.get("account", {}).get(account_id)

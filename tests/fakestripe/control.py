@@ -95,6 +95,11 @@ async def _route(app: FakeStripeApp, method: str, parts: list[str], data: Json) 
         case ("POST", "_keys", "restore"):
             app.revoked.discard(str(data["key"]))
             return {}
+        case ("POST", "_accounts"):
+            # Many recipients at once, ready to be paid: for loads, not for what onboarding means.
+            return {"ids": [accounts.ready_account(world) for _ in range(int(data["count"]))]}
+        case ("POST", "_balance", "top_up"):
+            return moves.top_up(world, int(data["amount"]), str(data.get("currency", "usd")))
         case ("POST", "_accounts", account_id, "onboard"):
             return accounts.onboard(world, account_id)
         case ("POST", "_accounts", account_id, "bank"):

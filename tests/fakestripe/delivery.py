@@ -63,6 +63,8 @@ class Deliverer:
 
     def _due(self) -> list[str]:
         kinds = {endpoint.thin for endpoint in self.endpoints}
+        if not kinds:
+            return []
         now = self.world.now()
         due = (
             event_id

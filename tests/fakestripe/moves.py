@@ -389,6 +389,26 @@ def fail_payout(world: World, payout_id: str, *, code: str) -> Json:
     return payout
 
 
+def top_up(world: World, amount: int, currency: str) -> Json:
+    """Money of the platform's own, from its bank to its balance."""
+    source = world.new_id("tu")
+    world.bank.move(
+        kind="topup",
+        source=source,
+        at=world.now(),
+        legs=[("world/payers", currency, -amount), ("platform/available", currency, amount)],
+    )
+    return transaction(
+        world,
+        owner=PLATFORM,
+        kind="topup",
+        category="topup",
+        source=source,
+        amount=amount,
+        currency=currency,
+    )
+
+
 def charge_fee(world: World, amount: int, currency: str) -> Json:
     """A fee that Stripe takes from the platform's balance by itself."""
     fee_id = world.new_id("fee")

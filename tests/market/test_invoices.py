@@ -1,0 +1,34 @@
+"""What a lab was charged: to the cent what its projects spent, and line by line what for."""
+
+import csv
+import io
+
+from sqlalchemy import select
+
+from market.auth import Part
+from market.earnings.models import Earning
+from payouts import chart
+from tests.market.house import House
+from tests.market.test_payout_runs import earn
+
+
+def test_an_invoice_adds_up_to_what_was_spent_and_traces_to_each_line(house: House) -> None:
+    expert, ops, other = house.expert(), house.caller(Part.OPS), house.caller(Part.LAB)
+    earn(house, expert)
+    with house.begin() as session:
+        line = session.scalars(select(Earning)).one()
+    lab = f"org_{line.organisation_id.hex}"
+    found = ops.get(f"/v1/invoice?organisation_id={lab}").json()
+    (charge,) = found["charges"]
+    assert charge["expert_pay"]["amount_minor"] == line.pay_minor == 4400
+    assert charge["fee"]["amount_minor"] == line.fee_minor == house.posted(chart.platform_fee())
+    assert charge["total"]["amount_minor"] == line.pay_minor + line.fee_minor
+    (row,) = csv.DictReader(io.StringIO(ops.get(f"/v1/invoice.csv?organisation_id={lab}").text))
+    assert (row["expert_pay"], row["fee"], row["total"]) == ("44.00", "8.80", "52.80")
+    assert row["line"] == f"ear_{line.id.hex}"
+    assert row["ledger_entry"].startswith("led_")
+    later = f"/v1/invoice?organisation_id={lab}&first=2099-01-05"
+    assert ops.get(later).json()["charges"] == []
+    # A lab cannot name another one.
+    assert other.get(f"/v1/invoice?organisation_id={lab}").json()["charges"] == []
+    assert expert.get("/v1/invoice").status_code == 403
