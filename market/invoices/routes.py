@@ -86,7 +86,7 @@ def get_invoice_lines(
             (
                 paid.week.isoformat(),
                 plain_cell(line.project),
-                wire_id("ofr", paid.offer_id),
+                wire_ids("ofr", paid.offer_id) or "",
                 wire_id("ear", paid.id),
                 paid.kind,
                 paid.seconds,
