@@ -21,6 +21,7 @@ from market.plans.jobs import (
 )
 from market.reviews.jobs import clear_claim, open_reviews, recuse_conflicted
 from market.runs.jobs import check_run, run_matching
+from market.tasks.jobs import reseat_tasks
 from market.treasury.jobs import (
     apply_stripe_event,
     create_payee,
@@ -35,6 +36,7 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.RUN_REQUESTED: (run_matching,),
     Event.RUN_CHECK_REQUESTED: (check_run,),
     Event.PROJECT_DRAINING: (withdraw_project_offers, note_project),
+    Event.OVERLAP_CHANGED: (reseat_tasks,),
     Event.TASK_CANCELLED: (withdraw_task_offers, note_task),
     Event.STANDING_CHANGED: (withdraw_expert_offers, note_expert),
     Event.ATTEMPT_SENT: (ask_model,),

@@ -117,8 +117,19 @@ def change_project(
     found = project(session, project_id, lock=True)
     if found.state not in CHANGEABLE:
         raise StateConflict("project", found.state, "change", PROJECT.allowed(found.state))
+    answers = found.answers_per_task
     for name, value in _columns(session, found.organisation_id, terms).items():
         setattr(found, name, value)
+    if found.answers_per_task != answers:
+        emit(
+            session,
+            Event.OVERLAP_CHANGED,
+            found.id,
+            at=at,
+            organisation_id=found.organisation_id,
+            actor_id=actor_id,
+            data={"before": answers, "answers_per_task": found.answers_per_task},
+        )
     if found.state == "live":
         # Money may have run out meanwhile, which is no reason to refuse a better brief.
         lacking = [one for one in missing_for_work(session, found, at) if "budget" not in one]

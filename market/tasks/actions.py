@@ -1,6 +1,6 @@
 """How tasks come in, move, and get the interest of experts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -30,7 +30,11 @@ from market.tasks.queries import task, tasks_open_to
 from market.tasks.rules import (
     ASKED,
     EVENTS,
+    FILLED,
     INTEREST_ROWS,
+    OPEN,
+    RETIRED,
+    SLOT,
     TASK,
     TASK_ROWS,
     InterestInvalid,
@@ -147,6 +151,9 @@ _TAKE_INTERESTS = """
     left join market.interest i on i.expert_id = known.expert_id and i.task_id = known.task_id
     left join market.task t on t.project_id = :project and t.external_id = s.external_id
 """
+
+
+_RESEATING = text("select pg_advisory_xact_lock(hashtextextended('reseat:' || :task_id, 0))")
 
 
 def import_tasks(
@@ -301,6 +308,76 @@ def extend_task(session: Session, task_id: UUID, *, at: datetime) -> TaskSlot:
     session.add(added)
     session.flush()
     return added
+
+
+def reseat_task(session: Session, task_id: UUID, answers: int, *, at: datetime) -> int:
+    """Give a task that is not resolved as many seats as its project asks for now; how many it has.
+
+    Seats that somebody holds, works in or has filled stay, so that no promise is broken: what is
+    too many is taken from the open ones. Doing it twice changes nothing.
+
+    Raises:
+        TaskNotFound.
+    """
+    # One at a time, since each may add seats that the other has not locked.
+    session.execute(_RESEATING, {"task_id": str(task_id)})
+    # Seats before their task, as everywhere.
+    seats = session.scalars(
+        select(TaskSlot)
+        .where(TaskSlot.task_id == task_id)
+        .order_by(TaskSlot.number)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    ).all()
+    found = session.scalar(
+        select(Task)
+        .where(Task.id == task_id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    )
+    if found is None:
+        raise TaskNotFound(task_id)
+    wanted = [seat for seat in seats if seat.state not in RETIRED]
+    if found.state not in (*OPEN, "held"):
+        return len(wanted)
+    resting = [seat for seat in seats if seat.state in RETIRED]
+    for seat in reversed([seat for seat in wanted if seat.state == "open"]):
+        if len(wanted) > answers:
+            change_state(session, SLOT, seat, "retire", at=at, reason_code="fewer_answers")
+            wanted.remove(seat)
+    while len(wanted) < answers:
+        if resting:
+            seat = resting.pop(0)
+            change_state(session, SLOT, seat, "reopen", at=at, reason_code="more_answers")
+        else:
+            number = 1 + max((one.number for one in (*seats, *wanted)), default=0)
+            seat = TaskSlot(organisation_id=found.organisation_id, task_id=task_id, number=number)
+            session.add(seat)
+            session.flush()
+        wanted.append(seat)
+    _follow_seats(session, found, wanted, at=at)
+    return len(wanted)
+
+
+def _follow_seats(
+    session: Session, found: Task, wanted: Sequence[TaskSlot], *, at: datetime
+) -> None:
+    whom = found.organisation_id
+    is_full = all(seat.state in FILLED for seat in wanted)
+    if found.state == "active" and wanted and is_full:
+        change_state(session, TASK, found, "review", at=at, organisation_id=whom)
+    elif found.state in ("in_review", "disputed") and not is_full:
+        change_state(session, TASK, found, "extend", at=at, organisation_id=whom)
+    if found.state == "in_review" and all(seat.state == "counted" for seat in wanted):
+        change_state(
+            session,
+            TASK,
+            found,
+            "accept",
+            at=at,
+            event=Event.TASK_RESOLVED,
+            organisation_id=whom,
+        )
 
 
 def state_interest(

@@ -13,7 +13,7 @@ from market.experts.rules import DOMAINS_MEET, WORKING
 from market.imports import BulkImport, ImportNotFound
 from market.projects.models import Project
 from market.tasks.models import Interest, Task, TaskSlot
-from market.tasks.rules import OFFERABLE, TaskNotFound
+from market.tasks.rules import OFFERABLE, OPEN, TaskNotFound
 
 VERDICTS_AT_ONCE = 5_000
 """How many verdicts one transaction reads, so that no reader holds one open for long."""
@@ -97,6 +97,12 @@ def tasks_open_to(expert_id: UUID) -> Select[Task, Project, float | None]:
         .outerjoin(Interest, (Interest.task_id == Task.id) & (Interest.expert_id == expert_id))
         .where(Project.state == "live", Task.state.in_(OFFERABLE), is_free, known, works)
     )
+
+
+def unresolved_tasks(session: Session, project_id: UUID) -> list[UUID]:
+    """The tasks of a project that something can still come of."""
+    wanted = select(Task.id).where(Task.project_id == project_id, Task.state.in_((*OPEN, "held")))
+    return list(session.scalars(wanted.order_by(Task.id)))
 
 
 def has_work_under_way(session: Session, project_id: UUID) -> bool:
