@@ -4,6 +4,9 @@ not go.
 
 import base64
 import itertools
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -44,8 +47,10 @@ from market.deliveries.rules import (
 from market.events import Event, EventRow, emit, unfolded
 from market.feeds import Feed, FeedKind, publish
 from market.settings import Settings, in_force
+from tests.conftest import SECRET
 from tests.factories import AT, Caller, make_caller, make_project
-from tests.market.receiver import Receiver, receiving
+from tests.market.receiver import Receiver, eventually, receiving
+from tests.market.test_embedded import environment
 
 Web = TestClient[Any]
 
@@ -591,3 +596,62 @@ def test_two_senders_never_send_one_message_twice_and_a_slow_one_holds_nobody_up
         assert {one.told_seq for one in owners} == {60}
         assert unfolded(session) == []
     in_force.open(settings)
+
+
+def test_of_two_couriers_one_is_killed_and_every_event_arrives(
+    committed: str, receiver: Receiver
+) -> None:
+    lab = new_id()
+    with database.begin(PLATFORM) as session:
+        create_endpoint(
+            session,
+            Feed(lab, FeedKind.ORGANISATION),
+            Wish(receiver.url()),
+            signature=SignatureKind.HMAC,
+            created_by=lab,
+            at=now(),
+        )
+        for _ in range(120):
+            emit(session, Event.PROJECT_CHANGED, new_id(), at=now(), organisation_id=lab)
+    with database.begin(PLATFORM) as session:
+        publish(session, at=now())
+    receiver.delays_s["/"] = 0.02
+    couriers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "market.courier"],
+            env=environment(
+                STUMPWORK_DATABASE_URL=committed,
+                STUMPWORK_SECRET_KEY=SECRET,
+                STUMPWORK_ALLOW_PRIVATE_TARGETS="true",
+                STUMPWORK_LOG_LEVEL="WARNING",
+            ),
+        )
+        for _ in range(2)
+    ]
+    try:
+        assert eventually(lambda: len(receiver.at("/")) > 10)
+        couriers[0].kill()
+        couriers[0].wait()
+        # What the dead one held is taken up when its lease ends; here, at once.
+        time.sleep(0.5)
+        with database.begin(PLATFORM) as session:
+            session.execute(
+                text(
+                    "update market.webhook_delivery set leased_until = now() - interval '1 s'"
+                    " where state in ('pending', 'retrying') and leased_until < now()"
+                    " + interval '59.8 s'"
+                )
+            )
+        assert eventually(lambda: len({one.seq for one in receiver.at("/")}) == 120)
+    finally:
+        for courier in couriers:
+            courier.terminate()
+        for courier in couriers:
+            courier.wait(timeout=25)
+    assert couriers[1].returncode == 0
+    # A message is sent twice only where its sender died between sending and saying so.
+    assert len(receiver.at("/")) <= 120 + 4
+    with database.begin(PLATFORM) as session:
+        states = session.scalars(select(WebhookDelivery.state).distinct()).all()
+        assert states == ["delivered"]
+        assert unfolded(session) == []
