@@ -21,8 +21,8 @@ from matching.model import (
     solve_priced,
 )
 from matching.policy import Policy
-from matching.priced import search_prices
-from matching.problem import MICRO, Int64, Problem
+from matching.priced import Priced, search_prices
+from matching.problem import MICRO, Bool, Int64, Problem
 from matching.repair import worth
 
 __all__ = ["Assignment", "Cancelled", "Effort", "Infeasible", "Prices", "Progress", "assign"]
@@ -52,12 +52,15 @@ class Infeasible(ValueError):
 class Effort:
     """How long to search under side rules; counted in work, never in seconds.
 
-    Units: rounds in solved flows; target_gap a share of the bound at which search ends;
-        core_pairs the largest problem that branch and bound may finish; search in OR-Tools'
+    Units: rounds in solved flows; descents in steps on the bound; neighbourhoods in parts of a
+        plan that are taken apart and seated anew; target_gap a share of the bound at which search
+        ends; core_pairs the largest problem that branch and bound may finish; search in OR-Tools'
         deterministic time units, about a second each.
     """
 
     rounds: int = 16
+    descents: int = 120
+    neighbourhoods: int = 20
     target_gap: float = 1e-4
     core_pairs: int = 5_000
     search: float = 2.0
@@ -65,7 +68,7 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands after a round.
+    """Where a run stands after a round; `rounds` is the most there may be.
 
     Units: objective and bound in units of value; objective is -inf while no plan is known.
     """
@@ -250,14 +253,21 @@ def _assign_priced(
     fixed = objective_micro(problem, problem.locked) - worth(model, nothing)
 
     def report(number: int, value: float, bound: float) -> None:
-        _tell(progress, number, effort.rounds, (value + fixed) / MICRO, (bound + fixed) / MICRO)
+        most = effort.rounds + effort.neighbourhoods
+        _tell(progress, number, most, (value + fixed) / MICRO, (bound + fixed) / MICRO)
         _stop_if(cancelled, number)
 
     # A plan that keeps the hard floors, if any plan does; where none asks, the empty one.
     known = feasible_plan(problem)
     if known.rules:
         raise Infeasible(known.rules)
-    found = search_prices(model, rounds=effort.rounds, target_gap=effort.target_gap, report=report)
+    found = search_prices(
+        model,
+        rounds=effort.rounds,
+        descents=effort.descents,
+        target_gap=effort.target_gap,
+        report=report,
+    )
     prices = model_prices(model, found.task_price, found.expert_price, found.row_price)
     on, bound, proof = found.on, None, "prices"
     if on is None and known.chosen is not None:
@@ -271,6 +281,8 @@ def _assign_priced(
         on = on if searched.on is None else searched.on
         if searched.proved_micro is not None:
             bound, proof = (searched.proved_micro + fixed) / MICRO, "search"
+    elif far and on is not None:
+        on = _polished(model, found, on, prices, effort, fixed, report)
     if on is None:
         raise Infeasible(("no plan that keeps every hard floor was found within the effort",))
     chosen = chosen_pairs(model, on)
@@ -283,6 +295,30 @@ def _assign_priced(
         rounds=found.rounds,
         seed=seed,
         bound=bound,
+    )
+
+
+def _polished(
+    model: Model,
+    found: Priced,
+    on: Bool,
+    prices: Prices,
+    effort: Effort,
+    fixed: int,
+    report: Callable[[int, float, float], None],
+) -> Bool:
+    """The plan after parts of it were seated anew, until it is near enough to what is proved."""
+    # SCIP takes a while to load, and most runs never need it.
+    from matching.polish import polish
+
+    proved = price_bound(model.problem, prices, model.left) * MICRO - fixed
+    return polish(
+        model,
+        on,
+        found.reduced,
+        neighbourhoods=effort.neighbourhoods,
+        good_enough=lambda value: proved - value <= effort.target_gap * abs(proved + fixed),
+        report=lambda number, value: report(found.rounds + number, float(value), proved),
     )
 
 

@@ -204,42 +204,58 @@ def _hours_relief(
     reduced: Float64,
     expert_price: Int64,
 ) -> float:
-    """How much less experts short of hours can earn than their hours sell for, micro-units.
+    """How much less experts short of hours can earn than their seats and hours sell for.
 
-    A price by the hour lets an expert sell half a task. Here each of these experts packs whole
-    tasks into their seats and hours, worth what the other prices leave of them, and the better of
-    the two bounds counts. Experts with a floor, and packings that take too long, are left as
-    they are.
+    A price by the hour, or none, lets an expert take more than fits. Here each expert whose best
+    tasks do not fit packs whole tasks into their seats and hours, worth what the other prices
+    leave of them, and the better of the two bounds counts. Experts with a floor, and packings
+    that take too long, are left as they are.
+
+    Units: micro-units.
     """
     if problem.hours is None or problem.hours_available is None:
         return 0.0
-    tight = (prices.hour > 0) & (left.capacity > 0)
+    able = left.capacity > 0
     if problem.min_load is not None:
-        tight &= problem.min_load == 0
-    mine = np.flatnonzero(tight[problem.expert[live]])
+        able &= problem.min_load == 0
+    mine = np.flatnonzero(able[problem.expert[live]])
     expert = problem.expert[live[mine]]
     hour_price, hours = prices.hour[expert] * MICRO, problem.hours[live[mine]]
-    sold = np.maximum(reduced[mine], 0)
     packed = reduced[mine] + hour_price * hours + expert_price[expert]
+    useful = packed > 0
+    mine, expert, packed = mine[useful], expert[useful], packed[useful]
+    hours, sold = hours[useful], np.maximum(reduced[mine], 0)
     order = np.lexsort((-packed, expert))
-    expert, sold, packed, hours = expert[order], sold[order], packed[order], hours[order]
-    edges = np.flatnonzero(np.diff(expert, prepend=-1, append=-1))
+    expert, packed, hours, sold = expert[order], packed[order], hours[order], sold[order]
+    first = np.searchsorted(expert, np.arange(problem.experts))
+    best = np.arange(len(expert)) - first[expert] < left.capacity[expert]
+    wanted = totals(expert[best], hours[best], problem.experts)
+    tight = able & ((wanted > left.hours + 1e-6) | (prices.hour > 0))
+    last = np.append(first, len(expert))
     relief = 0.0
-    for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        who = int(expert[start])
+    for who in np.flatnonzero(tight).tolist():
+        at = slice(int(last[who]), int(last[who + 1]))
         seats, time = int(left.capacity[who]), float(left.hours[who])
         price = float(prices.hour[who]) * MICRO
-        relaxed = price * time + float(sold[start:stop].sum())
-        relaxed += seats * max(int(expert_price[who]), 0)
-        useful = int((packed[start:stop] > 0).sum())
-        at = slice(start, start + useful)
-        whole = _packing(packed[at].tolist(), hours[at].tolist(), seats, time)
+        relaxed = price * time + float(sold[at].sum()) + seats * max(int(expert_price[who]), 0)
+        whole = pack_tasks(packed[at].tolist(), hours[at].tolist(), seats, time)
         if whole is not None:
-            relief += max(relaxed - whole, 0.0)
+            relief += max(relaxed - whole.worth, 0.0)
     return relief
 
 
-def _packing(worth: list[float], hours: list[float], seats: int, time: float) -> float | None:
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """The best tasks that fit into an expert's seats and hours.
+
+    Units: worth as given; at, places in the lists given.
+    """
+
+    worth: float
+    at: tuple[int, ...]
+
+
+def pack_tasks(worth: list[float], hours: list[float], seats: int, time: float) -> Packing | None:
     """The most that whole tasks are worth within seats and time, best tasks listed first.
 
     Depth first, cut where even the best tasks left, without regard to time, bring no more;
@@ -249,10 +265,12 @@ def _packing(worth: list[float], hours: list[float], seats: int, time: float) ->
     for one in worth:
         running.append(running[-1] + one)
     best, steps = 0.0, 0
-    stack = [(0, seats, time + 1e-6, 0.0)]
+    taken: tuple[int, ...] = ()
+    stack: list[tuple[int, int, float, float, tuple[int, ...]]] = [(0, seats, time + 1e-6, 0.0, ())]
     while stack:
-        first, room, free, gained = stack.pop()
-        best = max(best, gained)
+        first, room, free, gained, at = stack.pop()
+        if gained > best:
+            best, taken = gained, at
         steps += 1
         if steps > PACKING_STEPS:
             return None
@@ -260,10 +278,11 @@ def _packing(worth: list[float], hours: list[float], seats: int, time: float) ->
         if first >= len(worth) or gained + running[end] - running[first] <= best:
             continue
         # Without the first task is looked at later than with it: good packings come early.
-        stack.append((first + 1, room, free, gained))
+        stack.append((first + 1, room, free, gained, at))
         if hours[first] <= free:
-            stack.append((first + 1, room - 1, free - hours[first], gained + worth[first]))
-    return best
+            more = gained + worth[first]
+            stack.append((first + 1, room - 1, free - hours[first], more, (*at, first)))
+    return Packing(best, taken)
 
 
 PACKING_STEPS = 4000

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from matching.assignment import totals
+from matching.descent import descend
 from matching.flow import SeatPlan, solve_seats
 from matching.model import Model
 from matching.problem import Bool, Float64, Int64
-from matching.repair import entries_by_pair, repaired, without_excess, worth
+from matching.repair import (
+    entries_by_pair,
+    exchanged,
+    keeps_rows,
+    repaired,
+    without_excess,
+    worth,
+)
 
 BANNED = 1 << 42
 """A loss, micro-units, that keeps a pair out of any flow."""
@@ -19,7 +27,7 @@ BANNED = 1 << 42
 CALM = 2e-5
 """Share of the bound below which a round counts as having brought nothing."""
 
-PATIENCE = 4
+PATIENCE = 2
 """Rounds without a better plan after which the search for one ends."""
 
 STEP = 0.01
@@ -28,14 +36,17 @@ STEP = 0.01
 WIDE = 200
 """Pairs from which on a row answers to small steps of its price."""
 
+NEAR = 4
+"""Pairs a seat that small steps of prices look at; the others are far from being worth theirs."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Priced:
     """The best plan found, and the prices that gave the best bound.
 
     Shapes: on (model pairs,) bool or nothing when no plan was found; task_price, expert_price
-        int64; row_price (rows,) float64.
-    Units: prices, worth and bound in micro-units.
+        int64; row_price (rows,) float64; reduced (model pairs,), worth beyond all prices.
+    Units: prices, reduced, worth and bound in micro-units.
     """
 
     on: Bool | None
@@ -44,6 +55,7 @@ class Priced:
     task_price: Int64
     expert_price: Int64
     row_price: Float64
+    reduced: Float64
     rounds: int
 
 
@@ -51,6 +63,7 @@ def search_prices(
     model: Model,
     *,
     rounds: int,
+    descents: int,
     target_gap: float,
     start: Float64 | None = None,
     report: Callable[[int, float, float], None],
@@ -61,24 +74,32 @@ def search_prices(
     price rises and depends little on other prices, so each price is bracketed and bisected on its
     own; brackets widen a little each round because experts do couple the rows. The other rounds
     raise the prices of rows that are still broken by small steps, so that the flow itself finds
-    who replaces whom, and what little is broken then is mended by hand.
+    who replaces whom, and what little is broken then is mended by hand. In between, the prices
+    go further down by steps on the bound alone, which cost a tenth of a flow.
 
-    Units: target_gap a share of the bound; start, prices of the rows in micro-units.
+    Units: rounds in flows, descents in steps on the bound; target_gap a share of the bound;
+        start, prices of the rows in micro-units.
     Source: Fisher, Management Science 27 (1981), for the relaxation; brackets and steps are ours.
     """
     search = _Search(model, target_gap, report)
-    price = search.bracketed(max(rounds * 3 // 5, 1), start)
+    search.bracketed(max(rounds // 2, 1), start)
+    if not search.close_enough() and descents:
+        search.descended(descents)
     if not search.close_enough():
-        search.stepped(rounds, price)
+        search.stepped(rounds)
     assert search.proof is not None
-    plan, row_price = search.proof
+    task_price, expert_price, row_price = search.proof
+    net = model.profit - model.rows.charge(row_price, len(model.profit))
+    reduced = net - task_price[model.seats.task] - expert_price[model.seats.expert]
+    search.exchange(reduced)
     return Priced(
         search.on,
         search.worth,
         search.bound,
-        plan.task_price,
-        plan.expert_price,
+        task_price,
+        expert_price,
         row_price,
+        reduced,
         search.rounds,
     )
 
@@ -96,7 +117,8 @@ class _Search:
         self.on: Bool | None = None
         self.worth = -(1 << 60)
         self.bound = np.inf
-        self.proof: tuple[SeatPlan, Float64] | None = None
+        self.proof: tuple[Int64, Int64, Float64] | None = None
+        self.near: Int64 | None = None
         self.rounds = 0
 
     def close_enough(self) -> bool:
@@ -112,21 +134,57 @@ class _Search:
         whole = np.rint(net).astype(np.int64)
         if banned is not None:
             whole[banned] = -BANNED
-        plan = solve_seats(model.seats, whole)
+        plan = self._flow(whole)
         proved = seat_bound(model, plan, net) + float((price * rows.limit).sum())
         if proved < self.bound:
-            self.bound, self.proof = proved, (plan, price.copy())
+            self.bound, self.proof = proved, (plan.task_price, plan.expert_price, price.copy())
         reduced = beyond_prices(model, plan, net)
         if mend:
-            mended = repaired(model, self.entries, plan.on, reduced)
+            mended = repaired(model, self.entries, plan.on, reduced, exchange=False)
             value = self.worth if mended is None else worth(model, mended)
             if mended is not None and (self.on is None or value > self.worth):
                 self.worth, self.on = value, mended
         self.report(self.rounds, -np.inf if self.on is None else float(self.worth), self.bound)
         return plan, plan.on & ~without_excess(model, plan.on, reduced)
 
-    def bracketed(self, rounds: int, start: Float64 | None) -> Float64:
-        """Bisect the price of every row; the prices of the best bound."""
+    def _flow(self, profit: Int64) -> SeatPlan:
+        """The best seats at these profits, among the near pairs when those have been chosen."""
+        if self.near is None:
+            return solve_seats(self.model.seats, profit)
+        seats, near = self.model.seats, self.near
+        some = replace(seats, task=seats.task[near], expert=seats.expert[near])
+        plan = solve_seats(some, profit[near])
+        on = np.zeros(len(profit), np.bool_)
+        on[near] = plan.on
+        return SeatPlan(on, plan.task_price, plan.expert_price)
+
+    def look_near(self, reduced: Float64) -> None:
+        """Leave the pairs out of later flows that are far from being worth their prices."""
+        most = NEAR * int(self.model.seats.demand.sum())
+        if most < len(reduced):
+            self.near = np.flatnonzero(reduced >= np.partition(reduced, -most)[-most])
+
+    def descended(self, steps: int) -> None:
+        """Lower the bound by its subgradients, from the prices of the best bound so far."""
+        assert self.proof is not None
+        task_price, _, row_price = self.proof
+        found = descend(self.model, task_price, row_price, worth=self.worth, steps=steps)
+        if found.bound < self.bound:
+            self.bound = found.bound
+            self.proof = (found.task_price, found.expert_price, found.row_price)
+
+    def exchange(self, reduced: Float64) -> None:
+        """Let better experts with time to spare take over seats of the best plan."""
+        if self.on is None or self.close_enough():
+            return
+        everyone = np.ones(len(reduced), np.bool_)
+        trial = exchanged(self.model, self.entries, self.on, reduced, everyone)
+        gained = worth(self.model, trial)
+        if gained > self.worth and keeps_rows(self.model, trial):
+            self.on, self.worth = trial, gained
+
+    def bracketed(self, rounds: int, start: Float64 | None) -> None:
+        """Bisect the price of every row."""
         rows = self.model.rows
         top = np.where(np.isinf(rows.price), np.inf, rows.price)
         low, high = np.zeros(rows.count), top.copy()
@@ -152,10 +210,8 @@ class _Search:
             further = np.maximum(2 * price, np.maximum(0.25 * unit, 1e-3))
             price = np.where(np.isfinite(high), (low + high) / 2, further)
             price[(low == 0) & (high < 1e-3 * unit)] = 0
-        assert self.proof is not None
-        return self.proof[1]
 
-    def stepped(self, rounds: int, price: Float64) -> None:
+    def stepped(self, rounds: int) -> None:
         """Raise the prices of broken rows step by step, and take out what no small step mends.
 
         A row over many pairs mends itself at a slightly higher price. A row over few pairs, an
@@ -163,11 +219,16 @@ class _Search:
         can best do without is taken out of the flow for good.
         """
         model, rows = self.model, self.model.rows
+        assert self.proof is not None
+        task_price, expert_price, row_price = self.proof
+        net = model.profit - rows.charge(row_price, len(model.profit))
+        seats = model.seats
+        self.look_near(net - task_price[seats.task] - expert_price[seats.expert])
         top = np.where(np.isinf(rows.price), np.inf, rows.price)
         pairs = np.bincount(rows.row, minlength=rows.count)
         wide = pairs >= WIDE
         banned = np.zeros(len(model.profit), np.bool_)
-        price = price.copy()
+        price = row_price.copy()
         positive = price[wide & (price > 0)]
         least = 0.02 * float(np.median(positive)) if len(positive) else 1.0
         worst = self.worth

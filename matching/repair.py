@@ -66,12 +66,19 @@ def keeps_rows(model: Model, on: Bool) -> bool:
 
 
 def repaired(
-    model: Model, entries: Entries, on: Bool, score: Float64, *, barred: Bool | None = None
+    model: Model,
+    entries: Entries,
+    on: Bool,
+    score: Float64,
+    *,
+    barred: Bool | None = None,
+    exchange: bool = True,
 ) -> Bool | None:
     """A plan near this one within every hard row, or nothing when none is found near by.
 
     Pairs are dropped where a row is broken; then open seats are filled, best score first, within
-    every limit, and what room is left goes to exchanges. Barred pairs are not taken up.
+    every limit, and what room is left goes to exchanges, the slow part, where those are asked
+    for. Barred pairs are not taken up.
 
     Shapes: on, score (model pairs,), as for `without_excess`; barred (model pairs,).
     """
@@ -79,7 +86,8 @@ def repaired(
     on = without_excess(model, on, score)
     on = _forced(model, entries, on, score, free)
     on = _filled(model, entries, on, score, free)
-    on = _exchanged(model, entries, on, score, free)
+    if exchange:
+        on = exchanged(model, entries, on, score, free)
     return on if keeps_rows(model, on) else None
 
 
@@ -179,7 +187,7 @@ def _filled(model: Model, entries: Entries, on: Bool, score: Float64, allowed: B
     return on
 
 
-def _exchanged(model: Model, entries: Entries, on: Bool, score: Float64, allowed: Bool) -> Bool:
+def exchanged(model: Model, entries: Entries, on: Bool, score: Float64, allowed: Bool) -> Bool:
     """The plan after better experts with time to spare took over seats that limits leave room for.
 
     What a limit leaves unused is worth its price; a task whose weakest expert can make way for

@@ -117,7 +117,7 @@ def measure(path: str) -> int:
 def ruled_rows(size: str, bare_s: float, rounds: int, *, hours: bool) -> dict[str, object]:
     """A hundred budgets, with or without hours and floors: seconds, certified gap, ratio."""
     problem = make_problem(SIZES[size], seed=SEED, budgets=True, hours=hours, floors=hours)
-    effort = Effort(rounds=rounds, target_gap=5e-4)
+    effort = Effort(rounds=rounds, neighbourhoods=150, target_gap=5e-4 if size != "L" else 1e-3)
     answer, seconds = timed_assign(problem, effort)
     return {
         "seconds": round(seconds, 2),

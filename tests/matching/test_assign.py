@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -182,8 +183,12 @@ def test_progress_is_told_and_a_run_can_be_cancelled() -> None:
     problem = make_problem(SIZES["XS"], seed=1, budgets=True, hours=True)
     told: list[Progress] = []
     assign(problem, effort=Effort(rounds=4, core_pairs=0), progress=told.append)
-    assert [one.round for one in told] == [1, 2, 3, 4]
+    numbers = [one.round for one in told]
+    assert numbers[:4] == [1, 2, 3, 4]
+    assert numbers == list(range(1, len(told) + 1))
+    assert len(told) <= told[0].rounds
     assert all(one.objective <= one.bound for one in told)
+    assert all(a.objective <= b.objective for a, b in pairwise(told))
     stop = threading.Event()
 
     def watch(_one: Progress) -> None:
