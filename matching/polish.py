@@ -20,6 +20,9 @@ TASKS = 150
 JOINED = 3
 """Groups that are taken apart together in later passes."""
 
+CALM, PATIENCE = 1e-6, 25
+"""Share of a plan's worth below which a group brought nothing, and how many of these end it."""
+
 ROOT_ONLY = "limits/nodes = 1\nlimits/gap = 0.0001\nrandomization/randomseedshift = 0\n"
 """SCIP's limits, counted in work: the root node, its cuts and its heuristics."""
 
@@ -45,15 +48,17 @@ def polish(
     Source: Shaw, CP 1998, for large neighbourhoods; here around prices, so that few pairs matter.
     """
     solve = _Neighbourhood(model, reduced, on)
-    value = worth(model, on)
+    value, calm = worth(model, on), 0
     for number, tasks in enumerate(_groups(model, on, reduced, neighbourhoods), start=1):
-        if good_enough(value):
+        if good_enough(value) or calm >= PATIENCE:
             break
+        before = value
         trial = solve.best(on, tasks)
         if trial is not None and keeps_rows(model, trial):
             gained = worth(model, trial)
             if gained > value:
                 on, value = trial, gained
+        calm = calm + 1 if value - before <= CALM * abs(value) else 0
         report(number, value)
     return on
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -250,6 +250,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="match-pairs")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=Effort().rounds)
+    parser.add_argument("--groups", type=int, default=100, help="parts of a plan seated anew")
     parser.add_argument("--gap", type=float, default=1e-4, help="stop at this share of the bound")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--policy", type=Path, help="a policy as JSON")
@@ -273,7 +274,7 @@ def main(argv: list[str]) -> int:
     policy = None
     if asked.policy is not None:
         policy = Policy.from_dict(json.loads(asked.policy.read_text()))
-    effort = replace(Effort(), rounds=asked.rounds, target_gap=asked.gap)
+    effort = Effort(rounds=asked.rounds, neighbourhoods=asked.groups, target_gap=asked.gap)
     try:
         answer = assign(problem, policy, seed=asked.seed, effort=effort, progress=tell)
     except ValueError as refusal:
