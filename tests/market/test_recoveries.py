@@ -114,7 +114,7 @@ def test_a_cancelled_run_takes_out_what_was_not_sent_and_another_pays_it(house: 
     (payout,) = held.get("/v1/payouts").json()["items"]
     assert payout["state"] == "cancelled"
     (line,) = held.get("/v1/earnings").json()["items"]
-    assert (line["state"], line["payout_id"]) == ("accrued", None)
+    assert (line["state"], line["payout_id"]) == ("approved", None)
     house.become_payee(held)
     assert house.pay_out(ops, key="anew")["result"]["payouts"] == 1
     house.hear()
@@ -181,7 +181,7 @@ def test_a_payout_that_came_back_is_recalled_and_owed_again(house: House) -> Non
     assert expert.get(address).json()["state"] == "cancelled"
     owed = expert.get("/v1/earnings/balance").json()
     assert owed[0]["free"]["amount_minor"] == 4400
-    assert expert.get("/v1/earnings").json()["items"][0]["state"] == "accrued"
+    assert expert.get("/v1/earnings").json()["items"][0]["state"] == "approved"
 
 
 def test_one_unsent_payout_is_withdrawn(house: House) -> None:
