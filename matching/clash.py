@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from matching.assignment import member_mask
 from matching.problem import Int64, Problem
 from matching.rows import clashes
+
+if TYPE_CHECKING:
+    from ortools.sat.python.cp_model import CpSolver
 
 SCALE = 1_000_000
 """Parts of an hour that hours are counted in, rounded to the nearest."""
@@ -21,6 +25,9 @@ NAMED = 3
 
 LIMIT = 20.0
 """Deterministic time of OR-Tools for one question."""
+
+QUESTIONS = 60
+"""Questions after which a set from which nothing can be left out is told, smallest or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +45,27 @@ class Limit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Feasible:
-    """A plan within the hard rules, or the rules that allow none; neither when time ran out."""
+    """A plan within the hard rules, or the rules that allow none; neither when time ran out.
+
+    No fewer rules clash when `is_smallest`; otherwise none of the rules told can be left out, and
+    whether another set has fewer was not settled within the effort.
+    """
 
     chosen: Int64 | None
     rules: tuple[str, ...]
+    is_smallest: bool = True
 
 
 def feasible_plan(problem: Problem) -> Feasible:
-    """Some plan within every hard rule; where there is none, an irreducible set that clashes.
+    """Some plan within every hard rule; where there is none, the fewest rules that clash.
 
     Only hard floors ask for seats; every other rule is kept by leaving seats open. So only pairs
-    of experts whom a hard floor counts are looked at, and locked ones. Irreducible means that
-    without any one of the rules told a plan would exist.
+    of experts whom a hard floor counts are looked at, and locked ones. A set from which no rule
+    can be left out comes first; then smaller ones are looked for, by the rules that any set must
+    have one of.
+
+    Source: Ignatiev, Previti, Liffiton and Marques-Silva, CP 2015, for smallest sets by hitting
+        sets.
     """
     asked = [quota for quota in problem.quotas if quota.price is None and quota.at_least > 0]
     if not asked:
@@ -71,7 +87,52 @@ def feasible_plan(problem: Problem) -> Feasible:
         found, again = _ask(at, limits, fewer)
         if found is None and again is not None:
             kept = [other for other in fewer if other in again]
-    return Feasible(None, _told([limits[n] for n in kept]))
+    smallest, is_smallest = _smallest(at, limits, kept)
+    return Feasible(None, _told([limits[n] for n in smallest]), is_smallest)
+
+
+def _smallest(at: Int64, limits: list[Limit], known: list[int]) -> tuple[list[int], bool]:
+    """The fewest limits that clash, no more than those known, and whether that is proved.
+
+    What some plan leaves unkept, every clashing set has one of. So a smallest set that meets all
+    such leftovers is never larger than the smallest clash, and is one as soon as it clashes.
+    """
+    leftovers: list[list[int]] = []
+    for _ in range(QUESTIONS):
+        guess = _meeting(leftovers)
+        if guess is None:
+            return known, False
+        if len(guess) >= len(known):
+            return known, True
+        chosen, core = _ask(at, limits, guess, wish=True)
+        if chosen is None:
+            return (guess, True) if core is not None else (known, False)
+        kept = set(chosen.tolist())
+        leftovers.append([n for n, limit in enumerate(limits) if not _keeps(limit, kept)])
+    return known, False
+
+
+def _meeting(leftovers: list[list[int]]) -> list[int] | None:
+    """The fewest limits with one of each of these sets, or nothing when that is not settled."""
+    from ortools.sat.python import cp_model
+
+    program = cp_model.CpModel()
+    named = sorted({n for some in leftovers for n in some})
+    use = {n: program.new_bool_var("") for n in named}
+    for some in leftovers:
+        program.add_bool_or([use[n] for n in some])
+    program.minimize(sum(use.values()))
+    solver = _solver()
+    if solver.solve(program) != cp_model.OPTIMAL:
+        return None
+    return [n for n in named if solver.boolean_value(use[n])]
+
+
+def _keeps(limit: Limit, chosen: set[int]) -> bool:
+    total = sum(w for pair, w in zip(limit.pairs, limit.weights, strict=True) if pair in chosen)
+    if limit.low is not None and total < limit.low:
+        return False
+    return limit.high is None or total <= limit.high
 
 
 def _limits(problem: Problem, at: Int64) -> list[Limit]:
@@ -138,14 +199,20 @@ def _limits(problem: Problem, at: Int64) -> list[Limit]:
     return found
 
 
-def _ask(at: Int64, limits: list[Limit], used: list[int]) -> tuple[Int64 | None, list[int] | None]:
-    """A plan under some of the limits, or a part of them that allows none; neither if unsure."""
+def _ask(
+    at: Int64, limits: list[Limit], used: list[int], *, wish: bool = False
+) -> tuple[Int64 | None, list[int] | None]:
+    """A plan under some of the limits, or a part of them that allows none; neither if unsure.
+
+    With a wish the plan keeps as many of the other limits as it can.
+    """
     from ortools.sat.python import cp_model
 
     program = cp_model.CpModel()
     takes = {pair: program.new_bool_var("") for pair in at.tolist()}
     switch = {}
-    for n in used:
+    hard, wished = set(used), []
+    for n in range(len(limits)) if wish else used:
         limit = limits[n]
         total = cp_model.LinearExpr.weighted_sum(
             [takes[pair] for pair in limit.pairs], list(limit.weights)
@@ -156,19 +223,36 @@ def _ask(at: Int64, limits: list[Limit], used: list[int]) -> tuple[Int64 | None,
             program.add(total <= limit.high).only_enforce_if(on)
         if limit.low is not None:
             program.add(total >= limit.low).only_enforce_if(on)
-        program.add_assumption(on)
-    solver = cp_model.CpSolver()
-    solver.parameters.num_workers = 1
-    solver.parameters.random_seed = 0
-    solver.parameters.max_deterministic_time = LIMIT
+        if not wish:
+            program.add_assumption(on)
+        elif n in hard:
+            program.add(on == 1)
+        else:
+            wished.append(on)
+    if wish:
+        program.maximize(sum(wished))
+    solver = _solver()
     status = solver.solve(program)
     if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         chosen = [pair for pair, take in takes.items() if solver.boolean_value(take)]
         return np.array(chosen, np.int64), None
     if status != cp_model.INFEASIBLE:
         return None, None
+    if wish:
+        return None, sorted(used)
     core = [switch[index] for index in solver.sufficient_assumptions_for_infeasibility()]
     return None, sorted(core)
+
+
+def _solver() -> CpSolver:
+    """A solver with one worker and a limit in work, so that its answer can be repeated."""
+    from ortools.sat.python import cp_model
+
+    solver = cp_model.CpSolver()
+    solver.parameters.num_workers = 1
+    solver.parameters.random_seed = 0
+    solver.parameters.max_deterministic_time = LIMIT
+    return solver
 
 
 def _told(limits: Iterable[Limit]) -> tuple[str, ...]:

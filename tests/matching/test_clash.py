@@ -1,10 +1,12 @@
 """Hard rules that cannot hold together are told as a set of which none can be left out."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
 
+from matching import clash
 from matching.assign import Infeasible, assign
 from matching.clash import feasible_plan
 from matching.problem import Problem, Quota
@@ -95,3 +97,60 @@ def test_a_clash_is_found_exactly_where_trying_everything_finds_no_plan() -> Non
             assert told.rules == ()
             assert verify(problem, assign(problem)) == []
     assert clashing > 10
+
+
+def test_no_fewer_rules_clash_than_those_told() -> None:
+    # Two clashes stand side by side: three rules about experts 0 and 1, two about expert 2. Which
+    # of them the solver meets first must not matter.
+    problem = Problem(
+        expert=np.array([0, 1, 2], np.int32),
+        task=np.array([0, 0, 1], np.int32),
+        value=np.ones(3),
+        demand=np.array([2, 1], np.int32),
+        capacity=np.array([1, 1, 1], np.int32),
+        project=np.array([0, 1], np.int32),
+        cost=np.array([5, 5, 9]),
+        budget=np.array([9, 8]),
+        quotas=(
+            Quota(0, group(0), at_least=1, name="first"),
+            Quota(0, group(1), at_least=1, name="second"),
+            Quota(1, group(2), at_least=1, name="third"),
+        ),
+    )
+    found = feasible_plan(problem)
+    assert found.is_smallest
+    assert found.chosen is None
+    assert sorted("third" in rule or "budget of 8" in rule for rule in found.rules) == [True, True]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_smaller_choice_of_rules_has_a_plan(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    quotas = tuple(
+        Quota(
+            0,
+            group(*rng.choice(5, 3, replace=False)),
+            at_least=int(rng.integers(2, 5)),
+            name=str(n),
+        )
+        for n in range(3)
+    )
+    problem = Problem(
+        expert=np.tile(np.arange(5, dtype=np.int32), 2),
+        task=np.repeat(np.arange(2, dtype=np.int32), 5),
+        value=np.ones(10),
+        demand=np.array([2, 2], np.int32),
+        capacity=np.ones(5, np.int32),
+        quotas=quotas,
+    )
+    found = feasible_plan(problem)
+    if found.chosen is not None:
+        assert not found.rules
+        return
+    assert found.is_smallest
+    at = np.arange(problem.pairs)
+    limits = clash._limits(problem, at)
+    for size in range(len(found.rules)):
+        for some in combinations(range(len(limits)), size):
+            kept, _ = clash._ask(at, limits, list(some))
+            assert kept is not None, [limits[n].words for n in some]
