@@ -141,7 +141,7 @@ TABLES = (
     with sampled as (
         select words from market.expert
         where uuid_hash(id) & (select greatest(
-            (1 << greatest(ceil(log(2, greatest(reltuples, 1)::numeric / 4000)), 0)::int) - 1, 0)
+            (1 << greatest(ceil(log(2, greatest(reltuples, 1)::numeric / 1000)), 0)::int) - 1, 0)
             from pg_class where oid = 'market.expert'::regclass) = 0
     )
     select lexeme from sampled cross join lateral unnest(words)

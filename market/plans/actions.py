@@ -18,6 +18,7 @@ from market.explanations.queries import recorded
 from market.explanations.rules import parts_of
 from market.lease import hold_lease
 from market.offers.models import Offer
+from market.offers.queries import room_of
 from market.offers.rules import LIVE
 from market.plans.models import KeptPlanRow, PlanChange, PlanStep
 from market.plans.queries import (
@@ -243,19 +244,21 @@ class _Answering:
 
     def take(self, changed: Changed) -> None:
         """Bring the plan to what is so now, and offer what it chooses."""
-        experts, tasks = set(changed.experts), set(changed.tasks)
-        paid = self._offers(changed.offers, experts, tasks)
+        tasks = set(changed.tasks)
+        freed, paid = self._offers(changed.offers, tasks)
         arrived = self._projects(changed.projects, tasks)
         self._budgets(changed.projects | paid)
         arrived |= self._seats(tasks)
-        self._experts(experts)
+        self._experts(changed.experts | self._room(freed - changed.experts))
         self._arrivals(arrived)
         for _ in range(ROUNDS):
             if not self._offer(self.plan.free()):
                 return
 
-    def _offers(self, offers: set[UUID], experts: set[UUID], tasks: set[UUID]) -> set[UUID]:
-        """Give up pairs whose offers have ended; the projects that have other money by it."""
+    def _offers(self, offers: set[UUID], tasks: set[UUID]) -> tuple[set[UUID], set[UUID]]:
+        """Give up pairs whose offers have ended; the experts that have time and the projects that
+        have other money by it.
+        """
         rows = self.session.execute(
             select(Offer.task_id, Offer.expert_id, Offer.project_id)
             .where(Offer.id.in_(offers))
@@ -269,8 +272,23 @@ class _Answering:
                 self.plan.make(Declined(pair))
             tasks.add(row.task_id)
         # Whoever gave something back elsewhere has time for this plan's tasks.
-        experts.update(row.expert_id for row in rows)
-        return {row.project_id for row in mine}
+        return {row.expert_id for row in rows}, {row.project_id for row in mine}
+
+    def _room(self, experts: set[UUID]) -> set[UUID]:
+        """Seats of experts whose offers have ended; those who have to be looked at as if they had
+        come just now, since there are tasks that they have not met.
+        """
+        room = room_of(self.session, sorted(experts), at=self.at)
+        unmet: set[UUID] = set()
+        for expert_id in sorted(experts):
+            seats, _ = room.get(expert_id, (0, 0))
+            if seats > 0 and not self.plan.has_met_all(expert_id):
+                unmet.add(expert_id)
+            elif self.plan.expert(expert_id) is not None:
+                move = self.plan.with_room(expert_id, max(seats, 0))
+                if move is not None:
+                    self.plan.make(move)
+        return unmet
 
     def _projects(self, projects: set[UUID], tasks: set[UUID]) -> set[UUID]:
         """Tasks of projects that the plan does not know yet; `tasks` gets the others."""

@@ -57,6 +57,13 @@ class Demanded(msgspec.Struct, frozen=True, tag="demand"):
     seats: int
 
 
+class Held(msgspec.Struct, frozen=True, tag="capacity"):
+    """An expert offers so many seats, those that have an offer included."""
+
+    expert: int
+    seats: int
+
+
 class Retired(msgspec.Struct, frozen=True, tag="retire"):
     """A number of an expert keeps the offers that are out, and gets nothing else."""
 
@@ -95,7 +102,7 @@ class ExpertCame(msgspec.Struct, frozen=True, tag="expert"):
     costs: tuple[int, ...]
 
 
-Move = Accepted | Declined | Demanded | Retired | Budgeted | TaskCame | ExpertCame
+Move = Accepted | Declined | Demanded | Held | Retired | Budgeted | TaskCame | ExpertCame
 
 
 def written(moves: Sequence[Move]) -> bytes:
@@ -153,6 +160,8 @@ class KeptPlan:
         self._experts: dict[UUID, list[int]] = {
             found: [n] for n, found in enumerate(self._expert_ids)
         }
+        # How many tasks each number of an expert has met: it may have no pair with later ones.
+        self._met = [len(self._task_ids)] * len(self._expert_ids)
         self._project = recorded.problem.task_project().tolist()
         self.projects = dict(zip(projects, self._project, strict=True))
         """Number of each project that the plan knows."""
@@ -173,6 +182,8 @@ class KeptPlan:
                 plan.decline(pair)
             case Demanded(task, seats):
                 plan.set_demand(task, seats)
+            case Held(expert, seats):
+                plan.set_capacity(expert, seats)
             case Retired(expert):
                 self._retire(expert)
             case Budgeted(project, minor):
@@ -192,6 +203,7 @@ class KeptPlan:
                 )
             case ExpertCame():
                 self._experts.setdefault(move.id, []).append(len(self._expert_ids))
+                self._met.append(len(self._task_ids))
                 self._expert_ids.append(move.id)
                 plan.add_expert(
                     np.array(move.tasks, np.int32),
@@ -258,6 +270,19 @@ class KeptPlan:
             if network.task[pair] == task and int(network.expert[pair]) in numbers:
                 return pair
         return None
+
+    def has_met_all(self, expert_id: UUID) -> bool:
+        """Whether the expert's newest number came when all tasks of the plan were there."""
+        number = self.expert(expert_id)
+        return number is not None and self._met[number] == len(self._task_ids) > 0
+
+    def with_room(self, expert_id: UUID, seats: int) -> Held | None:
+        """The move that gives an expert so many free seats; none, when it has them."""
+        number, network = self._experts[expert_id][-1], self.plan.network
+        if int(network.capacity[number]) == seats:
+            return None
+        mine = network.pairs_of_expert(number).tolist()
+        return Held(number, seats + sum(1 for pair in mine if self.plan.has_accepted(pair)))
 
     def held_by_task(self) -> Int64:
         """Seats of each task that have an offer, shape (tasks,)."""
@@ -350,6 +375,8 @@ class KeptPlan:
         plan, network = self.plan, self.plan.network
         accepted = set(plan.accepted)
         mine = network.pairs_of_expert(expert).tolist()
+        # Its pairs are gone, so that it has met none of the tasks any more.
+        self._met[expert] = 0
         plan.set_capacity(expert, sum(1 for pair in mine if pair in accepted))
         for pair in mine:
             if pair not in accepted and plan.is_eligible(pair):
