@@ -56,6 +56,7 @@ from market.policies.routes import ROUTES as POLICIES
 from market.problems import HANDLERS, PROBLEMS, problem
 from market.projects.routes import ROUTES as PROJECTS
 from market.qualifications.routes import ROUTES as QUALIFICATIONS
+from market.quality.routes import ROUTES as QUALITY
 from market.recoveries.routes import ROUTES as RECOVERIES
 from market.review_plans.routes import ROUTES as REVIEW_PLANS
 from market.reviews.routes import ROUTES as REVIEWS
@@ -94,6 +95,7 @@ ROUTES = [
     *PEOPLE,
     *EXPERTS,
     *QUALIFICATIONS,
+    *QUALITY,
     *PROJECTS,
     *TASKS,
     *POLICIES,

@@ -131,6 +131,9 @@ class Event(StrEnum):
     DEAD_LETTER_DROPPED = "dead_letter.dropped"
     WEBHOOK_ENDPOINT_FAILING = "webhook_endpoint.failing"
     WEBHOOK_ENDPOINT_DISABLED = "webhook_endpoint.disabled"
+    REFIT_REQUESTED = "stump_model.refit_requested"
+    MODEL_REFITTED = "stump_model.refitted"
+    QUALITY_ALERT = "quality.alert"
     STRIPE_EVENT_RECEIVED = "stripe_event.received"
 
 

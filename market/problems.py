@@ -32,6 +32,7 @@ from market.notices import rules as notices
 from market.offers import rules as offers
 from market.people import rules as people
 from market.policies import rules as policies
+from market.predictions import rules as predictions
 from market.projects import rules as projects
 from market.qualifications import rules as qualifications
 from market.recoveries import rules as recoveries
@@ -212,6 +213,8 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     attempts.AttemptNotReady: (409, "attempt_not_ready"),
     attempts.AnswerFailed: (502, "answer_failed"),
     attempts.LeaseHeld: (409, "lease_held"),
+    predictions.FitHeld: (409, "fit_held"),
+    predictions.ObservationNotFound: (404, "not_found"),
     attempts.NoOpenSession: (409, "no_open_session"),
     appeals.AppealNotFound: (404, "not_found"),
     appeals.NothingToAppeal: (404, "nothing_to_appeal"),

@@ -19,6 +19,7 @@ from market.plans.jobs import (
     note_run,
     note_task,
 )
+from market.quality.jobs import learn_offer, learn_verdict, refit_stump_model
 from market.reviews.jobs import clear_claim, open_reviews, recuse_conflicted
 from market.runs.jobs import check_run, run_matching
 from market.tasks.jobs import reseat_tasks
@@ -44,10 +45,10 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.SUBMISSION_RETURNED: (clear_claim,),
     Event.IDENTITY_CLAIMED: (recuse_conflicted,),
     Event.TIME_ENTRY_CHANGED: (credit_decided_time,),
-    Event.VERDICT_CORRECTED: (credit_earning,),
-    Event.VERDICT_RECORDED: (credit_earning,),
-    Event.OFFER_RELEASED: (credit_time, note_offer),
-    Event.OFFER_ABANDONED: (credit_time, note_offer),
+    Event.VERDICT_CORRECTED: (credit_earning, learn_verdict),
+    Event.VERDICT_RECORDED: (credit_earning, learn_verdict),
+    Event.OFFER_RELEASED: (credit_time, note_offer, learn_offer),
+    Event.OFFER_ABANDONED: (credit_time, note_offer, learn_offer),
     Event.FUNDING_REQUESTED: (start_funding,),
     Event.REFUND_REQUESTED: (make_stripe_call,),
     Event.DISPUTE_EVIDENCE_REQUESTED: (make_stripe_call,),
@@ -61,9 +62,10 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.PAYOUT_BATCHED: (send_payout,),
     Event.PAYOUT_PAID: (settle_paid_time,),
     Event.STRIPE_EVENT_RECEIVED: (apply_stripe_event,),
+    Event.REFIT_REQUESTED: (refit_stump_model,),
     Event.RUN_FINISHED: (note_run,),
-    Event.OFFER_DECLINED: (note_offer,),
-    Event.OFFER_TIMED_OUT: (note_offer,),
+    Event.OFFER_DECLINED: (note_offer, learn_offer),
+    Event.OFFER_TIMED_OUT: (note_offer, learn_offer),
     Event.OFFER_CANCELED: (note_offer,),
     Event.OFFER_COMPLETED: (note_offer,),
     Event.EXPERT_CHANGED: (note_expert,),

@@ -11,6 +11,7 @@ from market.experts.jobs import lift_measures
 from market.notices.jobs import forget_old_places
 from market.offers.jobs import expire_offers
 from market.qualifications.jobs import expire_qualifications
+from market.quality.jobs import refit_nightly
 from market.reviews.jobs import requeue_reviews
 from market.submissions.jobs import end_left_offers
 from market.tasks.jobs import settle_projects
@@ -49,6 +50,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(reconcile_stripe, every=timedelta(days=1), after=timedelta(hours=4)),
     Entry(write_off_recoveries, every=timedelta(days=1), after=timedelta(hours=5)),
     Entry(prove_books, every=timedelta(days=1), after=timedelta(hours=4, minutes=30)),
+    Entry(refit_nightly, every=timedelta(days=1), after=timedelta(hours=1)),
     # What was earned until Monday is paid on Wednesday evening.
     Entry(open_weekly_payouts, every=timedelta(days=7), after=timedelta(days=2, hours=18)),
 )

@@ -7,17 +7,21 @@ by their digest, and a prediction of a version can be computed again to its last
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
 
 from matching.archive import NotAVersion, Plain, digest, packed, unpacked
+from matching.attempts import Attempts
+from matching.batch import predict_many
 from matching.forecaster import NORMAL_90, Forecaster, Prediction
 from matching.keeping import kept, restored
 from matching.problem import Float64, Int64
 from matching.release import Release
 from matching.responses import BadResponses, Responses
+
+__all__ = ["DAILY", "HALF_LIFE_DAYS", "STAGES", "Attempts", "Chances", "StumpModel", "mixed"]
 
 STAGES = ("start", "fooled", "valid")
 
@@ -26,41 +30,6 @@ HALF_LIFE_DAYS = 90.0
 
 DAILY: Mapping[str, float] = {"subject": 0.001, "domain": 0.001, "context0": 0.003}
 """Drift of craft, skill and target model, squared logits a day; endpoints change silently."""
-
-
-@dataclass(frozen=True)
-class Attempts:
-    """Pairs of expert and task, or what became of them; -1 for a code that is not known.
-
-    An outcome that has not happened, or is not known yet, is NaN: without a start nobody was
-    fooled, and a claim is valid or not only where the model was fooled. `valid` may be the
-    posterior of a review, with `valid_weight` 1 - 4 Var.
-
-    Shapes: all (rows,) but covariates and late (rows, columns) float64, NaN where unknown; late
-        are known only when the work is handed in, and only `valid` sees them.
-    Units: day in days; level counts the steps of complexity from nought; outcomes 0 to 1.
-    """
-
-    expert: Int64
-    task: Int64
-    domain: Int64
-    model: Int64
-    level: Int64
-    day: Float64
-    start: Float64
-    fooled: Float64
-    valid: Float64
-    valid_weight: Float64 = field(default_factory=lambda: np.zeros(0))
-    group: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
-    covariates: Float64 = field(default_factory=lambda: np.zeros((0, 0)))
-    late: Float64 = field(default_factory=lambda: np.zeros((0, 0)))
-
-    def __len__(self) -> int:
-        return len(self.expert)
-
-    def outcome(self, stage: str) -> Float64:
-        """How a link of the chain ended, NaN where it was not reached."""
-        return np.asarray({"start": self.start, "fooled": self.fooled, "valid": self.valid}[stage])
 
 
 @dataclass(frozen=True)
@@ -174,6 +143,13 @@ class StumpModel:
         )
         return Chances(start, fooled, valid, _product([start, fooled, valid]))
 
+    def predict_many(self, attempts: Attempts) -> Chances:
+        """What `predict` says, but for rounding, of very many pairs in a fraction of the time."""
+        start, fooled, valid = (
+            predict_many(self.stages_[stage], self._rows(attempts, stage)) for stage in STAGES
+        )
+        return Chances(start, fooled, valid, _product([start, fooled, valid]))
+
     def observe(self, attempts: Attempts) -> StumpModel:
         """Learn outcomes that became known, in the order in which they did."""
         for model, day in zip(attempts.model.tolist(), attempts.day.tolist(), strict=True):
@@ -204,8 +180,16 @@ class StumpModel:
 
     def calibrated(self, model: int, release: Release, *, day: float) -> StumpModel:
         """Let predictions for a model follow its release's grid from here on."""
+        return self.believe(model, release.mean, release.variance, day=day)
+
+    def believe(self, model: int, mean: float, variance: float, *, day: float) -> StumpModel:
+        """Put what was found of a target model elsewhere, or before, into force.
+
+        Units: mean in logits, variance in squared logits.
+        """
+        self.releases_.setdefault(model, day)
         for states in self._model_states():
-            states[model] = [release.mean, release.variance, day]
+            states[model] = [mean, variance, day]
         return self
 
     def without_model(self, attempts: Attempts) -> tuple[Float64, Float64]:

@@ -269,8 +269,8 @@ class Engine:
                 columns.append(_singles(rows.context[:, slot - self._place["local"] - 1]))
         return list(zip(*columns, strict=True)) if columns else [()] * len(rows)
 
-    def prepare(self, rows: Responses) -> Prepared:
-        """All that the rows' outcomes do not change, for all of them at once."""
+    def offsets(self, rows: Responses) -> tuple[list[Float64], Float64]:
+        """What the dense columns of each view add to its logit, and the scores of the items."""
         base, scores = self._base(rows), self.signature.of(rows.item)
         offset = []
         for view in self.views:
@@ -280,12 +280,17 @@ class Engine:
                 found = found + self.history_shift
             elif view.name == "signature":
                 found = found + self._extra(view, base, scores) @ weights[base.shape[1] :]
-            offset.append(found.tolist())
+            offset.append(found)
+        return offset, scores
+
+    def prepare(self, rows: Responses) -> Prepared:
+        """All that the rows' outcomes do not change, for all of them at once."""
+        offset, scores = self.offsets(rows)
         keys, values = [], []
         for slots in self._slots:
             keys.append(self._row_keys(rows, slots))
             values.append(self._row_values(slots, scores))
-        return Prepared(rows, offset, keys, values)
+        return Prepared(rows, [found.tolist() for found in offset], keys, values)
 
     def _row_values(self, slots: list[int], scores: Float64) -> list[Sequence[float]]:
         """What each effect is multiplied with: one, or a score of the item."""
@@ -306,6 +311,20 @@ class Engine:
         features = self.history.look(subject, item, group, time)
         return float(sum(map(mul, self.history_weights, features)))
 
+    def rate_logit(self, subject: int, item: int) -> float:
+        """The subject's own rate, shrunk to the usual one, on an item as it is expected."""
+        mine = self.history.subject.get(subject)
+        expected = self.expected_logit.get(item, self.usual_logit)
+        if mine is None:
+            return expected
+        good, bad = mine[0] + 5 * self.usual, mine[1] + 5 * (1 - self.usual)
+        return expected + log(good / bad) - self.usual_logit
+
+    def running_logit(self, group: int) -> float:
+        """The mean of a group so far."""
+        running = self.running.get(group)
+        return self.usual_logit if running is None else log(running[0] / running[1])
+
     def look(
         self, prepared: Prepared, row: int, subject: int, item: int, group: int, time: float
     ) -> Look:
@@ -320,16 +339,9 @@ class Engine:
             past = 0.0
             looked.append(seen)
             logits.append(seen[0] / sqrt(1 + SQUASH * seen[1]))
-        mine = self.history.subject.get(subject)
-        expected = self.expected_logit.get(item, self.usual_logit)
-        if mine is None:
-            logits.append(expected)
-        else:
-            good, bad = mine[0] + 5 * self.usual, mine[1] + 5 * (1 - self.usual)
-            logits.append(expected + log(good / bad) - self.usual_logit)
+        logits.append(self.rate_logit(subject, item))
         logits.append(self.elo.look(subject, item))
-        running = self.running.get(group)
-        logits.append(self.usual_logit if running is None else log(running[0] / running[1]))
+        logits.append(self.running_logit(group))
         return Look(logits, looked)
 
     def learn(

@@ -260,14 +260,23 @@ class Forecaster:
                 engine.learn(prepared, row, look, u, i, g, t, y, w)
                 mixture.learn(chances, y, w)
                 platt.learn(raw, y, w)
-        sure = np.clip(mean, 1e-6, 1 - 1e-6)
-        logit = np.log(sure) - np.log1p(-sure)
         said = np.frombuffer(logits).reshape(len(rows), views + 3)
         shares = np.frombuffer(weights).reshape(len(rows), views + 4)[:, 1:]
-        sd = _spread_of(np.frombuffer(inner), said, shares, logit)
-        low = 1 / (1 + np.exp(-(logit - NORMAL_90 * sd)))
-        high = 1 / (1 + np.exp(-(logit + NORMAL_90 * sd)))
-        return Prediction(mean, logit, sd, low, high)
+        return prediction_of(mean, np.frombuffer(inner), said, shares)
+
+
+def prediction_of(mean: Float64, inner: Float64, logits: Float64, weights: Float64) -> Prediction:
+    """A mixture's probabilities with what is not known of them.
+
+    Shapes: mean, inner (rows,), inner the variance of the views' logits; logits and weights
+        (rows, members) without the stack.
+    """
+    sure = np.clip(mean, 1e-6, 1 - 1e-6)
+    logit = np.log(sure) - np.log1p(-sure)
+    sd = _spread_of(inner, logits, weights, logit)
+    low = 1 / (1 + np.exp(-(logit - NORMAL_90 * sd)))
+    high = 1 / (1 + np.exp(-(logit + NORMAL_90 * sd)))
+    return Prediction(mean, logit, sd, low, high)
 
 
 def _spread_of(inner: Float64, logits: Float64, weights: Float64, logit: Float64) -> Float64:

@@ -1,11 +1,16 @@
 """What is believed of pairs, and from which counts; pure."""
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import numpy as np
 
+from market.errors import MarketError
 from market.explanations.rules import Ids
+from matching.attempts import Attempts
 from matching.problem import Float64, Int32
 
 PRIOR_ABILITY = (0.0, 0.5)
@@ -21,6 +26,23 @@ difficulties have been estimated from verdicts."""
 
 PRIOR_VERDICTS = 4.0
 """Verdicts that the market's own share of accepted work counts as, beside an expert's."""
+
+KINDS = ("verdict", "offer", "release")
+"""What the stump model learns from: verdicts, offers that came to nothing, and new models."""
+
+FIT_STATES = ("waiting", "running", "succeeded", "failed")
+
+EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
+"""Day nought of the stump model."""
+
+LEAST_ROWS = 30
+"""Outcomes that a version must have been fitted on before matching goes by it."""
+
+MIDDLE_LEVEL = int(MIDDLE_COMPLEXITY) - 1
+"""The level at which abilities are told."""
+
+FIT_LEASE = timedelta(minutes=30)
+"""How long a refit may go without a sign of life before another worker takes it up."""
 
 Slice = tuple[UUID, str, int]
 """A part of a project whose stumps are alike: project, domain, complexity."""
@@ -110,3 +132,125 @@ def predicted(asked: Asked, record: Record) -> Predictions:
         learning=1 / (1 + here),
         novelty=1 / np.sqrt(1 + record.stumps[asked.slice]),
     )
+
+
+class FitHeld(MarketError):
+    """A refit that another worker is busy with; the job comes back."""
+
+    def __init__(self, fit_id: UUID) -> None:
+        super().__init__("another worker is refitting the stump model")
+        self.fit_id = fit_id
+
+
+class ObservationNotFound(MarketError):
+    """No observation has this number."""
+
+    def __init__(self, seq: int) -> None:
+        super().__init__("there is no such observation, or nothing was predicted for it")
+        self.seq = seq
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of an offer or of what was handed in, as the stump model learns it.
+
+    Units: outcomes 0 to 1, None where not reached; `level` steps of complexity from nought; `years`
+        of practice; `qualified` 0 or 1; `tested` logits of a qualification test.
+    """
+
+    kind: str
+    subject_id: UUID
+    version: int
+    project_id: UUID
+    task_id: UUID
+    expert_id: UUID
+    domain: str
+    target_model_id: UUID | None
+    level: int
+    at: datetime
+    start: float | None = None
+    fooled: float | None = None
+    valid: float | None = None
+    valid_weight: float = 1.0
+    years: float | None = None
+    qualified: float | None = None
+    tested: float | None = None
+
+
+def code_of(one: UUID | None) -> int:
+    """The model's name for something with an id, the same in every version; -1 for nothing.
+
+    Of the random half of the id, since the other half is a time that many share.
+    """
+    return -1 if one is None else int.from_bytes(one.bytes[8:], "big") >> 1
+
+
+def code_of_domain(domain: str | None) -> int:
+    """The model's name for a domain; -1 for none."""
+    if domain is None:
+        return -1
+    return int.from_bytes(hashlib.sha256(domain.encode()).digest()[:8], "big") >> 1
+
+
+def day_of(at: datetime) -> float:
+    """A time as the model counts it. Units: days."""
+    return (at - EPOCH) / timedelta(days=1)
+
+
+def attempts_of(outcomes: Sequence[Outcome]) -> Attempts:
+    """Outcomes as the model takes them."""
+    return Attempts(
+        expert=np.array([code_of(one.expert_id) for one in outcomes], np.int64),
+        task=np.array([code_of(one.task_id) for one in outcomes], np.int64),
+        domain=np.array([code_of_domain(one.domain) for one in outcomes], np.int64),
+        model=np.array([code_of(one.target_model_id) for one in outcomes], np.int64),
+        level=np.array([one.level for one in outcomes], np.int64),
+        day=np.array([day_of(one.at) for one in outcomes], np.float64),
+        start=_numbers([one.start for one in outcomes]),
+        fooled=_numbers([one.fooled for one in outcomes]),
+        valid=_numbers([one.valid for one in outcomes]),
+        valid_weight=_numbers([one.valid_weight for one in outcomes]),
+        covariates=np.column_stack(
+            [
+                _numbers([one.years for one in outcomes]),
+                _numbers([one.qualified for one in outcomes]),
+                _numbers([one.tested for one in outcomes]),
+            ]
+        ),
+    )
+
+
+def pairs_at(
+    experts: Sequence[UUID | None],
+    domains: Sequence[str],
+    models: Sequence[UUID | None],
+    levels: Sequence[int],
+    covariates: Float64,
+    *,
+    at: datetime,
+    tasks: Sequence[UUID] | None = None,
+) -> Attempts:
+    """Pairs to predict for at one time, of tasks that nobody has tried unless they are named.
+
+    Shapes: covariates (pairs, 3), NaN where unknown.
+    """
+    nothing = np.full(len(experts), np.nan)
+    nobody = np.full(len(experts), -1, np.int64)
+    named = nobody if tasks is None else np.array([code_of(one) for one in tasks], np.int64)
+    return Attempts(
+        expert=np.array([code_of(one) for one in experts], np.int64),
+        task=named,
+        domain=np.array([code_of_domain(one) for one in domains], np.int64),
+        model=np.array([code_of(one) for one in models], np.int64),
+        level=np.array(levels, np.int64),
+        day=np.full(len(experts), day_of(at)),
+        start=nothing,
+        fooled=nothing,
+        valid=nothing,
+        valid_weight=np.ones(len(experts)),
+        covariates=covariates,
+    )
+
+
+def _numbers(values: Sequence[float | None]) -> Float64:
+    return np.array([np.nan if value is None else value for value in values], np.float64)

@@ -1,0 +1,1 @@
+"""Quality: what was learned of experts, tasks, reviewers and target models, and how well."""

@@ -1,0 +1,173 @@
+"""Reads of quality: outcomes to learn, calibration, and what experts read of themselves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import numpy as np
+from sqlalchemy import ARRAY, Select, Uuid, bindparam, select, text
+from sqlalchemy.orm import Session
+
+from market.predictions.models import Ability
+from market.predictions.rules import Outcome
+from market.quality.rules import STAGES, Calibration, calibration
+
+# A claim of a stump is fooling; whether it holds is for the verdict. Work without an attempt says
+# whether what is handed in holds, and nothing of a model.
+_DECIDED = """
+    select cast('verdict' as text) as kind, v.submission_id as subject_id, v.version,
+        v.project_id, v.task_id, v.expert_id, t.domain, a.target_model_id,
+        t.complexity - 1 as level, v.decided_at as at, 1.0::float8 as start,
+        case when v.is_tested
+            then (coalesce(a.claims_stump, false) or v.is_stump)::int end::float8 as fooled,
+        case when not v.is_tested then v.is_accepted::int
+            when coalesce(a.claims_stump, false) or v.is_stump then v.is_stump::int
+            end::float8 as valid
+    from market.verdict v
+    join market.submission s on s.id = v.submission_id
+    join market.task t on t.id = v.task_id
+    left join market.attempt a on a.id = s.attempt_id
+"""
+
+_ENDED = """
+    select cast('offer' as text) as kind, o.id as subject_id, 1::bigint as version,
+        o.project_id, o.task_id, o.expert_id, t.domain, p.target_model_id,
+        t.complexity - 1 as level, o.ended_at as at,
+        (o.state in ('released', 'abandoned'))::int::float8 as start,
+        case when exists (select from market.attempt a
+            where a.offer_id = o.id and a.responded_at is not null)
+            then 0.0 end::float8 as fooled,
+        cast(null as float8) as valid
+    from market.offer o
+    join market.task t on t.id = o.task_id
+    join market.project p on p.id = o.project_id
+    where o.state in ('declined', 'timed_out', 'released', 'abandoned') and o.ended_at is not null
+        and not exists (select from market.verdict v join market.submission s
+            on s.id = v.submission_id where s.offer_id = o.id)
+"""
+
+_WITH_PROFILE = """
+    select f.*, d.years::float8 as years, (d.level = 'qualified')::int::float8 as qualified,
+        cast(null as float8) as tested
+    from ({found}) f
+    left join lateral (
+        select years, level from market.expert_domain d
+        where d.expert_id = f.expert_id
+            and (d.domain = f.domain or starts_with(f.domain, d.domain || '.'))
+        order by length(d.domain) desc limit 1
+    ) d on true
+"""
+
+_NEW = """
+    where not exists (select from market.observation n where n.kind = f.kind
+        and n.subject_id = f.subject_id and n.version >= f.version)
+    order by f.at, f.subject_id limit :limit
+"""
+
+_OF_VERDICT = text(
+    _WITH_PROFILE.format(found=f"{_DECIDED} where v.submission_id = :subject_id")
+).bindparams(bindparam("subject_id", type_=Uuid()))
+_OF_OFFER = text(_WITH_PROFILE.format(found=f"{_ENDED} and o.id = :subject_id")).bindparams(
+    bindparam("subject_id", type_=Uuid())
+)
+_UNLEARNED = text(_WITH_PROFILE.format(found=f"{_DECIDED} union all {_ENDED}") + _NEW)
+
+
+def outcome_of_verdict(session: Session, submission_id: UUID) -> Outcome | None:
+    """What a verdict has to teach."""
+    row = session.execute(_OF_VERDICT, {"subject_id": submission_id}).one_or_none()
+    return None if row is None else Outcome(**row._mapping)
+
+
+def outcome_of_offer(session: Session, offer_id: UUID) -> Outcome | None:
+    """What an offer has to teach that came to nothing; none where something came of it."""
+    row = session.execute(_OF_OFFER, {"subject_id": offer_id}).one_or_none()
+    return None if row is None else Outcome(**row._mapping)
+
+
+def unlearned(session: Session, *, limit: int) -> list[Outcome]:
+    """What was never learned, in the order of its time: a lost job's, or an older record."""
+    return [Outcome(**row._mapping) for row in session.execute(_UNLEARNED, {"limit": limit})]
+
+
+# What is read of it -------------------------------------------------------------------------------
+
+
+def abilities(*, expert_id: UUID | None = None, domain: str | None = None) -> Select[Ability]:
+    """Abilities that the caller may see, as a statement to page through."""
+    statement = select(Ability)
+    if expert_id is not None:
+        statement = statement.where(Ability.expert_id == expert_id)
+    if domain is not None:
+        statement = statement.where(Ability.domain == domain)
+    return statement
+
+
+_PREDICTED = text(
+    """
+    select expert_id, predicted_start, predicted_fooled, predicted_valid, predicted_stump,
+        start, fooled, valid,
+        case when start = 0 or fooled = 0 then 0.0 else start * fooled * valid end::float8 as stump
+    from market.observation
+    where predicted_stump is not null and replaced_at is null and at > :since
+        and (cast(:domain as text) is null or domain = :domain)
+    order by seq desc limit 200000
+    """
+)
+
+
+def calibrations(
+    session: Session, *, since: datetime, domain: str | None = None
+) -> dict[str, Calibration]:
+    """How what was predicted of pairs agrees with what became of them, link by link."""
+    rows = session.execute(_PREDICTED, {"since": since, "domain": domain}).all()
+    found: dict[str, Calibration] = {}
+    for stage in STAGES:
+        known = [row for row in rows if getattr(row, stage) is not None]
+        found[stage] = calibration(
+            np.array([getattr(row, f"predicted_{stage}") for row in known], np.float64),
+            np.array([getattr(row, stage) for row in known], np.float64),
+            [row.expert_id for row in known],
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One outcome that an ability rests on, with what was expected before."""
+
+    domain: str
+    task_id: UUID
+    at: datetime
+    expected: float | None
+    came: float
+
+
+_EVIDENCE = text(
+    """
+    select domain, task_id, at, predicted_stump as expected,
+        case when start = 0 or fooled = 0 then 0.0 else start * fooled * valid end::float8 as came
+    from market.observation
+    where expert_id = :expert_id and replaced_at is null and kind <> 'release'
+    order by seq desc limit :limit
+    """
+).bindparams(bindparam("expert_id", type_=Uuid()))
+
+
+def evidence_of_ability(session: Session, expert_id: UUID, *, limit: int = 20) -> list[Evidence]:
+    """The latest outcomes that moved an expert's ability, the newest first."""
+    rows = session.execute(_EVIDENCE, {"expert_id": expert_id, "limit": limit})
+    return [Evidence(*row) for row in rows if row.came is not None]
+
+
+_TASKS = bindparam("tasks", type_=ARRAY(Uuid()))
+
+
+def difficulties(session: Session, task_ids: Sequence[UUID]) -> dict[UUID, tuple[float, float]]:
+    """Logit and standard deviation of some tasks' difficulty, of those that were worked on."""
+    statement = text(
+        "select task_id, logit, sd from market.difficulty where task_id = any(:tasks)"
+    ).bindparams(_TASKS)
+    rows = session.execute(statement, {"tasks": list(task_ids)})
+    return {row.task_id: (row.logit, row.sd) for row in rows}

@@ -1,0 +1,94 @@
+"""How well predictions hold, and what may be refused; pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from matching.problem import Float64
+
+BINS = 15
+"""Bins of equal mass of a reliability curve."""
+
+STAGES = ("start", "fooled", "valid", "stump")
+"""What is predicted of a pair: the links of the chain, and the whole of it."""
+
+DRAWS = 200
+"""How often experts are drawn anew for the interval of a calibration error."""
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """One bin of a reliability curve. Units: means of probabilities and of outcomes."""
+
+    predicted: float
+    observed: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How predictions and outcomes agree; the interval, nine tenths, draws experts anew.
+
+    Units: `log_loss` in nats; `ece`, expected calibration error, a mean gap of probabilities.
+    """
+
+    count: int
+    log_loss: float | None
+    ece: float | None
+    ece_low: float | None
+    ece_high: float | None
+    points: tuple[CurvePoint, ...]
+
+
+def calibration(
+    predicted: Float64, outcome: Float64, cluster: Sequence[object], *, seed: int = 0
+) -> Calibration:
+    """The reliability curve of predictions that were made before their outcomes.
+
+    Shapes: predicted, outcome (rows,), one cluster for each row.
+    Source: Naeini, Cooper, Hauskrecht, AAAI 2015, with bins of equal mass; the interval of a bin
+        is Wilson's at 90 %.
+    """
+    if not len(predicted):
+        return Calibration(0, None, None, None, None, ())
+    p = np.clip(predicted, 1e-9, 1 - 1e-9)
+    loss = float(-np.mean(outcome * np.log(p) + (1 - outcome) * np.log(1 - p)))
+    points = []
+    for part in _bins(predicted):
+        mean = float(outcome[part].mean())
+        low, high = _wilson(mean, len(part))
+        points.append(CurvePoint(float(predicted[part].mean()), mean, low, high, len(part)))
+    names = {one: n for n, one in enumerate(dict.fromkeys(cluster))}
+    at = np.array([names[one] for one in cluster])
+    order = np.argsort(at, kind="stable")
+    rows = np.split(order, np.flatnonzero(np.diff(at[order])) + 1)
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(DRAWS if len(rows) > 1 else 0):
+        chosen = np.concatenate([rows[n] for n in rng.integers(0, len(rows), len(rows))])
+        drawn.append(_error(predicted[chosen], outcome[chosen]))
+    low, high = np.quantile(drawn, [0.05, 0.95]).tolist() if drawn else (0.0, 1.0)
+    return Calibration(len(p), loss, _error(predicted, outcome), low, high, tuple(points))
+
+
+def _bins(predicted: Float64) -> list[np.ndarray[tuple[int], np.dtype[np.intp]]]:
+    order = np.argsort(predicted, kind="stable")
+    return [part for part in np.array_split(order, BINS) if len(part)]
+
+
+def _error(predicted: Float64, outcome: Float64) -> float:
+    gaps = [
+        len(part) * abs(float(predicted[part].mean() - outcome[part].mean()))
+        for part in _bins(predicted)
+    ]
+    return sum(gaps) / len(predicted)
+
+
+def _wilson(share: float, count: int, z: float = 1.6448536269514722) -> tuple[float, float]:
+    spread = z * z / count
+    half = z * np.sqrt(share * (1 - share) / count + spread / (4 * count))
+    middle = share + spread / 2
+    return float((middle - half) / (1 + spread)), float((middle + half) / (1 + spread))
