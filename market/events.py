@@ -46,6 +46,8 @@ class Event(StrEnum):
     TASK_RESOLVED = "task.resolved"
     OVERLAP_CHANGED = "overlap.changed"
     POLICY_PUBLISHED = "policy.published"
+    POLICY_APPROVED = "policy.approved"
+    POLICY_CHOSEN = "policy.chosen"
     RUN_REQUESTED = "matching_run.requested"
     RUN_FINISHED = "matching_run.finished"
     RUN_CHECK_REQUESTED = "matching_run.check_requested"

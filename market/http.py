@@ -167,6 +167,7 @@ KINDS = {
     "pay": "payout",
     "per": "person",
     "plc": "policy",
+    "plu": "policy_use",
     "ppo": "platform_payout",
     "prj": "project",
     "prn": "payout_run",

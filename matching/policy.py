@@ -22,6 +22,60 @@ class PolicyInvalid(ValueError):
         super().__init__(f"{setting}: {reason}")
 
 
+@dataclass(frozen=True, slots=True)
+class SettingKind:
+    """What a setting of a policy is: its unit, its bounds, and what it does."""
+
+    unit: str
+    low: float
+    high: float
+    meaning: str
+
+
+def _weight(unit: str, meaning: str) -> SettingKind:
+    return SettingKind(f"units of value for each {unit}", 0.0, WEIGHT_LIMIT, meaning)
+
+
+SETTINGS = {
+    "weights.stump": _weight("stump of worth 1", "the chance of a valid stump, times its worth"),
+    "weights.quality": _weight("whole share", "the quality of the expert's accepted work"),
+    "weights.interest": _weight("whole share", "how much the expert asked for the task"),
+    "weights.affinity": _weight("whole share", "how near the profile is to the task"),
+    "weights.learning": _weight("whole share", "how much the outcome would teach"),
+    "weights.cost": _weight("hundred minor units", "expected pay and fee; it is subtracted"),
+    "weights.concentration": _weight(
+        "whole share", "the share of the project that the expert holds; it is subtracted"
+    ),
+    "weights.urgency": _weight("whole share", "how pressing the task is"),
+    "exploration": SettingKind(
+        "standard deviations", 0.0, 3.0, "what is added to an unsure chance of a stump"
+    ),
+    "randomness": SettingKind(
+        "probability", 1e-6, 1.0, "the most that the chance of any pair may be; 1 draws nothing"
+    ),
+    "perturbation": SettingKind(
+        "share", 0.0, 1.0, "what of the total may be given up to spread chances more evenly"
+    ),
+    "newcomer_share": SettingKind(
+        "share of seats", 0.0, 1.0, "the part of each project's seats that newcomers should get"
+    ),
+    "newcomer_price": SettingKind(
+        "units of value a seat", 0.0, 1e6, "what a seat missing to newcomers costs"
+    ),
+    "share_cap": SettingKind(
+        "share of seats", 1e-6, 1.0, "the most of one project's seats that one expert may hold"
+    ),
+    "open_seat_price": SettingKind(
+        "units of value a seat", 0.0, 1e6, "what a seat left open costs"
+    ),
+    "min_load_price": SettingKind(
+        "units of value a seat", 0.0, 1e6, "what a seat short of an expert's floor costs"
+    ),
+    "floor": SettingKind("yes or no", 0.0, 1.0, "whether the worst-off task comes first"),
+}
+"""Every setting of a policy, weights under their full name."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
     """How much each named part counts in the value of a pair; nought leaves a part out.
@@ -73,22 +127,20 @@ class Policy:
     floor: bool = False
 
     def __post_init__(self) -> None:
-        bounds = {
-            "exploration": (0.0, 3.0),
-            "randomness": (1e-6, 1.0),
-            "perturbation": (0.0, 1.0),
-            "newcomer_share": (0.0, 1.0),
-            "newcomer_price": (0.0, 1e6),
-            "share_cap": (1e-6, 1.0),
-            "open_seat_price": (0.0, 1e6),
-            "min_load_price": (0.0, 1e6),
-        }
-        for name, (low, high) in bounds.items():
-            object.__setattr__(self, name, _number(name, getattr(self, name), low, high))
+        for name, kind in SETTINGS.items():
+            if not name.startswith("weights.") and name != "floor":
+                number = _number(name, getattr(self, name), kind.low, kind.high)
+                object.__setattr__(self, name, number)
         _expect("weights", self.weights, Weights)
         _expect("floor", self.floor, bool)
         if self.floor and self.randomness < 1:
             raise PolicyInvalid("floor", "cannot be proved for a plan that is drawn by lot")
+
+    @property
+    def is_worthless(self) -> bool:
+        """Whether no pair can be worth anything, because nothing that adds to value counts."""
+        w = self.weights
+        return not any((w.stump, w.quality, w.interest, w.affinity, w.learning, w.urgency))
 
     def to_dict(self) -> dict[str, object]:
         """Every setting under its name, weights in a mapping of their own; JSON can hold it."""

@@ -21,8 +21,8 @@ from matching.explain import (
     explain_open_seat,
     explain_pair,
 )
-from matching.problem import Float64, Int64, Problem, Quota
-from matching.value import Value, ValuePart
+from matching.problem import Bool, Float64, Int32, Int64, Problem, Quota
+from matching.value import PairParts, Value, ValuePart
 
 Ids = NDArray[np.uint8]
 """Ids as bytes, shape (any, 16)."""
@@ -36,14 +36,34 @@ class RunNotOver(MarketError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Facts:
+    """What a run knew beyond its problem: all that was measured, for another policy to weigh.
+
+    Shapes: said (pairs,), whether interest was stated; newcomer (experts,); task_domain (tasks,),
+        an index of `domains`; project_ids (projects, 16).
+    """
+
+    parts: PairParts
+    said: Bool
+    newcomer: Bool
+    task_domain: Int32
+    domains: tuple[str, ...]
+    project_ids: Ids
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Recorded:
-    """A run as it was recorded: the problem that was solved, what made the values, the answer."""
+    """A run as it was recorded: the problem that was solved, what made the values, the answer.
+
+    Runs recorded before facts were kept have none, and cannot be previewed.
+    """
 
     task_ids: Ids
     expert_ids: Ids
     problem: Problem
     value: Value
     assignment: Assignment
+    facts: Facts | None = None
 
 
 def margins(problem: Problem, assignment: Assignment, pairs: Int64) -> Float64:
@@ -147,12 +167,21 @@ def packed(recorded: Recorded) -> bytes:
             if isinstance(column, np.ndarray):
                 columns[prefix + each.name] = column
     columns["o.task"], columns["o.seats"] = seats.task, seats.seats
+    facts = recorded.facts
+    if facts is not None:
+        for each in fields(facts.parts):
+            part = getattr(facts.parts, each.name)
+            if part is not None:
+                columns[f"x.{each.name}"] = part
+        for name in ("said", "newcomer", "task_domain", "project_ids"):
+            columns[f"f.{name}"] = getattr(facts, name)
     for part in value.parts:
         columns[f"m.{part.name}"], columns[f"w.{part.name}"] = part.measured, part.weighed
     single = {
         "p": _singles(problem),
         "a": _singles(assignment),
         "rules": seats.rule,
+        "domains": None if facts is None else facts.domains,
         "parts": [(part.name, part.unit, part.weight) for part in value.parts],
         "quotas": [
             {**_singles(quota), "members": quota.members.tolist()} for quota in problem.quotas
@@ -194,12 +223,16 @@ def unpacked(file: bytes) -> Recorded:
         assignment = Assignment(
             **under("a."), **single["a"], prices=Prices(**under("d.")), open_seats=seats
         )
+        domains, facts = single.get("domains"), None
+        if domains is not None:
+            facts = Facts(parts=PairParts(**under("x.")), domains=tuple(domains), **under("f."))
         return Recorded(
             columns["task_ids"],
             columns["expert_ids"],
             problem,
             Value(problem.value, weighed),
             assignment,
+            facts,
         )
 
 

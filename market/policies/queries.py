@@ -5,8 +5,9 @@ from uuid import UUID
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from market.policies.models import PolicyDefault, PolicyVersion
-from market.policies.rules import DEFAULT_NAME, PolicyNotFound
+from market.policies.models import PolicyApproval, PolicyDefault, PolicyUse, PolicyVersion
+from market.policies.rules import DEFAULT_NAME, PolicyNotFound, read_policy, why_large
+from market.projects.queries import project
 
 
 def policy(session: Session, policy_id: UUID) -> PolicyVersion:
@@ -27,6 +28,45 @@ def policies(name: str | None = None) -> Select[PolicyVersion]:
     return statement if name is None else statement.where(PolicyVersion.name == name)
 
 
-def default_policy(session: Session) -> PolicyDefault:
-    """Which policy runs obey when they name none; the migrations put one there."""
-    return session.get_one(PolicyDefault, DEFAULT_NAME)
+def default_policy(session: Session, *, lock: bool = False) -> PolicyDefault:
+    """Which policy runs obey when they name none; locked, when another is about to be chosen. The
+    migrations put one there.
+    """
+    return session.get_one(
+        PolicyDefault, DEFAULT_NAME, with_for_update=lock or None, populate_existing=lock
+    )
+
+
+def policy_approval(session: Session, policy_id: UUID) -> PolicyApproval | None:
+    """Who approved a policy version, if anybody did."""
+    return session.get(PolicyApproval, policy_id)
+
+
+def policy_uses(project_id: UUID | None = None) -> Select[PolicyUse]:
+    """What was in use for everything, or for one project, as a statement to page through."""
+    return select(PolicyUse).where(
+        PolicyUse.project_id.is_(None) if project_id is None else PolicyUse.project_id == project_id
+    )
+
+
+def obeyed_policy(session: Session, project_id: UUID | None = None) -> PolicyVersion:
+    """What a run obeys that names no policy: the project's own, else the default.
+
+    Raises:
+        ProjectNotFound.
+    """
+    own = None if project_id is None else project(session, project_id).policy_id
+    return policy(session, own or default_policy(session).policy_id)
+
+
+def approval_wanted(
+    session: Session, wanted: PolicyVersion, *, instead_of: PolicyVersion
+) -> list[str]:
+    """Why a second person has yet to approve a policy before it is put to use; nothing, when it may
+    be. What came with the house was approved with it.
+    """
+    if wanted.id == instead_of.id or wanted.author_id is None:
+        return []
+    if policy_approval(session, wanted.id) is not None:
+        return []
+    return why_large(read_policy(instead_of.document), read_policy(wanted.document))

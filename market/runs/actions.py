@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import numpy as np
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
@@ -15,6 +16,7 @@ from market.db import Json, new_id
 from market.events import Event, change_state, emit
 from market.explanations.actions import keep_snapshot
 from market.explanations.rules import (
+    Facts,
     Recorded,
     RunNotOver,
     answer_digest,
@@ -195,8 +197,23 @@ def record_run(session: Session, run_id: UUID, answer: Answer, *, at: datetime) 
         left[task, rule] += seats
     _write_open_seats(session, found, answer, left)
     seen = answer.candidates
+    facts = Facts(
+        parts=answer.weighed.parts,
+        said=~np.isnan(seen.pair_interest),
+        newcomer=seen.expert_is_new,
+        task_domain=seen.task_domain,
+        domains=seen.domains,
+        project_ids=np.array(
+            [np.frombuffer(one.id.bytes, np.uint8) for one in seen.projects], np.uint8
+        ).reshape(-1, 16),
+    )
     kept = Recorded(
-        seen.task_ids, seen.expert_ids, answer.problem, answer.weighed.value, answer.assignment
+        seen.task_ids,
+        seen.expert_ids,
+        answer.problem,
+        answer.weighed.value,
+        answer.assignment,
+        facts,
     )
     keep_snapshot(session, run_id, kept)
     found.input_digest = answer.digest

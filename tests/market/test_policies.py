@@ -14,7 +14,7 @@ from market.http import wire_id
 from market.policies.models import PolicyDefault, PolicyVersion
 from market.policies.rules import PolicyRefused, read_policy
 from matching.value import PairParts, pair_value
-from tests.factories import Caller, make_caller
+from tests.factories import Caller, make_caller, make_project
 
 
 @pytest.fixture
@@ -72,7 +72,9 @@ def test_ops_publish_versions_and_choose_the_default(ops: Caller) -> None:
     assert second.json()["version_no"] == 2
     # Going back to earlier settings is a version of its own, because it was a decision.
     assert ops.post("/v1/policies", json=body).json()["version_no"] == 3
-    chosen = ops.put("/v1/policies/default", json={"policy_id": second.json()["id"]})
+    chosen = ops.put(
+        "/v1/policies/default", json={"policy_id": second.json()["id"]}, headers={"If-Match": '"1"'}
+    )
     assert chosen.status_code == 200, chosen.text
     assert ops.get("/v1/policies/default").json()["policy_id"] == second.json()["id"]
     listed = ops.get("/v1/policies?name=brave&limit=2").json()
@@ -115,7 +117,9 @@ def test_unknown_policies_and_other_parts_are_refused(
 ) -> None:
     unknown = wire_id("plc", ops.person_id)
     assert ops.get(f"/v1/policies/{unknown}").json()["code"] == "not_found"
-    answer = ops.put("/v1/policies/default", json={"policy_id": unknown})
+    answer = ops.put(
+        "/v1/policies/default", json={"policy_id": unknown}, headers={"If-Match": '"1"'}
+    )
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
     for part in (Part.LAB, Part.EXPERT, Part.REVIEWER):
         answer = make_caller(db, web, part).get("/v1/policies")
@@ -128,3 +132,116 @@ def test_numbers_that_json_can_hold_and_policies_cannot_are_refused() -> None:
             read_policy({"default_interest": value})
         with pytest.raises(PolicyRefused):
             read_policy({"open_seat_price": value})
+
+
+def propose(ops: Caller, document: dict[str, Any], *, name: str = "tuned", base: str = "") -> Any:
+    """A version of a policy, as its author's own answer."""
+    answer = ops.post(
+        "/v1/policies",
+        json={"name": name, "document": document, "reason": "A trial."},
+        headers={"If-Match": base} if base else {},
+    )
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+BALANCED = {"default_interest": 0.25, "perturbation": 0.5}
+"""What the seeded default says beside the matcher's own defaults."""
+
+
+def test_a_policy_under_which_every_pair_is_worthless_is_refused_in_words(ops: Caller) -> None:
+    nothing = dict.fromkeys(
+        ("stump", "quality", "interest", "affinity", "learning", "urgency"), 0.0
+    )
+    body = {"name": "void", "document": {"weights": {**nothing, "cost": 5}}, "reason": "None."}
+    answer = ops.post("/v1/policies", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "policy_worthless"), answer.text
+    assert "every pair is worth nothing" in answer.json()["detail"]
+
+
+def test_two_people_who_edit_one_policy_do_not_undo_each_other(
+    db: Session, web: TestClient[Any], ops: Caller
+) -> None:
+    second = make_caller(db, web, Part.OPS)
+    assert propose(ops, {"exploration": 0.1}, base='"0"')["version_no"] == 1
+    assert propose(ops, {"exploration": 0.2}, base='"1"')["version_no"] == 2
+    body = {"name": "tuned", "document": {"exploration": 0.3}, "reason": "Mine."}
+    for base in ('"1"', '"0"', '"first"'):
+        late = second.post("/v1/policies", json=body, headers={"If-Match": base})
+        assert (late.status_code, late.json()["code"]) == (412, "version_conflict"), late.text
+        assert "version 2" in late.json()["detail"]
+    chosen = {"policy_id": propose(ops, {"exploration": 0.2})["id"]}
+    assert ops.put("/v1/policies/default", json=chosen).json()["code"] == "version_missing"
+    headers = {"If-Match": '"1"'}
+    assert ops.put("/v1/policies/default", json=chosen, headers=headers).status_code == 200
+    late = second.put("/v1/policies/default", json=chosen, headers=headers)
+    assert (late.status_code, late.json()["code"]) == (412, "version_conflict")
+
+
+def test_a_difference_is_told_in_words_and_large_ones_need_a_second_person(
+    db: Session, web: TestClient[Any], ops: Caller
+) -> None:
+    bold = propose(ops, {**BALANCED, "weights": {"stump": 0.1, "cost": 0.5}})
+    told = ops.get(f"/v1/policies/{bold['id']}/diff").json()
+    said = {one["setting"]: one["sentence"] for one in told["differences"]}
+    assert said.keys() == {"weights.stump", "weights.cost"}
+    assert "Stump counts 10 times less, from 1 to 0.1" in said["weights.stump"]
+    assert "Cost counts now, 0.5 units of value for each hundred minor" in said["weights.cost"]
+    assert "of the weight moves" in told["large"][0]
+    assert bold["approval_wanted"] == told["large"]
+    chosen, headers = {"policy_id": bold["id"]}, {"If-Match": '"1"'}
+    answer = ops.put("/v1/policies/default", json=chosen, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (409, "approval_missing"), answer.text
+    own = ops.post(f"/v1/policies/{bold['id']}/approval", json={"note": "Fine."})
+    assert (own.status_code, own.json()["code"]) == (403, "approval_by_author")
+    second = make_caller(db, web, Part.OPS)
+    blank = second.post(f"/v1/policies/{bold['id']}/approval", json={"note": " "})
+    assert blank.json()["code"] == "reason_blank"
+    given = second.post(f"/v1/policies/{bold['id']}/approval", json={"note": "Seen its preview."})
+    assert given.status_code == 200, given.text
+    assert given.json()["approval_wanted"] == []
+    assert given.json()["approved_by"] == wire_id("per", second.person_id)
+    assert ops.put("/v1/policies/default", json=chosen, headers=headers).status_code == 200
+    small = propose(ops, {**BALANCED, "weights": {"stump": 0.12, "cost": 0.5}})
+    assert small["approval_wanted"] == []
+
+
+def test_the_default_and_a_project_return_in_one_step(db: Session, ops: Caller) -> None:
+    first = ops.get("/v1/policies/default").json()["policy_id"]
+    assert ops.post("/v1/policies/default/return").json()["code"] == "nothing_to_return_to"
+    near = propose(ops, {**BALANCED, "weights": {"urgency": 0.2}})
+    chosen = {"policy_id": near["id"], "reason": "Chemistry waits."}
+    ops.put("/v1/policies/default", json=chosen, headers={"If-Match": '"1"'})
+    back = ops.post("/v1/policies/default/return").json()
+    assert (back["policy_id"], back["how"]) == (first, "returned")
+    assert ops.post("/v1/policies/default/return").json()["policy_id"] == near["id"]
+    ops.post("/v1/policies/default/return")
+    project = f"/v1/projects/{wire_id('prj', make_project(db).id)}/policy"
+    db.commit()
+    answer = ops.get(project)
+    assert (answer.json()["policy_id"], answer.json()["is_own"]) == (first, False)
+    tag = {"If-Match": answer.headers["etag"]}
+    put = ops.put(project, json={"policy_id": near["id"]}, headers=tag)
+    assert put.json() == {**answer.json(), "policy_id": near["id"], "is_own": True}, put.text
+    assert ops.put(project, json={"policy_id": None}, headers=tag).status_code == 412
+    assert ops.post(f"{project}/return").json()["policy_id"] is None
+    assert ops.get(project).json()["policy_id"] == first
+    uses = ops.get("/v1/policies/uses?limit=10").json()["items"]
+    assert [use["how"] for use in uses] == ["returned", "returned", "returned", "chosen"]
+    assert uses[-1]["reason"] == "Chemistry waits."
+    own = ops.get(f"/v1/policies/uses?project={project.split('/')[3]}").json()["items"]
+    assert [use["how"] for use in own] == ["returned", "chosen"]
+
+
+def test_every_setting_is_listed_with_its_unit_and_the_bounds_that_are_kept(ops: Caller) -> None:
+    listed = ops.get("/v1/policies/settings").json()["items"]
+    assert len(listed) == 18
+    for one in listed:
+        assert one["low"] <= one["default"] <= one["high"], one
+        head, _, part = one["name"].partition(".")
+        if one["name"] == "floor":
+            continue
+        for amount in (one["low"] - 0.1, one["high"] * 1.01):
+            document = {head: {part: amount}} if part else {head: amount}
+            with pytest.raises(PolicyRefused):
+                read_policy(document)
