@@ -4,20 +4,24 @@ A job takes one identifier and may run twice. It is declared without a broker, s
 module never opens a connection; a worker binds every job to its broker when it starts.
 """
 
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID, uuid5
 
 import dramatiq
 import dramatiq.errors
 import psycopg
 import structlog
-from dramatiq.broker import Broker
+from dramatiq.broker import Broker, Consumer
 from dramatiq.middleware import Middleware
-from sqlalchemy import Index, text
+from dramatiq.worker import WorkerThread
+from sqlalchemy import Index, exc, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from market.db import Base, current_cause, database, new_id, now
@@ -26,6 +30,11 @@ from market.settings import SettingInvalid, Settings, in_force
 
 QUEUES = ("money", "solver", "default")
 """Three queues, so that money never waits behind the solver."""
+
+PAUSE_S = 1.0
+"""Between two tries of what cannot be given up while a server is away."""
+
+log = structlog.get_logger(__name__)
 
 SPACE = UUID("6c6f2f4e-8d5e-5b7e-9a43-3f0c1f1d8a10")
 """Name space of message ids, so that one event queues one job once however often it is relayed."""
@@ -102,7 +111,7 @@ class JobContext(Middleware):
     def before_process_message(self, broker: Broker, message: Any) -> None:  # noqa: ARG002
         """Bind the job's name, id and subject to the log."""
         structlog.contextvars.bind_contextvars(
-            job=message.actor_name, job_id=message.message_id, subject=message.args[0]
+            job=message.actor_name, job_id=message.message_id, subject=_subject_of(message)
         )
         current_cause.set(message.options.get("cause"))
 
@@ -126,26 +135,104 @@ class JobContext(Middleware):
 class DeadLetters(Middleware):
     """Writes a job that will not be tried again where ops can read it."""
 
-    def after_nack(self, broker: Broker, message: Any) -> None:  # noqa: ARG002
-        """Keep the message and its last error."""
-        with database.begin() as session:
-            session.add(
-                DeadLetter(
-                    queue=message.queue_name,
-                    job=message.actor_name,
-                    subject=str(message.args[0]),
-                    error=str(message.options.get("last_error", "not recorded")),
-                    died_at=now(),
-                )
+    def before_nack(self, broker: Broker, message: Any) -> None:
+        """Keep the message and its last error, before the broker may forget it.
+
+        While the database is away it is waited for: there is no later time to write this.
+        """
+        known = message.actor_name in broker.actors
+        error = message.options.get("last_error") if known else "there is no job of this name"
+        while True:
+            letter = DeadLetter(
+                queue=message.queue_name,
+                job=message.actor_name,
+                subject=_subject_of(message),
+                error=str(error or "not recorded").replace("\0", ""),
+                died_at=now(),
             )
+            try:
+                with database.begin() as session:
+                    session.add(letter)
+            except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as lost:
+                log.warning("dead_letter.waits", error=str(lost).splitlines()[0][:200])
+                time.sleep(PAUSE_S)
+            else:
+                return
 
 
-def open_broker(settings: Settings) -> Broker:
+def _subject_of(message: Any) -> str:
+    """What a message is about; a message of no known form may be about nothing."""
+    return str(message.args[0]).replace("\0", "") if message.args else ""
+
+
+class BrokerAway(dramatiq.errors.BrokerConnectionError):
+    """The broker could not be reached, so a message was not taken."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)  # type: ignore[no-untyped-call]
+
+
+class HouseBroker(Broker):
+    """What every broker of the house does when its server goes away and comes back.
+
+    Dramatiq logs a retry that could not be queued, and acknowledges its job, which is lost then; so
+    a thread that runs jobs waits until the broker takes the retry. Everybody else gets
+    `BrokerAway`. And a queue is consumed once: after its connection broke, the messages that its
+    consumer had fetched stay with this process on PostgreSQL and Redis, and on RabbitMQ their
+    numbers may come to mean other messages. So `lost` is set instead, and the worker starts
+    afresh under another name.
+    """
+
+    def __init__(self, *, losses: tuple[type[Exception], ...], **options: Any) -> None:
+        super().__init__(**options)
+        self._losses = losses
+        self.lost = threading.Event()
+        self._consumed: set[str] = set()
+
+    def enqueue(
+        self, message: dramatiq.Message[Any], *, delay: int | None = None
+    ) -> dramatiq.Message[Any]:
+        """Hand a message to the broker.
+
+        Raises:
+            BrokerAway, in threads that run no jobs.
+        """
+        while True:
+            try:
+                return super().enqueue(message, delay=delay)
+            except self._losses as error:
+                if not isinstance(threading.current_thread(), WorkerThread):
+                    raise BrokerAway(str(error)) from error
+                self.lost.set()
+                log.warning("broker.away", error=str(error)[:200])
+                time.sleep(PAUSE_S)
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30_000) -> Consumer:
+        """Read a queue, once.
+
+        Raises:
+            BrokerAway.
+        """
+        if queue_name in self._consumed:
+            self.lost.set()
+            raise BrokerAway(f"the connection that read {queue_name} broke")
+        consumer = super().consume(queue_name, prefetch, timeout)
+        self._consumed.add(queue_name)
+        return consumer
+
+
+def open_broker(settings: Settings) -> HouseBroker:
     """The broker that the settings name; nothing is sent or read yet."""
+    losses = connection_losses(settings)
+    broker: HouseBroker
     if settings.broker_url == "postgres":
         from dramatiq_postgres import PostgresBroker
 
-        broker: Broker = PostgresBroker(
+        class OnPostgres(HouseBroker, PostgresBroker):  # type: ignore[misc]
+            """Queues in the database itself."""
+
+        broker = OnPostgres(
+            losses=losses,
             url=settings.database_url.replace("+psycopg", ""),
             results=False,
             schema="dramatiq",
@@ -157,15 +244,24 @@ def open_broker(settings: Settings) -> Broker:
     elif settings.broker_url.startswith("redis"):
         from dramatiq.brokers.redis import RedisBroker
 
+        class OnRedis(HouseBroker, RedisBroker):
+            """Queues in Redis."""
+
         # With the defaults a killed worker's jobs stay stranded for minutes.
-        broker = RedisBroker(  # type: ignore[no-untyped-call]
-            url=settings.broker_url, heartbeat_timeout=6_000, maintenance_chance=50_000
+        broker = OnRedis(
+            losses=losses,
+            url=settings.broker_url,
+            heartbeat_timeout=6_000,
+            maintenance_chance=50_000,
         )
     elif settings.broker_url.startswith("amqp"):
         from dramatiq.brokers.rabbitmq import RabbitmqBroker
 
+        class OnRabbitmq(HouseBroker, RabbitmqBroker):
+            """Queues in RabbitMQ."""
+
         # Without confirmation a killed broker forgets what it was just sent.
-        broker = RabbitmqBroker(url=settings.broker_url, confirm_delivery=True)
+        broker = OnRabbitmq(losses=losses, url=settings.broker_url, confirm_delivery=True)
     else:
         raise SettingInvalid("BROKER_URL", settings.broker_url, "postgres, redis:// or amqp://")
     broker.add_middleware(JobContext())
@@ -177,7 +273,10 @@ def open_broker(settings: Settings) -> Broker:
 
 def connection_losses(settings: Settings) -> tuple[type[Exception], ...]:
     """How a broker says that it cannot be reached: what is worth waiting for."""
-    lost: tuple[type[Exception], ...] = (dramatiq.errors.ConnectionError, OSError)
+    lost: tuple[type[Exception], ...] = (
+        dramatiq.errors.BrokerConnectionError,
+        OSError,
+    )
     if settings.broker_url.startswith("redis"):
         import redis
 
@@ -231,3 +330,11 @@ def queue_depth_rows(session: Session) -> dict[str, int] | None:
     ).all()
     found = {str(name): int(depth) for name, depth in rows}
     return {queue: found.get(queue, 0) for queue in QUEUES}
+
+
+def broker_place(settings: Settings) -> tuple[str, int]:
+    """The host and port at which the broker listens."""
+    usual = {"redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
+    own = settings.broker_url == "postgres"
+    parts = urlsplit(settings.database_url if own else settings.broker_url)
+    return parts.hostname or "127.0.0.1", parts.port or usual.get(parts.scheme, 5432)

@@ -90,12 +90,14 @@ class Processes:
         say: Callable[[str], None],
         also_mind: Callable[[], None] | None = None,
         first_pause_s: float = FIRST_PAUSE_S,
+        steady_s: float = STEADY_S,
     ) -> None:
         self._logs = logs
         self._env = dict(env)
         self._say = say
         self._also_mind = also_mind
         self._first_pause_s = first_pause_s
+        self._steady_s = steady_s
         self._children: list[_Child] = []
         # Guards the list and the children in it; the watching thread restarts and the caller stops.
         self._lock = threading.Lock()
@@ -226,7 +228,7 @@ class Processes:
         now = time.monotonic()
         if child.due is None:
             child.process.kill_group()
-            child.failures = 1 if now - child.started > STEADY_S else child.failures + 1
+            child.failures = 1 if now - child.started > self._steady_s else child.failures + 1
             if not child.service.restart or child.failures > MAX_FAILURES:
                 self._give_up(f"{child.name}: {_last_words(child.log, code)} (log: {child.log})")
                 return

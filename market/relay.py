@@ -12,6 +12,7 @@ import structlog
 from dramatiq.broker import Broker
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolIsEmpty
 
 from market.auth import keyring
 from market.broker import Job, connection_losses, message_for, open_broker
@@ -104,7 +105,7 @@ def publish_always(stop: threading.Event) -> None:
         try:
             with database.begin() as session:
                 moved = publish(session, at=now())
-        except (DBAPIError, OSError) as lost:
+        except (DBAPIError, PoolIsEmpty, OSError) as lost:
             log.warning("relay.cannot_publish", error=str(lost).splitlines()[0][:200])
             stop.wait(1.0)
             continue
@@ -118,6 +119,7 @@ def run(broker: Broker, stop: threading.Event) -> None:
     publisher.start()
     losses: tuple[type[Exception], ...] = (
         DBAPIError,
+        PoolIsEmpty,
         *connection_losses(in_force.settings),
     )
     last_tick = 0.0

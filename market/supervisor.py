@@ -27,7 +27,7 @@ from typing import BinaryIO, Self
 
 from market.cluster import HOST, StartRefused, own_directory, write_private
 from market.embedded import EmbeddedPostgres, PortInUse, free_port
-from market.processes import Processes, Service
+from market.processes import STEADY_S, Processes, Service
 from market.settings import PREFIX
 from market.upgrade import refuse_unusable, upgrade_database
 
@@ -104,7 +104,8 @@ class Market:
     and what is given nowhere is made: keys, the database, a free port for `web_port=None`. A count
     of nought leaves that part out. The stand-ins are a target model and, unless there is a key for
     the real one, payments; with `instant_onboarding` every payee of theirs is ready at once, and
-    the model answers from `recording` where it has the prompt.
+    the model answers from `recording` where it has the prompt. A child that lived for `steady_s`
+    seconds has come up, and is started again however often it dies.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class Market:
         recording: Path | None = None,
         database_url: str | None = None,
         durable: bool = True,
+        steady_s: float = STEADY_S,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self.data_dir = data_dir.absolute()
@@ -139,6 +141,7 @@ class Market:
         self._given = {name: value for name, value in given.items() if name.startswith(PREFIX)}
         self._database_url = database_url or self._given.get(f"{PREFIX}DATABASE_URL")
         self._durable = durable
+        self._steady_s = steady_s
         self._say: Callable[[str], None] = lambda _line: None
         self._lock: BinaryIO | None = None
         self._socket: socket.socket | None = None
@@ -247,6 +250,7 @@ class Market:
             env={**self._outer, **self.environment, "PYTHONUNBUFFERED": "1"},
             say=self._say,
             also_mind=self._mind_database,
+            steady_s=self._steady_s,
         )
         for service in self._services(web, stripe, model):
             if service.count:

@@ -1,21 +1,29 @@
 """Runs jobs: `python -m market.worker --queues money,default --threads 4`."""
 
 import argparse
+import os
 import signal
+import socket
+import sys
 import threading
 
 import structlog
 from dramatiq import Worker
 
 from market.auth import keyring
-from market.broker import QUEUES, bind_jobs, open_broker
+from market.broker import PAUSE_S, QUEUES, HouseBroker, bind_jobs, broker_place, open_broker
 from market.db import database
 from market.logs import configure_logs
 from market.reactions import JOBS
 from market.schedule import TIMETABLE
-from market.settings import in_force, read_settings
+from market.settings import Settings, in_force, read_settings
 
 log = structlog.get_logger(__name__)
+
+LOOK_S = 0.5
+GRACE_MS = 20_000
+GRACE_AFTER_LOSS_MS = 5_000
+"""Shorter, because a job that has ended cannot be acknowledged any more, and its thread waits."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -44,11 +52,39 @@ def main(argv: list[str] | None = None) -> None:
         signal.signal(name, lambda *_: stop.set())
     worker.start()
     log.info("worker.started", queues=options.queues, threads=threads)
-    stop.wait()
-    worker.stop(timeout=20_000)
-    broker.close()
-    database.close()
-    log.info("worker.stopped")
+    if _serve(broker, worker, stop):
+        worker.stop(timeout=GRACE_MS)
+        broker.close()
+        database.close()
+        log.info("worker.stopped")
+        return
+    worker.stop(timeout=GRACE_AFTER_LOSS_MS)
+    if _broker_listens(settings, stop):
+        log.warning("worker.begins_anew", reason="the connection to the broker broke")
+        # Under a new name, so that what this one had fetched is given to others; and as a new
+        # program, since a thread may still wait to acknowledge a job to a broker that is gone.
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+
+
+def _serve(broker: HouseBroker, worker: Worker, stop: threading.Event) -> bool:
+    """Let the worker work; whether it was told to stop, and did not lose its broker."""
+    while not stop.wait(LOOK_S):
+        # A consumer that ended by itself met an error that Dramatiq has no answer to.
+        dead = any(not consumer.is_alive() for consumer in worker.consumers.values())
+        if dead or broker.lost.is_set():
+            return False
+    return True
+
+
+def _broker_listens(settings: Settings, stop: threading.Event) -> bool:
+    """Wait until somebody listens where the broker was; whether that came before a stop."""
+    while not stop.wait(PAUSE_S):
+        try:
+            socket.create_connection(broker_place(settings), timeout=PAUSE_S).close()
+        except OSError:
+            continue
+        return True
+    return False
 
 
 if __name__ == "__main__":

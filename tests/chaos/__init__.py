@@ -1,0 +1,1 @@
+"""A market under which everything dies, and comes back: `python -m tests.chaos --help`."""
