@@ -27,6 +27,7 @@ MENUS: dict[Part, tuple[tuple[str, str], ...]] = {
         ("/console/ops/runs", "Matching runs"),
         ("/console/ops/offers", "Offers"),
         ("/console/ops/experts", "Experts"),
+        ("/console/ops/signals", "Frontier"),
         ("/console/ops/money", "Money"),
         ("/console/ops/queues", "Queues"),
     ),
@@ -136,6 +137,17 @@ SAID = {
     "started": Notice("The clock runs. Keep this page open while you work."),
     "ended": Notice("The clock has stopped. Every counted minute stands below."),
     "requested": Notice("The matching run was asked for; this page shows how far it is."),
+    "payrun": Notice("The payout run was asked for; this page follows it."),
+    "payrun-stopped": Notice("The run is stopped. What it had not sent is owed again."),
+    "payout-withdraw": Notice("The payout is taken out. Its money is owed again."),
+    "payout-recall": Notice("Stripe is asked for the money; it is owed again when it is back."),
+    "payout-again": Notice("A second payout for the period is prepared."),
+    "hold-ended": Notice("The hold has ended. The payout goes on as far as nothing else holds it."),
+    "call-approved": Notice("Noted: it never happened. Its money is free again."),
+    "reconciling": Notice("Stripe and the books are being matched; the proof follows."),
+    "break-take": Notice("The difference is yours to look into."),
+    "break-end": Notice("The difference has ended, with your reason."),
+    "evidence": Notice("The answer is on its way to the bank."),
 }
 """What a page may say after a form: named in the address, so that nothing foreign is shown."""
 

@@ -33,11 +33,8 @@ from market.runs.actions import request_run
 from market.runs.models import MatchingRun, OpenSeat
 from market.runs.queries import run as matching_run
 from market.tasks.models import Task, TaskSlot
-from market.treasury.models import PayoutRun
 from market.work.models import WorkSession
-from payouts.invariants import INVARIANTS, violations
-from payouts.ledger import trial_balance
-from payouts.models import Payout, PayoutHold
+from payouts.models import Payout
 
 OPS = [for_parts(Part.OPS)]
 PAGE = 50
@@ -294,40 +291,6 @@ def get_experts(request: Request[Any, Any, Any], cursor: FromQuery[str | None] =
         return page(request, "ops/experts.html", rows=rows, following=following, total=total)
 
 
-@get("/money", guards=OPS, sync_to_thread=True)
-def get_money(request: Request[Any, Any, Any]) -> Template:
-    """The books: the trial balance, whether every invariant holds, runs and holds."""
-    with database.begin() as session:
-        books = trial_balance(session)
-        broken = violations(session)
-        runs = session.scalars(select(PayoutRun).order_by(PayoutRun.id.desc()).limit(8)).all()
-        held = session.execute(
-            select(PayoutHold, Payout)
-            .join(Payout, Payout.id == PayoutHold.payout_id)
-            .where(PayoutHold.cleared_at.is_(None))
-            .order_by(PayoutHold.placed_at)
-            .limit(PAGE)
-        ).all()
-        names = _names(session, [payout.owner_id for _, payout in held])
-        states = dict(
-            session.execute(select(Payout.state, func.count()).group_by(Payout.state)).all()
-        )
-        return page(
-            request,
-            "ops/money.html",
-            books={
-                currency: [row for row in books if row.currency == currency]
-                for currency in sorted({row.currency for row in books})
-            },
-            broken=broken,
-            invariants=len(INVARIANTS),
-            runs=runs,
-            held=held,
-            names=names,
-            states=states,
-        )
-
-
 @get("/queues", guards=OPS, sync_to_thread=True)
 def get_queues(request: Request[Any, Any, Any]) -> Template:
     """What waits to be done by machines, and what failed for good."""
@@ -352,6 +315,5 @@ ROUTES: list[HTTPRouteHandler] = [
     get_run,
     get_offers,
     get_experts,
-    get_money,
     get_queues,
 ]

@@ -1,5 +1,6 @@
 """The console as one router: its pages, its files, and its way of saying no."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -12,7 +13,7 @@ from litestar.static_files import create_static_files_router
 from sqlalchemy.exc import DataError, OperationalError
 
 from market.auth import Part
-from market.console import doors, expert, lab, ops
+from market.console import doors, expert, finance, lab, ops, signals
 from market.console.frame import HEADERS, HERE, page
 from market.console.visitors import (
     ForeignForm,
@@ -36,6 +37,8 @@ NOWHERE = [
     "/{rest:path}",
     "/ops/{rest:path}",
     "/ops/runs/{run:str}/{rest:path}",
+    "/ops/money/{rest:path}",
+    "/ops/money/runs/{run:str}/{rest:path}",
     "/lab/{rest:path}",
     "/lab/projects/{project:str}/{rest:path}",
     "/expert/{rest:path}",
@@ -50,6 +53,15 @@ FORMS_ONLY = [
     "/expert/offers/{offer_id:str}/start",
     "/expert/sessions/{session_id:str}/{move:str}",
 ]
+
+OPS_PAGES: list[HTTPRouteHandler] = [*ops.ROUTES, *signals.ROUTES, *finance.ROUTES]
+
+
+def forms_only(base: str, handlers: Sequence[HTTPRouteHandler]) -> list[str]:
+    """The addresses below a base that take forms and have no page of their own."""
+    pages = {path for one in handlers if "GET" in one.http_methods for path in one.paths}
+    forms = {path for one in handlers if "POST" in one.http_methods for path in one.paths}
+    return sorted(base + path for path in forms - pages)
 
 
 def _refused(request: Request[Any, Any, Any], status: int, title: str, detail: str) -> Template:
@@ -136,14 +148,17 @@ def console_router() -> Router:
         *doors.ROUTES,
         get_reviewer,
         # One handler each: a handler of several paths would be wrapped once for each of them.
-        *(get(path, sync_to_thread=True)(get_form_address) for path in FORMS_ONLY),
+        *(
+            get(path, sync_to_thread=True)(get_form_address)
+            for path in (*FORMS_ONLY, *forms_only("/ops", OPS_PAGES))
+        ),
         *(
             route(path, http_method=["GET", "POST"], guards=[for_anyone], sync_to_thread=True)(
                 no_page
             )
             for path in NOWHERE
         ),
-        Router("/ops", route_handlers=ops.ROUTES),
+        Router("/ops", route_handlers=OPS_PAGES),
         Router("/lab", route_handlers=lab.ROUTES),
         Router("/expert", route_handlers=expert.ROUTES),
         create_static_files_router(

@@ -1,0 +1,492 @@
+"""Pages of finance: the books, payout runs, what waits and why, differences with Stripe, proofs."""
+
+from datetime import date, timedelta
+from typing import Any
+from uuid import UUID
+
+from litestar import Request, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, FromQuery
+from litestar.response import Redirect, Template
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from market.auth import Part
+from market.books.actions import BY_HAND, end_break, request_reconciliation, take_break
+from market.books.queries import breaks, proof, proofs
+from market.chargebacks.actions import answer_dispute
+from market.chargebacks.queries import card_disputes
+from market.console.charts import Chart, line
+from market.console.doors import Form
+from market.console.frame import back_to, page
+from market.console.visitors import FormUnreadable, for_parts
+from market.db import database, now
+from market.earnings.models import Earning
+from market.earnings.rules import week_of
+from market.http import page_of, read_id, wire_id
+from market.people.models import Organisation, Person
+from market.treasury.actions import (
+    approve_again,
+    bring_back,
+    cancel_run,
+    end_hold,
+    hold_policy,
+    pay_again,
+    request_payout_run,
+    take_out,
+)
+from market.treasury.models import PayoutRun
+from market.treasury.queries import (
+    at_stripe,
+    calls,
+    holds_of,
+    payout,
+    payout_run,
+    payout_runs,
+    payouts,
+)
+from market.treasury.rules import EXTRA_REASONS
+from payouts.bank_models import CardDispute
+from payouts.invariants import INVARIANTS, violations
+from payouts.ledger import trial_balance
+from payouts.models import ExternalCall, Payout, PayoutHold, PayoutMove
+from payouts.proof_models import Break
+
+OPS = [for_parts(Part.OPS)]
+PAGE = 50
+WEEKS = 12
+MONEY = "/console/ops/money"
+OPEN_DISPUTES = ("inquiry", "open")
+
+
+def _me(request: Request[Any, Any, Any]) -> UUID:
+    found: UUID = request.scope["state"]["principal"].person_id
+    return found
+
+
+def _names(session: Session, ids: set[UUID]) -> dict[UUID, str]:
+    found = session.execute(select(Person.id, Person.name).where(Person.id.in_(ids)))
+    return dict(found.all())
+
+
+def _number(session: Session, model: Any, *conditions: Any) -> int:
+    return session.scalar(select(func.count()).select_from(model).where(*conditions)) or 0
+
+
+@get("/money", guards=OPS, sync_to_thread=True)
+def get_money(request: Request[Any, Any, Any], said: FromQuery[str | None] = None) -> Template:
+    """The books: whether they hold, what they come to, and what waits for somebody."""
+    del said
+    with database.begin() as session:
+        books = trial_balance(session)
+        waiting = {
+            "holds": _number(session, PayoutHold, PayoutHold.cleared_at.is_(None)),
+            "breaks": _number(session, Break, Break.resolved_at.is_(None)),
+            "disputes": _number(session, CardDispute, CardDispute.state.in_(OPEN_DISPUTES)),
+            "unknown": _number(session, ExternalCall, ExternalCall.state == "unknown"),
+        }
+        return page(
+            request,
+            "ops/money.html",
+            books={
+                currency: [row for row in books if row.currency == currency]
+                for currency in sorted({row.currency for row in books})
+            },
+            broken=violations(session),
+            invariants=INVARIANTS,
+            waiting=waiting,
+            newest=next(iter(proofs(session, before=None, limit=1)), None),
+            at_stripe=at_stripe(session),
+            paid=pay_by_week(session),
+        )
+
+
+def pay_by_week(session: Session, currency: str = "USD") -> Chart:
+    """What experts earned, week by week."""
+    rows = session.execute(
+        select(Earning.week, func.sum(Earning.pay_minor), func.sum(Earning.fee_minor))
+        .where(Earning.currency == currency)
+        .group_by(Earning.week)
+        .order_by(Earning.week.desc())
+        .limit(WEEKS)
+    ).all()[::-1]
+    # A picture is in whole units; what counts to the cent is the ledger.
+    pay = [(float(n), float(row[1]) / 100) for n, row in enumerate(rows)]
+    fee = [(float(n), float(row[2]) / 100) for n, row in enumerate(rows)]
+    return Chart(
+        "Pay by week of work",
+        f"What experts earned, and our fee on top, in {currency}; the ledger has the cents.",
+        "Week of",
+        currency,
+        (line("Pay", pay, "bars"), line("Fee", fee, "bars")) if rows else (),
+        x_names=tuple(f"{row[0]:%-d %b}" for row in rows),
+        y_unit="count",
+    )
+
+
+# Payout runs --------------------------------------------------------------------------------------
+
+
+@get("/money/runs", guards=OPS, sync_to_thread=True)
+def get_runs(
+    request: Request[Any, Any, Any],
+    cursor: FromQuery[str | None] = None,
+    said: FromQuery[str | None] = None,
+) -> Template:
+    """Rounds of payouts, and the way to ask for one."""
+    del said
+    with database.begin() as session:
+        runs, following = page_of(
+            session, payout_runs(), PayoutRun.id, limit=PAGE, cursor=cursor, filters="payout_runs"
+        )
+        latest = week_of(now())
+        return page(
+            request,
+            "ops/payout_runs.html",
+            runs=runs,
+            following=following,
+            names=_names(session, {run.requested_by for run in runs if run.requested_by}),
+            periods=[latest - timedelta(weeks=n) for n in range(4)],
+        )
+
+
+@post("/money/runs", guards=OPS, sync_to_thread=True, status_code=303)
+def post_run(request: Request[Any, Any, Any], data: Form) -> Redirect:
+    """Pay everybody who is owed something."""
+    period_end = _day(data.get("period_end", ""))
+    with database.begin() as session:
+        opened = request_payout_run(
+            session, period_end=period_end, requested_by=_me(request), at=now()
+        )
+        # Only the clock is told that it has asked before.
+        assert opened is not None
+        path = f"{MONEY}/runs/{wire_id('prn', opened.run.id)}"
+    return back_to(path, "payrun")
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise FormUnreadable("the end of the period is a day, such as 2026-11-16") from None
+
+
+@get("/money/runs/{run_id:str}", guards=OPS, sync_to_thread=True)
+def get_run(
+    request: Request[Any, Any, Any],
+    run_id: FromPath[str],
+    cursor: FromQuery[str | None] = None,
+    said: FromQuery[str | None] = None,
+) -> Template:
+    """One round: how far it is, and every payout of it."""
+    del said
+    with database.begin() as session:
+        run = payout_run(session, read_id("prn", run_id))
+        mine = Payout.run_id == run.id
+        rows, following = page_of(
+            session,
+            payouts().where(mine),
+            Payout.id,
+            limit=PAGE,
+            cursor=cursor,
+            filters=f"run {run.id}",
+        )
+        return page(
+            request,
+            "ops/payout_run.html",
+            run=run,
+            states=dict(
+                session.execute(
+                    select(Payout.state, func.count()).where(mine).group_by(Payout.state)
+                ).all()
+            ),
+            sums=session.execute(
+                select(Payout.currency, func.sum(Payout.amount_minor))
+                .where(mine, Payout.state != "cancelled")
+                .group_by(Payout.currency)
+            ).all(),
+            rows=rows,
+            holds=holds_of(session, [row.id for row in rows]),
+            names=_names(session, {row.owner_id for row in rows}),
+            following=following,
+        )
+
+
+@post("/money/runs/{run_id:str}/cancel", guards=OPS, sync_to_thread=True, status_code=303)
+def post_cancel(request: Request[Any, Any, Any], run_id: FromPath[str], data: Form) -> Redirect:
+    """Stop a round, and take out what it has not sent."""
+    with database.begin() as session:
+        cancel_run(
+            session,
+            read_id("prn", run_id),
+            by=_me(request),
+            note=data.get("note", ""),
+            at=now(),
+        )
+    return back_to(f"{MONEY}/runs/{run_id}", "payrun-stopped")
+
+
+@get("/money/payouts/{payout_id:str}", guards=OPS, sync_to_thread=True)
+def get_payout(
+    request: Request[Any, Any, Any], payout_id: FromPath[str], said: FromQuery[str | None] = None
+) -> Template:
+    """One payout: what it waits for, every step it took, and what can be done."""
+    del said
+    found_id = read_id("pay", payout_id)
+    with database.begin() as session:
+        found = payout(session, found_id)
+        moves = session.scalars(
+            select(PayoutMove).where(PayoutMove.payout_id == found.id).order_by(PayoutMove.number)
+        ).all()
+        lines = session.scalars(
+            select(Earning).where(Earning.payout_id == found.id).order_by(Earning.week, Earning.id)
+        ).all()
+        people = {found.owner_id} | {move.actor_id for move in moves if move.actor_id}
+        return page(
+            request,
+            "ops/payout.html",
+            payout=found,
+            holds=holds_of(session, [found.id])[found.id],
+            moves=moves,
+            lines=lines,
+            names=_names(session, people),
+            reasons=EXTRA_REASONS,
+        )
+
+
+@post("/money/payouts/{payout_id:str}/{move:str}", guards=OPS, sync_to_thread=True, status_code=303)
+def post_payout(
+    request: Request[Any, Any, Any], payout_id: FromPath[str], move: FromPath[str], data: Form
+) -> Redirect:
+    """Take a payout out, ask for it back, or pay its expert once more in the period."""
+    found_id, note, at = read_id("pay", payout_id), data.get("note", ""), now()
+    with database.begin() as session:
+        if move == "withdraw":
+            take_out(session, found_id, by=_me(request), note=note, at=at)
+        elif move == "recall":
+            bring_back(session, found_id, by=_me(request), note=note, at=at)
+        elif move == "again":
+            first = payout(session, found_id)
+            second = pay_again(
+                session,
+                first.owner_id,
+                first.currency,
+                period_end=first.period_end,
+                reason_code=data.get("reason", ""),
+                at=at,
+                policy=hold_policy(),
+            )
+            payout_id = wire_id("pay", second.id)
+        else:
+            raise FormUnreadable("a payout is withdrawn, recalled or paid again")
+    return back_to(f"{MONEY}/payouts/{payout_id}", f"payout-{move}")
+
+
+# What waits ---------------------------------------------------------------------------------------
+
+
+@get("/money/holds", guards=OPS, sync_to_thread=True)
+def get_holds(
+    request: Request[Any, Any, Any],
+    cursor: FromQuery[str | None] = None,
+    said: FromQuery[str | None] = None,
+) -> Template:
+    """Payouts that wait: why, for whom, and until when; writes whose outcome nobody knows."""
+    del said
+    with database.begin() as session:
+        rows, following = page_of(
+            session,
+            select(PayoutHold).where(PayoutHold.cleared_at.is_(None)),
+            PayoutHold.id,
+            limit=PAGE,
+            cursor=cursor,
+            filters="holds",
+        )
+        found = {
+            row.id: row
+            for row in session.scalars(
+                select(Payout).where(Payout.id.in_([hold.payout_id for hold in rows]))
+            )
+        }
+        unknown = session.scalars(
+            calls(state="unknown").order_by(ExternalCall.id.desc()).limit(PAGE)
+        ).all()
+        return page(
+            request,
+            "ops/holds.html",
+            holds=rows,
+            payouts=found,
+            unknown=unknown,
+            names=_names(session, {hold.owner_id for hold in rows}),
+            following=following,
+        )
+
+
+@post("/money/holds/{hold_id:str}/end", guards=OPS, sync_to_thread=True, status_code=303)
+def post_hold(request: Request[Any, Any, Any], hold_id: FromPath[str], data: Form) -> Redirect:
+    """Let a payout go on."""
+    with database.begin() as session:
+        end_hold(
+            session,
+            read_id("hld", hold_id),
+            by=_me(request),
+            note=data.get("note", ""),
+            at=now(),
+            policy=hold_policy(),
+        )
+    return back_to(f"{MONEY}/holds", "hold-ended")
+
+
+@post("/money/calls/{call_id:str}/approve", guards=OPS, sync_to_thread=True, status_code=303)
+def post_call(request: Request[Any, Any, Any], call_id: FromPath[str], data: Form) -> Redirect:
+    """Decide that a write of unknown outcome never happened."""
+    with database.begin() as session:
+        approve_again(
+            session,
+            read_id("cal", call_id),
+            by=_me(request),
+            note=data.get("note", ""),
+            at=now(),
+            policy=hold_policy(),
+        )
+    return back_to(f"{MONEY}/holds", "call-approved")
+
+
+# Against Stripe -----------------------------------------------------------------------------------
+
+
+@get("/money/reconciliation", guards=OPS, sync_to_thread=True)
+def get_reconciliation(
+    request: Request[Any, Any, Any],
+    ended: FromQuery[bool] = False,
+    cursor: FromQuery[str | None] = None,
+    said: FromQuery[str | None] = None,
+) -> Template:
+    """What Stripe and the books say differently, and the proofs that were published."""
+    del said
+    with database.begin() as session:
+        rows, following = page_of(
+            session,
+            breaks(is_open=not ended),
+            Break.id,
+            limit=PAGE,
+            cursor=cursor,
+            filters=f"breaks {ended}",
+        )
+        people = {row.assigned_to for row in rows} | {row.resolved_by for row in rows}
+        return page(
+            request,
+            "ops/reconciliation.html",
+            breaks=rows,
+            ended=ended,
+            following=following,
+            proofs=proofs(session, before=None, limit=12),
+            names=_names(session, {one for one in people if one}),
+            ways=[str(way) for way in BY_HAND],
+        )
+
+
+@post("/money/reconciliation", guards=OPS, sync_to_thread=True, status_code=303)
+def post_reconciliation(request: Request[Any, Any, Any]) -> Redirect:
+    """Match Stripe with the books now, and publish the proof."""
+    with database.begin() as session:
+        request_reconciliation(session, by=_me(request), at=now())
+    return back_to(f"{MONEY}/reconciliation", "reconciling")
+
+
+@post("/money/breaks/{break_id:str}/{move:str}", guards=OPS, sync_to_thread=True, status_code=303)
+def post_break(
+    request: Request[Any, Any, Any], break_id: FromPath[str], move: FromPath[str], data: Form
+) -> Redirect:
+    """Look into a difference, or end it by a decision."""
+    found_id = read_id("brk", break_id)
+    with database.begin() as session:
+        if move == "take":
+            take_break(session, found_id, by=_me(request))
+        elif move == "end":
+            end_break(
+                session,
+                found_id,
+                how=data.get("how", ""),
+                note=data.get("note", ""),
+                by=_me(request),
+                at=now(),
+            )
+        else:
+            raise FormUnreadable("a difference is taken or ended")
+    return back_to(f"{MONEY}/reconciliation", f"break-{move}")
+
+
+@get("/money/proofs/{number:int}", guards=OPS, sync_to_thread=True)
+def get_proof(request: Request[Any, Any, Any], number: FromPath[int]) -> Template:
+    """One published proof, word for word."""
+    with database.begin() as session:
+        return page(request, "ops/proof.html", proof=proof(session, number))
+
+
+@get("/money/disputes", guards=OPS, sync_to_thread=True)
+def get_disputes(
+    request: Request[Any, Any, Any],
+    cursor: FromQuery[str | None] = None,
+    said: FromQuery[str | None] = None,
+) -> Template:
+    """Payments that a lab's bank took back or asks about, and our answer."""
+    del said
+    with database.begin() as session:
+        rows, following = page_of(
+            session,
+            card_disputes(),
+            CardDispute.id,
+            limit=PAGE,
+            cursor=cursor,
+            filters="card disputes",
+        )
+        labs = session.execute(
+            select(Organisation.id, Organisation.name).where(
+                Organisation.id.in_([row.lab_id for row in rows])
+            )
+        )
+        return page(
+            request,
+            "ops/card_disputes.html",
+            rows=rows,
+            labs=dict(labs.all()),
+            following=following,
+            open_states=OPEN_DISPUTES,
+        )
+
+
+@post("/money/disputes/{dispute_id:str}", guards=OPS, sync_to_thread=True, status_code=303)
+def post_evidence(
+    request: Request[Any, Any, Any], dispute_id: FromPath[str], data: Form
+) -> Redirect:
+    """Send the bank what was agreed and what the money paid for."""
+    with database.begin() as session:
+        answer_dispute(
+            session,
+            read_id("cdp", dispute_id),
+            note=data.get("note", ""),
+            by=_me(request),
+            at=now(),
+        )
+    return back_to(f"{MONEY}/disputes", "evidence")
+
+
+ROUTES: list[HTTPRouteHandler] = [
+    get_money,
+    get_runs,
+    post_run,
+    get_run,
+    post_cancel,
+    get_payout,
+    post_payout,
+    get_holds,
+    post_hold,
+    post_call,
+    get_reconciliation,
+    post_reconciliation,
+    post_break,
+    get_proof,
+    get_disputes,
+    post_evidence,
+]
