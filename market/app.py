@@ -42,6 +42,7 @@ from market.disputes.routes import ROUTES as DISPUTES
 from market.earnings.routes import ROUTES as EARNINGS
 from market.experts.routes import ROUTES as EXPERTS
 from market.explanations.routes import ROUTES as EXPLANATIONS
+from market.expressions.routes import ROUTES as EXPRESSIONS
 from market.fundings.routes import ROUTES as FUNDINGS
 from market.http import MAX_BODY_BYTES, REQUEST_ID, open_request, principal_of_request
 from market.inbox.routes import ROUTES as INBOX
@@ -94,6 +95,7 @@ STREAMS = Gauge("stumpwork_open_streams", "Event streams open in this process.",
 ROUTES = [
     *PEOPLE,
     *EXPERTS,
+    *EXPRESSIONS,
     *QUALIFICATIONS,
     *QUALITY,
     *PROJECTS,

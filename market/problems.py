@@ -15,7 +15,18 @@ from litestar.exceptions import (
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from sqlalchemy.exc import DataError, OperationalError
 
-from market import auth, broker, egress, http, imports, operations, states, streams, uploads
+from market import (
+    auth,
+    broker,
+    egress,
+    http,
+    imports,
+    language,
+    operations,
+    states,
+    streams,
+    uploads,
+)
 from market.appeals import rules as appeals
 from market.attempts import rules as attempts
 from market.books import rules as books
@@ -26,6 +37,7 @@ from market.earnings import rules as earnings
 from market.errors import MarketError
 from market.experts import rules as experts
 from market.explanations import rules as explanations
+from market.expressions import rules as expressions
 from market.fundings import rules as fundings
 from market.inbox import rules as inbox
 from market.notices import rules as notices
@@ -85,6 +97,12 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     experts.MeasureUnfit: (422, "measure_unfit"),
     experts.TierInForce: (409, "tier_in_force"),
     experts.TierInPast: (409, "tier_in_past"),
+    language.ExpressionInvalid: (422, "expression_invalid"),
+    language.ExpressionTooLarge: (422, "expression_too_large"),
+    language.FieldGone: (409, "field_gone"),
+    expressions.CohortNotFound: (404, "not_found"),
+    expressions.CohortNameInvalid: (422, "cohort_name_invalid"),
+    expressions.TooManyCohorts: (409, "too_many_cohorts"),
     qualifications.QualificationNotFound: (404, "not_found"),
     qualifications.QualificationHeld: (409, "qualification_held"),
     qualifications.QualificationUnfit: (422, "qualification_unfit"),

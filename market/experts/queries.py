@@ -1,15 +1,17 @@
 """Reads about experts: profiles, domains, pay tiers and the rates that follow from them."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from math import isnan
 from uuid import UUID
 
-from sqlalchemy import Select, exists, func, literal, select, text
+from sqlalchemy import ARRAY, Select, Uuid, bindparam, exists, func, literal, select, text
 from sqlalchemy.dialects.postgresql import TSTZRANGE, Range
 from sqlalchemy.orm import Session, aliased
 
 from market.experts.models import Expert, ExpertDomain, Measure, PayTier, TierAssignment
 from market.experts.rules import DOMAINS_MEET, Claim, ExpertNotFound, Profile
+from market.language import Facts, Known
 from market.people.models import Person
 from payouts.pay import RateSpan
 
@@ -36,6 +38,47 @@ def experts_found(*, domain: str | None = None, standing: str | None = None) -> 
     if standing is not None:
         statement = statement.where(Expert.state == standing)
     return statement
+
+
+_FACTS = text(
+    """
+    select e.id, e.country, e.timezone, e.languages, e.weekly_hours, e.max_concurrent,
+        e.state as standing, e.created_at,
+        (select count(*) from market.offer o
+         where o.expert_id = e.id and o.state = 'completed') as completed
+    from market.expert e where e.id = any(:experts)
+    """
+).bindparams(bindparam("experts", type_=ARRAY(Uuid())))
+
+
+def facts_of(session: Session, expert_ids: Sequence[UUID], at: datetime) -> dict[UUID, Facts]:
+    """What expressions can ask about each of some experts, as `EXPERT_FIELDS` names it.
+
+    Runs as the platform.
+    """
+    tiers = tiers_of(session, expert_ids, at)
+    domains = domains_of(session, expert_ids)
+    found: dict[UUID, Facts] = {}
+    for row in session.execute(_FACTS.columns(id=Uuid()), {"experts": list(expert_ids)}):
+        known: dict[str, Known | None] = {
+            "country": row.country,
+            "timezone": row.timezone,
+            "languages": frozenset(row.languages) or None,
+            "weekly_hours": row.weekly_hours,
+            "max_concurrent": row.max_concurrent,
+            "standing": row.standing,
+            "tier": tiers.get(row.id),
+            "completed": row.completed,
+            "days_here": (at - row.created_at) // timedelta(days=1),
+            "domains": frozenset(one.domain for one in domains[row.id]) or None,
+        }
+        for one in domains[row.id]:
+            has_ability = one.ability is not None and not isnan(one.ability)
+            known[f"skill.{one.domain}"] = one.ability if has_ability else None
+            known[f"years.{one.domain}"] = one.years
+            known[f"level.{one.domain}"] = one.level
+        found[row.id] = {name: value for name, value in known.items() if value is not None}
+    return found
 
 
 def domains_of(session: Session, expert_ids: Sequence[UUID]) -> dict[UUID, list[ExpertDomain]]:

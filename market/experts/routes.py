@@ -34,7 +34,8 @@ from market.experts.queries import (
     profile_of,
     tiers_of,
 )
-from market.experts.rules import Claim, Profile, tenths
+from market.experts.rules import EXPERT_FIELDS, Claim, Profile, tenths
+from market.filters import Filter, filtered
 from market.http import (
     Cursor,
     Limit,
@@ -207,18 +208,22 @@ def patch_my_profile(
 def get_experts(
     domain: FromQuery[str | None] = None,
     standing: FromQuery[str | None] = None,
+    matching: Filter = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[NamedExpertOut]:
-    """All experts, newest first, or those who know a domain or have a standing."""
+    """All experts, newest first, or those who know a domain, have a standing, or for whom the
+    expression `filter` holds, such as `skill.chemistry >= 0.8 and country in ("US", "CA")`.
+    """
     with database.begin() as session:
+        found = experts_found(domain=domain, standing=standing)
         rows, following = page_of(
             session,
-            experts_found(domain=domain, standing=standing),
+            filtered(found, matching, EXPERT_FIELDS, row="market.expert", at=now()),
             Expert.id,
             limit=limit,
             cursor=cursor,
-            filters=f"experts {domain} {standing}",
+            filters=f"experts {domain} {standing} {matching}",
         )
         return page(_named(session, rows), following)
 

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from market.errors import MarketError
+from market.language import Field, Vocabulary
 from market.states import Machine, Move
 from market.uploads import Shape
 
@@ -54,6 +55,116 @@ DOMAINS_MEET = (
     "({one} = {other} or starts_with({one}, {other} || '.') or starts_with({other}, {one} || '.'))"
 )
 """The rule of `domains_meet` in SQL: a template for two expressions, `one` and `other`."""
+
+
+_DOMAIN_OF = "from market.expert_domain d where d.expert_id = {row}.id and d.domain = {key}"
+
+EXPERT_FIELDS = Vocabulary(
+    Field(
+        name="skill",
+        kind="measure",
+        is_keyed=True,
+        column=f"(select nullif(d.ability, 'NaN') {_DOMAIN_OF})",
+        about="measured ability in a domain, as the chance to succeed at work of difficulty 0",
+        example="0.8",
+    ),
+    Field(
+        name="years",
+        kind="number",
+        is_keyed=True,
+        column=f"(select d.years {_DOMAIN_OF})",
+        about="years of practice in a domain, as the expert says",
+        example="5",
+    ),
+    Field(
+        name="level",
+        kind="choice",
+        is_keyed=True,
+        column=f"(select d.level {_DOMAIN_OF})",
+        choices=LEVELS,
+        about="how sure a domain is: the expert's word, or a test",
+        example='"qualified"',
+    ),
+    Field(
+        name="domains",
+        kind="set",
+        column="array(select d.domain from market.expert_domain d where d.expert_id = {row}.id)",
+        form=DOMAIN,
+        about="the domains that the expert names or has shown",
+        example='"chemistry.organic"',
+    ),
+    Field(
+        name="country",
+        kind="text",
+        column="{row}.country",
+        form=COUNTRY,
+        about="where the expert lives, in two letters",
+        example='"CA"',
+    ),
+    Field(
+        name="timezone",
+        kind="text",
+        column="{row}.timezone",
+        form=TIMEZONE,
+        about="the expert's time zone",
+        example='"Europe/Berlin"',
+    ),
+    Field(
+        name="languages",
+        kind="set",
+        column="{row}.languages",
+        form=LANGUAGE,
+        about="the languages that the expert works in",
+        example='"en"',
+    ),
+    Field(
+        name="weekly_hours",
+        kind="number",
+        column="{row}.weekly_hours",
+        about="hours a week that the expert has",
+        example="10",
+    ),
+    Field(
+        name="max_concurrent",
+        kind="number",
+        column="{row}.max_concurrent",
+        about="tasks that the expert takes at once",
+        example="3",
+    ),
+    Field(
+        name="standing",
+        kind="text",
+        column="{row}.state",
+        choices=STANDING.states,
+        about="the expert's standing",
+        example='"good"',
+    ),
+    Field(
+        name="tier",
+        kind="choice",
+        column="(select a.tier from market.tier_assignment a"
+        " where a.expert_id = {row}.id and a.during @> {at})",
+        choices=TIERS,
+        about="the pay tier that the expert stands on now",
+        example='"T2"',
+    ),
+    Field(
+        name="completed",
+        kind="number",
+        column="(select count(*) from market.offer o"
+        " where o.expert_id = {row}.id and o.state = 'completed')",
+        about="tasks that the expert has completed",
+        example="5",
+    ),
+    Field(
+        name="days_here",
+        kind="number",
+        column="floor(extract(epoch from {at} - {row}.created_at) / 86400)",
+        about="whole days since the profile was made",
+        example="30",
+    ),
+)
+"""What expressions can ask about an expert."""
 
 
 def domains_meet(one: str, other: str) -> bool:

@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from market.auth import Principal
 from market.db import PLATFORM, Json, current_scope, database, now
+from market.filters import Filter, filtered
 from market.http import (
     Cursor,
     Limit,
@@ -44,6 +45,7 @@ from market.tasks.queries import (
     tasks_open_to,
     verdicts,
 )
+from market.tasks.rules import TASK_FIELDS
 from market.uploads import MAX_UPLOAD_BYTES, Upload, UploadOperation, spool_upload
 
 UPLOAD = {"upload": Provide(spool_upload)}
@@ -214,19 +216,24 @@ def get_verdicts(import_id: FromPath[str]) -> Stream:
 def get_tasks(
     project_id: FromPath[str],
     in_state: StateFilter = None,
+    matching: Filter = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[TaskSummaryOut]:
-    """The tasks of a project, newest first, or those in a state."""
+    """The tasks of a project, newest first, or those in a state, or those for which the expression
+    `filter` holds, such as `complexity >= 3 and open_seats > 0`.
+    """
     with database.begin() as session:
         found = project(session, read_id("prj", project_id))
         rows, following = page_of(
             session,
-            tasks_of(found.id, in_state),
+            filtered(
+                tasks_of(found.id, in_state), matching, TASK_FIELDS, row="market.task", at=now()
+            ),
             Task.id,
             limit=limit,
             cursor=cursor,
-            filters=f"tasks {found.id} {in_state}",
+            filters=f"tasks {found.id} {in_state} {matching}",
         )
         counts = slot_counts(session, [row.id for row in rows])
         return page([_summary_out(row, counts[row.id]) for row in rows], following)

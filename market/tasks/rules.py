@@ -9,6 +9,7 @@ from msgspec import Meta
 from market.db import Json
 from market.errors import MarketError
 from market.events import Event
+from market.language import Field, Vocabulary
 from market.states import Machine, Move
 from market.uploads import Shape
 
@@ -74,6 +75,54 @@ EVENTS = {
 
 OFFERABLE = ("queued", "active")
 """The states in which a task's open slots may be offered."""
+
+TASK_FIELDS = Vocabulary(
+    Field(
+        name="state",
+        kind="text",
+        column="{row}.state",
+        choices=TASK.states,
+        about="the task's state",
+        example='"queued"',
+    ),
+    Field(
+        name="domain",
+        kind="text",
+        column="{row}.domain",
+        about="the task's domain",
+        example='"chemistry"',
+    ),
+    Field(
+        name="external_id",
+        kind="text",
+        column="{row}.external_id",
+        about="the lab's own name for the task",
+        example='"a-1"',
+    ),
+    Field(
+        name="complexity",
+        kind="number",
+        column="{row}.complexity",
+        about="the task's complexity, from 1 to 10",
+        example="3",
+    ),
+    Field(
+        name="expected_s",
+        kind="number",
+        column="{row}.expected_s",
+        about="seconds that the task is expected to take",
+        example="3600",
+    ),
+    Field(
+        name="open_seats",
+        kind="number",
+        column="(select count(*) from market.task_slot s"
+        " where s.task_id = {row}.id and s.state = 'open')",
+        about="seats of the task that nobody has",
+        example="1",
+    ),
+)
+"""What the filter of a list of tasks can ask about."""
 
 ExternalId = Annotated[str, Meta(min_length=1, max_length=200)]
 
