@@ -37,7 +37,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     secret_key: str
     broker_url: str = "postgres"
     """`postgres` for the database itself, else a `redis://` or `amqp://` address."""
-    stripe_key: str = "sk_test_standin"
+    stripe_key: str = ""
+    """Empty for no Stripe: whatever needs it is refused, and nothing goes out."""
     stripe_base_url: str = ""
     """Empty for Stripe itself; the address of a stand-in otherwise."""
     stripe_webhook_secret: str = ""

@@ -16,7 +16,7 @@ from market.earnings.models import Earning
 from market.events import Event, change_state, emit
 from market.fundings.actions import FUNDING_MOVES, move_funding
 from market.operations import Operation, cancel_operation, end_operation, open_operation
-from market.settings import in_force
+from market.settings import SettingMissing, in_force
 from market.treasury.models import PayoutRun
 from market.treasury.queries import payout as any_payout
 from market.treasury.queries import payout_run
@@ -105,11 +105,21 @@ def _gateway_to(key: str, base_url: str) -> "Gateway":
     return Gateway(api_key=key, base_url=base_url or None)
 
 
+def has_stripe() -> bool:
+    """Whether an operator gave a key; a market without one keeps its books and sends nothing."""
+    return bool(in_force.settings.stripe_key)
+
+
 def gateway() -> "Gateway":
     """The way to Stripe under the settings in force; one for each process, as it keeps its
     connections.
+
+    Raises:
+        SettingMissing, before anything is sent, when no key was given.
     """
     settings = in_force.settings
+    if not settings.stripe_key:
+        raise SettingMissing("STRIPE_KEY", "the secret key of the Stripe account")
     return _gateway_to(settings.stripe_key, settings.stripe_base_url)
 
 

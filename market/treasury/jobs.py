@@ -15,6 +15,7 @@ from market.operations import report_progress
 from market.treasury.actions import (
     end_run,
     gateway,
+    has_stripe,
     hold_policy,
     is_live,
     pay_owner,
@@ -186,6 +187,8 @@ def sweep_stripe(slot: str) -> None:
 @job(queue="money", time_limit_s=1800)
 def catch_up_stripe(slot: str) -> None:
     """Keep the events of the last hours whose webhooks never came."""
+    if not has_stripe():
+        return
     since = datetime.fromisoformat(slot) - OVERLAP
     with database.begin() as session:
         accounts = accounts_to_watch(session, since=now() - WATCH_FOR)
@@ -242,6 +245,8 @@ def reconcile_stripe(slot: str) -> None:
     few times, and what stays fails this job, so that ops have it among the jobs that died.
     """
     del slot
+    if not has_stripe():
+        return
     with database.begin() as session:
         before = at_stripe(session)
     seen = gateway().balance()

@@ -2,16 +2,20 @@
 
 import pytest
 from sqlalchemy import func, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from market.books.jobs import check_books, keep_books
+from market.books.jobs import check_books, keep_books, prove_books
 from market.books.rules import BooksBroken
 from market.db import database
 from market.earnings.actions import accrue_earning
 from market.earnings.models import Earning
+from market.settings import SettingMissing, Settings, in_force
+from market.treasury.actions import gateway
 from payouts import chart
 from payouts.ledger import balance
 from payouts.models import ChainLink, JournalEntry, UnfoldedLine
+from payouts.proof_models import Proof
 from tests.factories import AT, make_expert, make_project, make_task
 from tests.market.earned import end_offer, make_active_offer, work_on
 
@@ -48,23 +52,40 @@ def test_a_line_that_is_not_what_the_ledger_says_is_found(committed: str, column
     with database.begin() as session:
         an_hour_is_paid(session)
     check_books(SLOT)
-    # By the owner of the database, past every grant.
+    # By the owner of the database, past every grant and with the triggers off.
     with database.engine.begin() as owner:
+        owner.execute(text("alter table market.earning disable trigger user"))
         owner.execute(text(f"update market.earning set {column} = {column} + 1000"))
+        owner.execute(text("alter table market.earning enable trigger user"))
     del committed
     with pytest.raises(BooksBroken) as broken:
         check_books(SLOT)
     assert len(broken.value.found) >= 1
 
 
-def test_the_service_itself_cannot_change_a_line(committed: str) -> None:
+@pytest.mark.parametrize("column", ["pay_minor", "fee_minor", "seconds", "currency"])
+def test_the_service_itself_cannot_change_a_line(committed: str, column: str) -> None:
     del committed
+    value = "'EUR'" if column == "currency" else "0"
     with database.begin() as session:
         line = an_hour_is_paid(session)
     with (
-        pytest.raises(Exception, match="permission denied"),
+        pytest.raises(DBAPIError, match=r"permission denied|only ever split"),
         database.begin() as session,
     ):
         session.execute(
-            text("update market.earning set pay_minor = 0 where id = :id"), {"id": line.id}
+            text(f"update market.earning set {column} = {value} where id = :id"), {"id": line.id}
         )
+
+
+def test_without_a_key_nothing_goes_to_stripe(committed: str) -> None:
+    before = in_force._settings
+    in_force.open(Settings(database_url=committed, secret_key="0" * 44))
+    try:
+        with pytest.raises(SettingMissing, match="STRIPE_KEY"):
+            gateway()
+        prove_books("2026-11-22")
+        with database.begin() as session:
+            assert session.scalar(select(func.count()).select_from(Proof)) == 0
+    finally:
+        in_force._settings = before
