@@ -191,7 +191,12 @@ def get_run(
         run = matching_run(session, found_id)
         policy = session.get_one(PolicyVersion, run.policy_id)
         project = session.get(Project, run.project_id) if run.project_id else None
-        operation = session.scalar(select(Operation).where(Operation.subject_id == run.id))
+        operation = session.scalar(
+            select(Operation)
+            .where(Operation.subject_id == run.id)
+            .order_by(Operation.id.desc())
+            .limit(1)
+        )
         offers, following = page_of(
             session,
             select(Offer).where(Offer.run_id == run.id),

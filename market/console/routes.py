@@ -13,7 +13,7 @@ from litestar.static_files import create_static_files_router
 from sqlalchemy.exc import DataError, OperationalError
 
 from market.auth import Part
-from market.console import doors, expert, finance, lab, ops, signals
+from market.console import desk, doors, expert, finance, lab, ops, pairs, signals, tuning
 from market.console.frame import HEADERS, HERE, page
 from market.console.visitors import (
     ForeignForm,
@@ -37,6 +37,8 @@ NOWHERE = [
     "/{rest:path}",
     "/ops/{rest:path}",
     "/ops/runs/{run:str}/{rest:path}",
+    "/ops/policies/{policy:str}/{rest:path}",
+    "/ops/cases/{rest:path}",
     "/ops/money/{rest:path}",
     "/ops/money/runs/{run:str}/{rest:path}",
     "/lab/{rest:path}",
@@ -54,7 +56,14 @@ FORMS_ONLY = [
     "/expert/sessions/{session_id:str}/{move:str}",
 ]
 
-OPS_PAGES: list[HTTPRouteHandler] = [*ops.ROUTES, *signals.ROUTES, *finance.ROUTES]
+OPS_PAGES: list[HTTPRouteHandler] = [
+    *ops.ROUTES,
+    *pairs.ROUTES,
+    *tuning.ROUTES,
+    *signals.ROUTES,
+    *desk.ROUTES,
+    *finance.ROUTES,
+]
 
 
 def forms_only(base: str, handlers: Sequence[HTTPRouteHandler]) -> list[str]:

@@ -1,23 +1,28 @@
 """Pages of ops and finance without a browser: what they show, what their forms do, and charts."""
 
+import re
 import xml.etree.ElementTree as ElementTree
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 from litestar.testing import TestClient
 from sqlalchemy.orm import Session
 
 from market.auth import Part
+from market.broker import DeadLetter
 from market.console import charts
 from market.console.charts import Chart, Series, svg_of
 from market.earnings.rules import week_of
 from market.http import wire_id
 from market.treasury.models import PayoutRun
+from tests.factories import AT
 from tests.market.test_console import come_in, send, token, visit
 
 Web = TestClient[Any]
 MONEY = "/console/ops/money"
+POLICIES = "/console/ops/policies"
 PAGES = (
     "/console/ops/signals",
     MONEY,
@@ -26,6 +31,13 @@ PAGES = (
     f"{MONEY}/reconciliation",
     f"{MONEY}/reconciliation?ended=true",
     f"{MONEY}/disputes",
+    POLICIES,
+    "/console/ops/cases",
+    "/console/ops/cases?ended=true",
+    "/console/ops/audit",
+    f"/console/ops/audit?about=prj_{'0' * 32}",
+    "/console/ops/audit?about=nothing&of=offer.accepted",
+    "/console/ops/webhooks",
 )
 CHARTS = ("levels", "calibration", "spread", "runs", "pay")
 WITH_ALL = Chart(
@@ -129,6 +141,13 @@ def test_a_reconciliation_is_asked_for_from_the_page(web: Web, db: Session) -> N
         f"{MONEY}/payouts/pay_{'0' * 32}/recall",
         f"{MONEY}/payouts/pay_{'0' * 32}/again",
         f"{MONEY}/calls/cal_{'0' * 32}/approve",
+        f"{POLICIES}/plc_{'0' * 32}/approve",
+        f"{POLICIES}/plc_{'0' * 32}/use",
+        f"/console/ops/queues/dlt_{'0' * 32}/replay",
+        f"/console/ops/cases/appeals/apl_{'0' * 32}/take",
+        f"/console/ops/cases/pay/rcv_{'0' * 32}/decide",
+        f"/console/ops/runs/mrn_{'0' * 32}/check",
+        f"/console/ops/runs/mrn_{'0' * 32}/cancel",
     ],
 )
 def test_a_form_about_something_that_is_not_there_is_refused_on_a_page(
@@ -136,7 +155,9 @@ def test_a_form_about_something_that_is_not_there_is_refused_on_a_page(
 ) -> None:
     visit(web, db, Part.OPS)
     csrf = token(web, f"{MONEY}/runs")
-    fields = {"note": "A reason that says enough.", "how": "explained", "reason": "retry"}
+    note = "A reason that says enough, with what it rests on and by which rule it is so."
+    fields = {"note": note, "how": "explained", "reason": "retry"}
+    fields["outcome"] = "dismiss"
     answer = send(web, path, csrf, **fields)
     assert answer.status_code == 404
     assert "text/html" in answer.headers["content-type"]
@@ -150,3 +171,88 @@ def test_nobody_but_ops_reads_or_moves_money(web: Web, db: Session) -> None:
         for path in (*PAGES, "/console/ops/charts/pay.svg"):
             assert web.get(path, follow_redirects=False).status_code == 303
         assert come_in(web, caller).status_code == 303
+
+
+def _settings_of(page: str) -> dict[str, str]:
+    """What the form of a proposal holds before anybody types."""
+    found = dict(
+        re.findall(r'<input id="([^"]+)" name="[^"]+" inputmode="decimal" value="([^"]*)"', page)
+    )
+    return {**found, "floor": "0"}
+
+
+def _propose(web: Web, csrf: str, **changes: str) -> httpx.Response:
+    """Propose a version that changes some settings of the one that is obeyed."""
+    path = re.search(r'href="([^"]+/propose)"', web.get(POLICIES).text)
+    assert path is not None
+    fields = {**_settings_of(web.get(path[1]).text), "reason": "Chemistry waits too long."}
+    return send(web, path[1], csrf, **{**fields, **changes})
+
+
+def test_a_policy_is_proposed_read_in_words_put_to_use_and_taken_back(
+    web: Web, db: Session
+) -> None:
+    visit(web, db, Part.OPS)
+    csrf = token(web, POLICIES)
+    answer = _propose(web, csrf, **{"weights.urgency": "0.2"})
+    assert answer.status_code == 303, answer.text
+    path = answer.headers["location"].partition("?")[0]
+    shown = web.get(path).text
+    assert "Urgency counts 2 times as much" in shown
+    assert web.get(f"{path}/weights.svg").headers["content-type"].startswith("image/svg+xml")
+    assert send(web, f"{path}/use", csrf, note="Tried on last week.").status_code == 303
+    assert "obeyed</span></h1>" in web.get(path).text
+    assert send(web, f"{POLICIES}/return", csrf).status_code == 303
+    assert "Put it to use" in web.get(path).text
+
+
+def test_a_large_change_waits_for_somebody_else_and_its_author_cannot_approve_it(
+    web: Web, db: Session
+) -> None:
+    author = visit(web, db, Part.OPS)
+    csrf = token(web, POLICIES)
+    path = _propose(web, csrf, randomness="0.5").headers["location"].partition("?")[0]
+    assert "somebody else has to" in web.get(path).text
+    assert send(web, f"{path}/use", csrf, note="Now.").status_code == 409
+    assert send(web, f"{path}/approve", csrf, note="Mine.").status_code in (403, 409)
+    visit(web, db, Part.OPS)
+    second = token(web, path)
+    assert send(web, f"{path}/approve", second, note="It is right.").status_code == 303
+    assert "Approved by" in web.get(path).text
+    come_in(web, author)
+    assert send(web, f"{path}/use", token(web, path), note="Now.").status_code == 303
+
+
+@pytest.mark.parametrize("typed", ["-1", "nan", "1e9", "a lot", ""])
+def test_a_setting_that_is_out_of_range_is_refused_and_the_form_keeps_what_was_typed(
+    web: Web, db: Session, typed: str
+) -> None:
+    visit(web, db, Part.OPS)
+    answer = _propose(web, token(web, POLICIES), **{"weights.stump": typed, "share_cap": "0.75"})
+    assert answer.status_code == 422
+    assert 'role="alert"' in answer.text
+    assert 'value="0.75"' in answer.text
+    assert "Chemistry waits too long." in answer.text
+
+
+def test_dead_letters_are_run_again_or_dropped_with_a_reason(web: Web, db: Session) -> None:
+    visit(web, db, Part.OPS)
+    letters = [
+        DeadLetter(
+            queue="default", job=job, subject=str(AT.year), error="ValueError: <b>", died_at=AT
+        )
+        for job in ("learn_verdict", "gone")
+    ]
+    db.add_all(letters)
+    db.flush()
+    csrf = token(web, "/console/ops/queues")
+    assert "ValueError: &lt;b&gt;" in web.get("/console/ops/queues").text
+    again, gone = (f"/console/ops/queues/{wire_id('dlt', one.id)}" for one in letters)
+    assert send(web, f"{gone}/replay", csrf).status_code >= 400
+    assert send(web, f"{gone}/drop", csrf).status_code == 422
+    assert send(web, f"{gone}/drop", csrf, note="No such job.").status_code == 303
+    assert send(web, f"{again}/replay", csrf).status_code == 303
+    for one in letters:
+        db.refresh(one)
+    assert [one.settlement for one in letters] == ["queued again", "dropped: No such job."]
+    assert "Dead letter replayed" in web.get("/console/ops/audit").text
