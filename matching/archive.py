@@ -13,7 +13,7 @@ import numpy as np
 
 from matching.problem import Float64, Int64
 
-MAGIC = b"STUMPWORK-ABILITY-1\n"
+MAGIC = b"STUMPWORK-ABILITY-2\n"
 
 Plain = None | bool | int | float | str | Float64 | Int64 | list["Plain"] | dict[str, "Plain"]
 """What can be kept: scalars, arrays, and lists and dictionaries of them."""

@@ -9,16 +9,18 @@ from operator import mul
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import expit
 
 from matching.covariates import Covariates
 from matching.filter import SQUASH, Effect, Filter
 from matching.history import FEATURES, History, usual_pause
-from matching.mixture import Elo, log_odds
+from matching.mixture import Elo, Glicko, log_odds
 from matching.problem import Float64, Int64
 from matching.responses import Responses
 from matching.signature import Signature
 from matching.view import Keys, Term, View, levels_of
+
+CHEAP = 4
+"""Members that are no views: rate, Glicko, Elo and running mean."""
 
 REPLAYED = 2_000_000
 """Rows, the latest ones, from which states are rebuilt that no refit estimates."""
@@ -26,11 +28,15 @@ REPLAYED = 2_000_000
 
 @dataclass
 class Tuning:
-    """What a held-out part chose: of each view, the variance and the drift of its effects."""
+    """What a held-out part chose: of each view, the variance and the drift of its effects.
+
+    `views` names the views that are worth their time; all of them where it is empty.
+    """
 
     variance: dict[tuple[str, str], float] = field(default_factory=dict)
     drift: dict[tuple[str, str], float] = field(default_factory=dict)
     ridge: dict[str, float] = field(default_factory=dict)
+    views: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Look(NamedTuple):
 class Engine:
     """The views, the history and the cheap predictors, fitted on the same rows.
 
-    Members, in the order of `Look.logits`: the views, then `rate`, `elo` and `usual`.
+    Members, in the order of `Look.logits`: the views, then `rate`, `glicko`, `elo` and `usual`.
     """
 
     def __init__(
@@ -82,11 +88,10 @@ class Engine:
         weight = rows.weight
         if self.half_life_days > 0 and len(rows):
             weight = weight * 0.5 ** ((rows.time[-1] - rows.time) / self.half_life_days)
-        table = self.history.walk(rows)
-        self.centre_ = table.mean(axis=0, dtype=np.float64) if len(rows) else np.zeros(FEATURES)
-        spread = table.std(axis=0, dtype=np.float64) if len(rows) else np.zeros(FEATURES)
-        self.spread_ = np.where(spread > 1e-4, spread, np.inf)
-        scores = self.signature.fit(rows)
+        table = self._past(rows)
+        scores = np.zeros((len(rows), 0))
+        if self._wants("signature"):
+            scores = self.signature.fit(rows)
         self._make_views()
         base = self._base(rows)
         keys = self._keys(rows, scores)
@@ -109,6 +114,22 @@ class Engine:
         self._open_cheap(rows)
         return self
 
+    def _wants(self, view: str) -> bool:
+        return not self.tuning.views or view in self.tuning.views
+
+    def _past(self, rows: Responses) -> Float64:
+        """The features of every row's past, where a view looks at them."""
+        if not self._wants("history"):
+            self.history.count(rows)
+            self.centre_, self.spread_ = np.zeros(FEATURES), np.full(FEATURES, np.inf)
+            self.history_weights, self.history_shift = [0.0] * FEATURES, 0.0
+            return np.zeros((len(rows), 0))
+        table = self.history.walk(rows)
+        self.centre_ = table.mean(axis=0, dtype=np.float64) if len(rows) else np.zeros(FEATURES)
+        spread = table.std(axis=0, dtype=np.float64) if len(rows) else np.zeros(FEATURES)
+        self.spread_ = np.where(spread > 1e-4, spread, np.inf)
+        return table
+
     def _learn_shape(self, rows: Responses) -> None:
         heavy = float(rows.weight.sum())
         self.usual = (float(rows.weight @ rows.outcome) + 1) / (heavy + 2)
@@ -119,7 +140,11 @@ class Engine:
         seen = np.bincount(at, minlength=len(code))
         rate = (hits + 5 * self.usual) / (seen + 5)
         expected = dict(zip(code.tolist(), rate.tolist(), strict=True))
-        self.history = History(expected, self.usual, usual_pause(rows))
+        pairs = levels_of(rows.subject, rows.item)
+        self.has_pair = len(rows) > 0 and len(pairs.code) < 0.9 * len(rows)
+        # The few repetitions among millions of pairs are not worth the memory of all of them.
+        repeats = len(pairs.code) < len(rows) and (self.has_pair or len(rows) <= REPLAYED)
+        self.history = History(expected, self.usual, usual_pause(rows), has_pair=repeats)
         self.open_expected()
         self.contexts = rows.context.shape[1]
         subject, _ = np.unique(rows.subject, return_inverse=True)
@@ -130,8 +155,6 @@ class Engine:
         # A group that is the subject's own says nothing more of the subject, but may of its items.
         self.has_domain = grouped and kinds > len(subject) * 1.05
         self.has_local = grouped and not self.has_domain and kinds <= len(subject) * 1.05
-        pairs = levels_of(rows.subject, rows.item)
-        self.has_pair = len(rows) > 0 and len(pairs.code) < 0.9 * len(rows)
 
     def open_expected(self) -> None:
         """The expected outcomes once more, as logits."""
@@ -158,6 +181,7 @@ class Engine:
             bends = [Term("bend", 0.2)] if self.has_group else []
             item = [Term("item", 0.05, False)]
             views.append(View("signature", [*item, *craft, *shared, *slopes, *bends]))
+        views = [view for view in views if self._wants(view.name)]
         for view in views:
             for term in view.terms:
                 mark = (view.name, term.name)
@@ -174,6 +198,7 @@ class Engine:
         names += [f"context{n}" for n in range(self.contexts)]
         names += [f"slope{n}" for n in range(self.signature.dimensions_)] + ["bend"]
         self._place = {name: n for n, name in enumerate(names)}
+        self.has_history = any(view.name == "history" for view in self.views)
         self._slots = [[self._place[term.name] for term in view.terms] for view in self.views]
 
     def _base(self, rows: Responses) -> Float64:
@@ -231,11 +256,13 @@ class Engine:
             view.filter_.states[n].update(state)
 
     def _open_cheap(self, rows: Responses) -> None:
-        self.elo = Elo(log_odds(self.usual))
+        base = log_odds(self.usual)
+        self.glicko, self.elo = Glicko(base), Elo(base)
         self.running: dict[int, list[float]] = {}
         begin = max(0, len(rows) - REPLAYED)
         columns = (rows.subject, rows.item, rows.group, rows.outcome)
         for u, i, g, y in zip(*(c[begin:].tolist() for c in columns), strict=True):
+            self.glicko.learn(u, i, y)
             self.elo.learn(u, i, y)
             self._count(g, y)
 
@@ -330,16 +357,17 @@ class Engine:
     ) -> Look:
         """What every member says of a row."""
         logits, looked = [], []
-        past = self.history_logit(subject, item, group, time)
+        past = self.history_logit(subject, item, group, time) if self.has_history else 0.0
         for view, offset, keys, values in zip(
             self.views, prepared.offset, prepared.keys, prepared.values, strict=True
         ):
             seen = view.filter_.look(offset[row] + past, keys[row], values[row], time)
-            # Only the first view, history, has a past.
+            # Only the history has a past, and where it is a view it is the first.
             past = 0.0
             looked.append(seen)
             logits.append(seen[0] / sqrt(1 + SQUASH * seen[1]))
         logits.append(self.rate_logit(subject, item))
+        logits.append(self.glicko.look(subject, item))
         logits.append(self.elo.look(subject, item))
         logits.append(self.running_logit(group))
         return Look(logits, looked)
@@ -361,25 +389,13 @@ class Engine:
             self.views, look.looked, prepared.keys, prepared.values, strict=True
         ):
             view.filter_.learn(seen, keys[row], values[row], time, outcome, weight)
-        self.history.learn(subject, item, group, time, outcome)
+        if self.has_history:
+            self.history.learn(subject, item, group, time, outcome)
+        else:
+            self.history.tally(subject, outcome)
+        self.glicko.learn(subject, item, outcome)
         self.elo.learn(subject, item, outcome)
         self._count(group, outcome)
-
-
-def stacked(logits: Float64, outcome: Float64, weight: Float64, centre: Sequence[float]) -> Float64:
-    """Weights of members and a shift, by ridge logistic regression around given weights.
-
-    Shapes: logits (rows, members); the result (members + 1,), the shift last.
-    """
-    x = np.concatenate([logits, np.ones((len(logits), 1))], axis=1)
-    prior = np.concatenate([np.asarray(centre, np.float64), [0.0]])
-    w, held = prior.copy(), np.diag(np.concatenate([np.full(len(centre), 100.0), [100.0]]))
-    for _ in range(12):
-        p = expit(x @ w)
-        h = weight * np.maximum(p * (1 - p), 0.01)
-        slope = x.T @ (weight * (outcome - p)) - held @ (w - prior)
-        w = w + np.linalg.solve((x * h[:, None]).T @ x + held, slope)
-    return w
 
 
 def _singles(column: Int64) -> list[Hashable]:

@@ -16,15 +16,21 @@ from operator import mul
 import numpy as np
 
 from matching.calibration import Platt
-from matching.engine import Engine, Look, Prepared, Tuning, stacked
+from matching.engine import CHEAP, Engine, Look, Prepared, Tuning
 from matching.filter import chance, sigmoid
 from matching.mixture import FixedShare
 from matching.problem import Float64, Int64
 from matching.responses import Responses
+from matching.stacking import FEWEST_TO_SPARE, stacked_at, worth_their_time
 
 HELD_OUT, MOST_HELD_OUT, FEWEST_HELD_OUT = 0.2, 25_000, 40
-TRUST = 0.9
-"""Opening weight of the stack and the best view in the mixture; the rest is the safety net."""
+TRUST = 0.8
+"""Opening weight of the stack and the best view in the mixture; the rest is the safety net, and
+half of it Glicko's, which is hard to beat where answers are few."""
+
+TRUST_UNTRIED = 0.35
+"""Opening weight of the stack, and of Glicko, where too few rows were held out to say which member
+is any good: then ratings with fixed variances are the better bet."""
 
 NORMAL_90 = 1.6448536269514722
 
@@ -54,7 +60,8 @@ class Forecaster:
     of nought forgets nothing. `newcomers` says that predictions will be asked of subjects that no
     refit has seen, so that the tuning holds out whole subjects and not the latest rows.
 
-    What `fit` learns: `engine_`, `stack_` (members + 1,) logits, `platt_`, `mixture_`, `tuning_`.
+    What `fit` learns: `engine_`, `stack_` (members + 1,) logits, `platt_`, `mixture_`, `tuning_`,
+    and from how many rows, `tuned_rows_`.
     """
 
     def __init__(
@@ -70,6 +77,7 @@ class Forecaster:
         self.half_life_days = half_life_days
         self.seed = seed
         self.tuning_ = Tuning()
+        self.tuned_rows_ = 0
         self.stack_: Float64 = np.zeros(0)
         self._weights: list[float] = []
         self.platt_ = Platt()
@@ -81,6 +89,7 @@ class Forecaster:
         rows = rows.known().in_time()
         first, held = self._held_out(rows)
         self.tuning_ = Tuning()
+        self.tuned_rows_ = len(rows)
         self.stack_ = np.zeros(0)
         if len(held) >= FEWEST_HELD_OUT:
             engine = self._engine().fit(rows.take(first))
@@ -89,13 +98,16 @@ class Forecaster:
             self._stack(engine, part)
         self.engine_ = self._engine().fit(rows)
         if not len(self.stack_):
-            self._open_members(self.engine_)
+            self._open_untried()
         return self
 
     def refit(self, rows: Responses) -> Forecaster:
-        """Estimate all coefficients anew and keep what the tuning chose; quicker than `fit`."""
+        """Estimate all coefficients anew and keep what the tuning chose; quicker than `fit`.
+
+        Where there are twice the rows that it was tuned on, it is tuned anew too.
+        """
         rows = rows.known().in_time()
-        if not len(self.stack_):
+        if not len(self.stack_) or len(rows) >= 2 * self.tuned_rows_:
             return self.fit(rows)
         members = len(self.stack_)
         engine = self._engine().fit(rows, keep=True)
@@ -127,7 +139,7 @@ class Forecaster:
         history = self._history_offsets(engine, part)
         for n, view in enumerate(engine.views):
             offset = prepared.offset[n]
-            if n == 0:
+            if view.name == "history":
                 offset = [a + b for a, b in zip(offset, history, strict=True)]
             rows = list(zip(prepared.keys[n], prepared.values[n], strict=True))
             free = [t.name for t in view.terms if not t.is_refitted]
@@ -173,11 +185,15 @@ class Forecaster:
         engine.history = own
         return found
 
-    def _open_members(self, engine: Engine) -> None:
-        views = len(engine.views)
-        self.set_stack(np.concatenate([np.full(views, 1 / views), [0.0, 0.0]]))
-        self.platt_ = Platt()
-        self.mixture_ = FixedShare([TRUST] + [(1 - TRUST) / (views + 3)] * (views + 3))
+    def _open_untried(self) -> None:
+        names = [view.name for view in self.engine_.views]
+        stack = np.zeros(len(names) + 2)
+        stack[names.index("crossed")] = 1.0
+        self.set_stack(stack)
+        others = len(names) + CHEAP
+        opening = [TRUST_UNTRIED] + [(1 - 2 * TRUST_UNTRIED) / (others - 1)] * others
+        opening[len(names) + 2] = TRUST_UNTRIED
+        self.mixture_, self.platt_ = FixedShare(opening), Platt()
 
     def set_stack(self, weights: Float64) -> None:
         """Weigh the members of the stack, the shift last."""
@@ -186,7 +202,6 @@ class Forecaster:
     def _stack(self, engine: Engine, part: Responses) -> None:
         """Weigh the members by what they said of the held-out part before they learned it."""
         prepared = engine.prepare(part)
-        self._open_members(engine)
         said = np.zeros((len(part), len(engine.views) + 1))
         columns = (part.subject, part.item, part.group, part.time, part.outcome, part.weight)
         looks: list[Look] = []
@@ -194,16 +209,27 @@ class Forecaster:
             look = engine.look(prepared, row, u, i, g, t)
             engine.learn(prepared, row, look, u, i, g, t, y, w)
             looks.append(look)
-            said[row] = look.logits[:-2]
+            said[row] = look.logits[: said.shape[1]]
+        views = len(engine.views)
         loss = np.logaddexp(0, said) - part.outcome[:, None] * said
-        best = int(np.argmin((loss * part.weight[:, None]).mean(axis=0)[: len(engine.views)]))
+        best = int(np.argmin((loss * part.weight[:, None]).mean(axis=0)[:views]))
+        kept = list(range(views))
+        if len(part) >= FEWEST_TO_SPARE:
+            kept = worth_their_time(said, part, best)
+            self.tuning_.views = tuple(engine.views[n].name for n in kept)
+            gone = [n for n in range(views) if n not in kept]
+            said = np.delete(said, gone, axis=1)
+            looks = [
+                Look([z for n, z in enumerate(look.logits) if n not in gone], []) for look in looks
+            ]
+            best = kept.index(best)
         # The best view by itself is nearly as good, and was not fitted to the held-out part.
-        opening = list(self.mixture_.opening)
-        opening[0], opening[1 + best] = TRUST / 2, opening[1 + best] + TRUST / 2
-        self.mixture_ = FixedShare(opening)
-        centre = np.zeros(said.shape[1])
-        centre[best] = 1.0
-        self.set_stack(stacked(said, part.outcome, part.weight, centre.tolist()))
+        others = len(kept) + CHEAP
+        opening = [TRUST / 2] + [(1 - TRUST) / 2 / others] * others
+        opening[1 + best] += TRUST / 2
+        opening[len(kept) + 2] += (1 - TRUST) / 2
+        self.mixture_, self.platt_ = FixedShare(opening), Platt()
+        self.set_stack(stacked_at(said, part, best))
         for look, y, w in zip(looks, part.outcome.tolist(), part.weight.tolist(), strict=True):
             self._learn_members(look, y, w)
 
@@ -212,7 +238,7 @@ class Forecaster:
     def _members(self, look: Look) -> tuple[float, list[float]]:
         """The stack's raw logit, and the probability of every member, the stack's first."""
         stack = self._weights
-        # The last weight is the shift; the last two members, Elo and running mean, are not stacked.
+        # The last weight is the shift; the last members, ratings and running mean, are not stacked.
         raw = stack[-1] + sum(map(mul, stack[:-1], look.logits))
         chances = [sigmoid(self.platt_.look(raw))]
         chances += [sigmoid(z) for z in look.logits]
@@ -260,8 +286,8 @@ class Forecaster:
                 engine.learn(prepared, row, look, u, i, g, t, y, w)
                 mixture.learn(chances, y, w)
                 platt.learn(raw, y, w)
-        said = np.frombuffer(logits).reshape(len(rows), views + 3)
-        shares = np.frombuffer(weights).reshape(len(rows), views + 4)[:, 1:]
+        said = np.frombuffer(logits).reshape(len(rows), views + CHEAP)
+        shares = np.frombuffer(weights).reshape(len(rows), views + CHEAP + 1)[:, 1:]
         return prediction_of(mean, np.frombuffer(inner), said, shares)
 
 

@@ -21,13 +21,17 @@ class History:
     """Counts, recency and the last two answers of each subject, alone and with an item or group.
 
     What is wanted of an item is its expected outcome, `expected`, so that a success on an easy
-    item counts for less.
+    item counts for less. Where hardly anybody meets an item twice, `has_pair` is false, and pairs
+    are not kept: they would be as many as the rows.
 
     Source: best-LR with recency; Gervet, Koedinger, Schneider, Mitchell, Journal of Educational
         Data Mining 12 (2020).
     """
 
-    def __init__(self, expected: dict[int, float], usual: float, pause: float) -> None:
+    def __init__(
+        self, expected: dict[int, float], usual: float, pause: float, *, has_pair: bool = True
+    ) -> None:
+        self.has_pair = has_pair
         self.expected = expected
         self.usual = usual
         self.pause = pause
@@ -41,8 +45,8 @@ class History:
         mine = self.subject.get(subject)
         if mine is None:
             return (0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
-        pair = self.pair.get((subject, item))
-        domain = self.domain.get((subject, group)) if group >= 0 else None
+        pair = self.pair.get((subject, item)) if self.has_pair else None
+        domain = self.domain.get((subject, group)) if group != -1 else None
         same = 1.0 if mine[5] == item else 0.0
         gap = time - mine[6]
         return (
@@ -78,14 +82,15 @@ class History:
             mine[3] = miss
             mine[5] = item
             mine[6] = time
-        pair = self.pair.get((subject, item))
-        if pair is None:
-            self.pair[subject, item] = [outcome, 1 - outcome, 0.5 * miss]
-        else:
-            pair[0] += outcome
-            pair[1] += 1 - outcome
-            pair[2] = KEEP_PAIR * pair[2] + 0.5 * miss
-        if group >= 0:
+        if self.has_pair:
+            pair = self.pair.get((subject, item))
+            if pair is None:
+                self.pair[subject, item] = [outcome, 1 - outcome, 0.5 * miss]
+            else:
+                pair[0] += outcome
+                pair[1] += 1 - outcome
+                pair[2] = KEEP_PAIR * pair[2] + 0.5 * miss
+        if group != -1:
             domain = self.domain.get((subject, group))
             if domain is None:
                 self.domain[subject, group] = [outcome, 1 - outcome, 0.3 * miss]
@@ -94,9 +99,26 @@ class History:
                 domain[1] += 1 - outcome
                 domain[2] = KEEP * domain[2] + 0.3 * miss
 
+    def tally(self, subject: int, outcome: float) -> None:
+        """Take in how an answer ended, for its subject's successes and failures alone."""
+        mine = self.subject.get(subject)
+        if mine is None:
+            self.subject[subject] = [outcome, 1 - outcome, 0.0, 0.0, 0.0, -1, 0.0]
+        else:
+            mine[0] += outcome
+            mine[1] += 1 - outcome
+
+    def count(self, rows: Responses) -> None:
+        """`tally` of all rows at once, on a history that knows nobody."""
+        code, at = np.unique(rows.subject, return_inverse=True)
+        good = np.bincount(at, rows.outcome, len(code))
+        bad = np.bincount(at, minlength=len(code)) - good
+        for key, hits, misses in zip(code.tolist(), good.tolist(), bad.tolist(), strict=True):
+            self.subject[key] = [hits, misses, 0.0, 0.0, 0.0, -1, 0.0]
+
     def copied(self) -> History:
         """A history with the same past, which may go on differently."""
-        other = History(self.expected, self.usual, self.pause)
+        other = History(self.expected, self.usual, self.pause, has_pair=self.has_pair)
         other.subject = {key: list(held) for key, held in self.subject.items()}
         other.pair = {key: list(held) for key, held in self.pair.items()}
         other.domain = {key: list(held) for key, held in self.domain.items()}

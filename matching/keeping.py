@@ -13,7 +13,7 @@ from matching.covariates import Covariates
 from matching.engine import Engine, Tuning
 from matching.forecaster import Forecaster
 from matching.history import History
-from matching.mixture import Elo, FixedShare
+from matching.mixture import Elo, FixedShare, Glicko
 from matching.problem import Float64, Int64
 from matching.signature import Signature
 from matching.view import Term, View
@@ -31,6 +31,8 @@ def kept(model: Forecaster) -> Plain:
         "daily": dict(model.daily),
         "tuning": [_marks(model.tuning_.variance), _marks(model.tuning_.drift)],
         "ridge": dict(model.tuning_.ridge),
+        "views": list(model.tuning_.views),
+        "tuned_rows": model.tuned_rows_,
         "stack": model.stack_,
         "platt": [platt.shift, platt.slope, platt.a, platt.b, platt.c, platt.forgetting],
         "mixture": [list(mixture.opening), list(mixture.weight), mixture.share],
@@ -69,12 +71,14 @@ def _engine(engine: Engine) -> Plain:
         "signature": [signature.subject_, signature.item_, signature.loading_, signature.score_],
         "history": {
             "pause": history.pause,
+            "has_pair": history.has_pair,
             "expected": table({key: [value] for key, value in history.expected.items()}),
             "subject": table({k: [*h[:5], h[6]] for k, h in history.subject.items()}),
             "item": last,
             "pair": table(history.pair),
             "domain": table(history.domain),
         },
+        "glicko": [table(engine.glicko.subject), table(engine.glicko.item)],
         "elo": [engine.elo.base, table(engine.elo.subject), table(engine.elo.item)],
         "running": table(engine.running),
         "views": [
@@ -104,7 +108,9 @@ def restored(content: Plain) -> Forecaster:
     )
     variance, drift = cast("list[list[list[Plain]]]", held["tuning"])
     ridge = {name: _float(value) for name, value in cast("Kept", held["ridge"]).items()}
-    model.tuning_ = Tuning(_unmarked(variance), _unmarked(drift), ridge)
+    views = tuple(str(name) for name in cast("list[Plain]", held["views"]))
+    model.tuning_ = Tuning(_unmarked(variance), _unmarked(drift), ridge, views)
+    model.tuned_rows_ = int(_float(held["tuned_rows"]))
     model.set_stack(_reals(held["stack"]))
     platt = model.platt_ = Platt()
     numbers = [_float(one) for one in cast("list[Plain]", held["platt"])]
@@ -138,15 +144,19 @@ def _restored_engine(held: Kept, model: Forecaster) -> Engine:
     signature.dimensions_ = signature.score_.shape[1]
     past = cast("Kept", held["history"])
     expected = {key: value[0] for key, value in singles(past["expected"]).items()}
-    history = engine.history = History(expected, engine.usual, _float(past["pause"]))
+    history = engine.history = History(
+        expected, engine.usual, _float(past["pause"]), has_pair=bool(past["has_pair"])
+    )
     last = _integers(past["item"]).tolist()
     for item_code, (key, value) in zip(last, singles(past["subject"]).items(), strict=True):
         history.subject[key] = [*value[:5], item_code, value[5]]
     engine.open_expected()
     history.pair, history.domain = pairs(past["pair"]), pairs(past["domain"])
     base, subjects, items = cast("list[Plain]", held["elo"])
-    engine.elo = Elo(_float(base))
+    engine.elo, engine.glicko = Elo(_float(base)), Glicko(_float(base))
     engine.elo.subject, engine.elo.item = singles(subjects), singles(items)
+    subjects, items = cast("list[Plain]", held["glicko"])
+    engine.glicko.subject, engine.glicko.item = singles(subjects), singles(items)
     engine.running = singles(held["running"])
     engine.views = [_restored_view(cast("Kept", one)) for one in cast("list[Plain]", held["views"])]
     engine.place_terms()

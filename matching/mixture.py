@@ -15,6 +15,10 @@ TIMID = 1e-4
 """Added to what a member said of what happened: one sure mistake does not silence it for ever."""
 
 
+GLICKO_SQUASH = 0.304
+"""Three over pi squared: how much variance of a rating damps its logit."""
+
+
 def log_odds(p: float) -> float:
     """The logit of a probability, cut off at one in a million."""
     p = min(max(p, 1e-6), 1 - 1e-6)
@@ -72,8 +76,12 @@ class Elo:
 
     def learn(self, subject: int, item: int, outcome: float) -> None:
         """Move both ratings by the surprise."""
-        mine = self.subject.setdefault(subject, [0.0, 0.0])
-        its = self.item.setdefault(item, [0.0, 0.0])
+        mine = self.subject.get(subject)
+        if mine is None:
+            mine = self.subject[subject] = [0.0, 0.0]
+        its = self.item.get(item)
+        if its is None:
+            its = self.item[item] = [0.0, 0.0]
         miss = outcome - sigmoid(self.base + mine[0] - its[0])
         mine[0] += self.step / (1 + self.slowing * mine[1]) * miss
         its[0] -= self.step / (1 + self.slowing * its[1]) * miss
@@ -97,17 +105,23 @@ class Glicko:
         """The logit of an answer, damped by the uncertainty of both ratings."""
         mine = self.subject.get(subject, (0.0, self.variance))
         its = self.item.get(item, (0.0, self.variance))
-        return (self.base + mine[0] - its[0]) / sqrt(1 + 0.304 * (mine[1] + its[1]))
+        return (self.base + mine[0] - its[0]) / sqrt(1 + GLICKO_SQUASH * (mine[1] + its[1]))
 
     def learn(self, subject: int, item: int, outcome: float) -> None:
         """One game between the two."""
-        mine = self.subject.setdefault(subject, [0.0, self.variance])
-        its = self.item.setdefault(item, [0.0, self.variance])
-        moved = []
-        for me, other, sign in ((mine, its, 1.0), (its, mine, -1.0)):
-            g = 1 / sqrt(1 + 0.304 * other[1])
-            e = sigmoid(g * (self.base * sign + me[0] - other[0]))
-            score = outcome if sign > 0 else 1 - outcome
-            spread = 1 / (1 / me[1] + g * g * e * (1 - e))
-            moved.append([me[0] + spread * g * (score - e), spread + self.drift])
-        mine[:], its[:] = moved
+        mine = self.subject.get(subject)
+        if mine is None:
+            mine = self.subject[subject] = [0.0, self.variance]
+        its = self.item.get(item)
+        if its is None:
+            its = self.item[item] = [0.0, self.variance]
+        gap = self.base + mine[0] - its[0]
+        # Both sides of the game see the other's uncertainty as it was before.
+        g, own = 1 / sqrt(1 + GLICKO_SQUASH * its[1]), 1 / sqrt(1 + GLICKO_SQUASH * mine[1])
+        p, q = sigmoid(g * gap), sigmoid(own * gap)
+        spread = 1 / (1 / mine[1] + g * g * p * (1 - p))
+        mine[0] += spread * g * (outcome - p)
+        mine[1] = spread + self.drift
+        spread = 1 / (1 / its[1] + own * own * q * (1 - q))
+        its[0] -= spread * own * (outcome - q)
+        its[1] = spread + self.drift

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from matching.archive import NotAVersion
+from matching.batch import predict_many
 from matching.forecaster import Forecaster, Prediction
 from matching.keeping import from_bytes, to_bytes
 from matching.responses import BadResponses, Responses, joined
@@ -100,6 +103,34 @@ def test_a_soft_outcome_moves_half_as_far_as_a_sure_one() -> None:
 
     assert 0 < after(0.9, 0.64) < after(1.0, 1.0)
     assert after(1.0, 0.0) == pytest.approx(0.0, abs=0.05)
+
+
+@pytest.mark.parametrize("shape", ["plain", "groups", "repeated", "models"])
+def test_many_pairs_at_once_get_what_each_would_get_by_itself(shape: str) -> None:
+    rng = np.random.default_rng(5)
+    n = 6000
+    subjects, items = {"models": (12, 500), "repeated": (30, 20)}.get(shape, (60, 90))
+    subject, item = (
+        rng.integers(0, subjects, n),
+        rng.integers(-(2**62), 2**62, items)[rng.integers(0, items, n)],
+    )
+    group = item % 4 - 1 if shape == "groups" else np.zeros(0, int)
+    craft = rng.normal(0, 1, subjects)
+    y = (rng.random(n) < 1 / (1 + np.exp(-craft[subject] - (item % 7) / 3))).astype(float)
+    rows = Responses(
+        subject=subject, item=item, outcome=y, group=group, time=np.sort(rng.uniform(0, 90, n)),
+        context=rng.integers(-1, 3, (n, 1)), covariates=rng.normal(size=(n, 1)),
+    )  # fmt: skip
+    daily = {"subject": 0.01, "domain": 0.01}
+    model = Forecaster(daily=daily).fit(rows.take(slice(0, 4000)))
+    model.observe(rows.take(slice(4000, 5000)))
+    ask = rows.take(slice(4990, 5200))
+    who = ask.subject.copy()
+    who[:5], who[5:9] = 1000, -1
+    ask = replace(ask, subject=who, outcome=np.full(210, np.nan), time=ask.time + 5)
+    together, alone = predict_many(model, ask), model.predict(ask)
+    assert np.allclose(together.mean, alone.mean, atol=1e-9)
+    assert np.allclose(together.logit_sd, alone.logit_sd, atol=1e-9)
 
 
 def test_what_predicts_does_not_learn() -> None:
