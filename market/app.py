@@ -45,6 +45,7 @@ from market.explanations.routes import ROUTES as EXPLANATIONS
 from market.expressions.routes import ROUTES as EXPRESSIONS
 from market.fundings.routes import ROUTES as FUNDINGS
 from market.http import MAX_BODY_BYTES, REQUEST_ID, open_request, principal_of_request
+from market.impact.routes import ROUTES as IMPACT
 from market.inbox.routes import ROUTES as INBOX
 from market.invoices.routes import ROUTES as INVOICES
 from market.logs import configure_logs
@@ -98,6 +99,7 @@ ROUTES = [
     *EXPRESSIONS,
     *QUALIFICATIONS,
     *QUALITY,
+    *IMPACT,
     *PROJECTS,
     *TASKS,
     *POLICIES,

@@ -133,6 +133,7 @@ class Event(StrEnum):
     DEAD_LETTER_DROPPED = "dead_letter.dropped"
     WEBHOOK_ENDPOINT_FAILING = "webhook_endpoint.failing"
     WEBHOOK_ENDPOINT_DISABLED = "webhook_endpoint.disabled"
+    VERDICT_WEIGHED = "verdict.weighed"
     REFIT_REQUESTED = "stump_model.refit_requested"
     MODEL_REFITTED = "stump_model.refitted"
     QUALITY_ALERT = "quality.alert"

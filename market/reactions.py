@@ -6,6 +6,7 @@ from market.books.jobs import reconcile_now
 from market.broker import Job
 from market.earnings.jobs import credit_decided_time, credit_earning, credit_time
 from market.events import Event
+from market.impact.jobs import measure_impact, rank_experts
 from market.offers.jobs import (
     withdraw_expert_offers,
     withdraw_project_offers,
@@ -62,6 +63,8 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.PAYOUT_BATCHED: (send_payout,),
     Event.PAYOUT_PAID: (settle_paid_time,),
     Event.STRIPE_EVENT_RECEIVED: (apply_stripe_event,),
+    Event.VERDICT_WEIGHED: (measure_impact,),
+    Event.MODEL_REFITTED: (rank_experts,),
     Event.REFIT_REQUESTED: (refit_stump_model,),
     Event.RUN_FINISHED: (note_run,),
     Event.OFFER_DECLINED: (note_offer, learn_offer),

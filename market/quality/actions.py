@@ -1,18 +1,45 @@
 """What is learned of verdicts: abilities, difficulties, and new versions of the stump model."""
 
 import time
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+import numpy as np
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.orm import Session
 
+from market.db import Json
+from market.events import Event, emit
 from market.predictions.actions import learn_outcomes, tell_abilities
-from market.quality.queries import outcome_of_offer, outcome_of_verdict, unlearned
+from market.predictions.models import StumpPresent
+from market.quality.models import ItemBelief, ReviewerReliability, VoteMerit
+from market.quality.queries import (
+    Ballot,
+    Standing,
+    ballots_of,
+    ballots_of_queue,
+    outcome_of_offer,
+    outcome_of_verdict,
+    standing,
+    unlearned,
+)
+from market.quality.rules import soft
 from matching.attempts import Attempts
 
 if TYPE_CHECKING:
     from matching.ability import StumpModel
+
+VOTED = ("votes", "silence")
+"""Verdicts that rest on votes, and are as sure as their voters are reliable."""
+
+FEWEST_BALLOTS = 20
+"""Votes of a queue from which reviewers are weighed as they were at the last refit."""
+
+PRIOR_RIGHT, PRIOR_WRONG = 6.0, 2.0
+"""What is believed of a reviewer of whom nothing is known, as votes."""
 
 CATCH_UP = 5_000
 """Outcomes that one transaction adds to the log at once."""
@@ -24,7 +51,127 @@ FIT_ANEW = 1.5
 def observe_verdict(session: Session, submission_id: UUID, *, at: datetime) -> bool:
     """Write a verdict into the log of the stump model, once; whether it was not there yet."""
     outcome = outcome_of_verdict(session, submission_id)
-    return outcome is not None and learn_outcomes(session, [outcome], at=at) > 0
+    found = standing(session, submission_id)
+    if outcome is None or found is None:
+        return False
+    belief = weigh_votes(session, submission_id, found, at=at)
+    if outcome.valid is not None and found.basis in VOTED and belief is not None:
+        valid, weight = soft(belief)
+        outcome = replace(outcome, valid=valid, valid_weight=weight)
+    is_new = learn_outcomes(session, [outcome], at=at) > 0
+    if is_new:
+        emit(session, Event.VERDICT_WEIGHED, submission_id, at=at, person_id=found.expert_id)
+    return is_new
+
+
+def weigh_votes(
+    session: Session, submission_id: UUID, found: Standing, *, at: datetime
+) -> float | None:
+    """Write how surely a submission holds, and what its votes say of those who cast them.
+
+    None where nobody voted. On questions of judgement nobody is measured by the others.
+    """
+    ballots = ballots_of(session, submission_id)
+    if not ballots:
+        return None
+    is_open = not found.is_tested
+    belief, merits = _weighed(session, ballots, found.domain, is_open=is_open, at=at)
+    values: Json = {
+        "project_id": found.project_id,
+        "domain": found.domain,
+        "is_open": is_open,
+        "belief": belief,
+        "votes": len(ballots),
+        "at": at,
+    }
+    session.execute(
+        insert_or(ItemBelief)
+        .values(submission_id=submission_id, **values)
+        .on_conflict_do_update(index_elements=["submission_id"], set_=values)
+    )
+    for ballot, (merit, right) in zip(ballots, merits, strict=True):
+        said: Json = {
+            "reviewer_id": ballot.reviewer_id,
+            "domain": found.domain,
+            "is_open": is_open,
+            "merit": merit,
+            "right": right,
+            "at": at,
+        }
+        session.execute(
+            insert_or(VoteMerit)
+            .values(review_id=ballot.review_id, **said)
+            .on_conflict_do_update(index_elements=["review_id"], set_=said)
+        )
+    for reviewer_id in sorted({ballot.reviewer_id for ballot in ballots}):
+        _tell_reliability(session, reviewer_id, found.domain, at=at)
+    return belief
+
+
+def _weighed(
+    session: Session, ballots: list[Ballot], domain: str, *, is_open: bool, at: datetime
+) -> tuple[float, list[tuple[float, float | None]]]:
+    """The belief in one submission, and of each vote its merit and how surely it was right."""
+    # Loads scipy, which only the jobs that weigh need.
+    from matching.agreement import Consensus
+    from matching.graded import QueueKind
+    from matching.scoring import vote_merit
+    from matching.votes import UNKNOWN, Votes
+
+    held = session.scalar(select(StumpPresent.since))
+    queue = ballots_of_queue(session, domain, is_open=is_open, until=held or at)
+    if len(queue) < FEWEST_BALLOTS:
+        queue = ballots_of_queue(session, domain, is_open=is_open, until=at) or ballots
+    items = {one: n for n, one in enumerate(dict.fromkeys(b.submission_id for b in queue))}
+    people = {one: n for n, one in enumerate(sorted({b.reviewer_id for b in queue}))}
+    votes = Votes(
+        np.array([items[b.submission_id] for b in queue], np.int64),
+        np.array([people[b.reviewer_id] for b in queue], np.int64),
+        np.array([int(b.says_yes) for b in queue], np.int64),
+        items=len(items),
+        reviewers=len(people),
+        classes=2,
+    )
+    gold = np.full(len(items), UNKNOWN, np.int64)
+    for b in queue:
+        if b.gold is not None:
+            gold[items[b.submission_id]] = int(b.gold)
+    model = Consensus().fit(votes, gold)
+    who = np.array([people.get(b.reviewer_id, UNKNOWN) for b in ballots], np.int64)
+    label = np.array([int(b.says_yes) for b in ballots], np.int64)
+    truth = ballots[0].gold
+    belief = float(model.posterior_of(who, label)[1]) if truth is None else float(truth)
+    others = np.array(
+        [model.posterior_of(np.delete(who, n), np.delete(label, n)) for n in range(len(ballots))]
+    )
+    known = np.full(len(ballots), UNKNOWN if truth is None else int(truth), np.int64)
+    merit = vote_merit(QueueKind.OPEN if is_open else QueueKind.CLOSED, others, label, known)
+    # A vote that stands alone, or on a matter of judgement, is measured by nothing.
+    is_measured = truth is not None or (not is_open and len(ballots) > 1)
+    return belief, [(m, m + 0.5 if is_measured else None) for m in merit.tolist()]
+
+
+def _tell_reliability(session: Session, reviewer_id: UUID, domain: str, *, at: datetime) -> None:
+    from scipy.special import betaincinv
+
+    right, count = session.execute(
+        select(func.coalesce(func.sum(VoteMerit.right), 0.0), func.count(VoteMerit.right)).where(
+            VoteMerit.reviewer_id == reviewer_id, VoteMerit.domain == domain
+        )
+    ).one()
+    a, b = PRIOR_RIGHT + float(right or 0.0), PRIOR_WRONG + count - float(right or 0.0)
+    values: Json = {
+        "accuracy": a / (a + b),
+        "low": float(betaincinv(a, b, 0.05)),
+        "high": float(betaincinv(a, b, 0.95)),
+        "votes": count,
+        "at": at,
+    }
+    session.execute(
+        insert_or(ReviewerReliability)
+        .values(reviewer_id=reviewer_id, domain=domain, **values)
+        .on_conflict_do_update(index_elements=["reviewer_id", "domain"], set_=values)
+    )
 
 
 def observe_offer(session: Session, offer_id: UUID, *, at: datetime) -> bool:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from market.predictions.models import Ability
 from market.predictions.rules import Outcome
+from market.quality.models import ReviewerReliability
 from market.quality.rules import STAGES, Calibration, calibration
 
 # A claim of a stump is fooling; whether it holds is for the verdict. Work without an attempt says
@@ -171,3 +172,99 @@ def difficulties(session: Session, task_ids: Sequence[UUID]) -> dict[UUID, tuple
     ).bindparams(_TASKS)
     rows = session.execute(statement, {"tasks": list(task_ids)})
     return {row.task_id: (row.logit, row.sd) for row in rows}
+
+
+# Votes --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """One vote, of one who voted on one submission; `gold` what a senior decided, if one did."""
+
+    review_id: UUID
+    submission_id: UUID
+    reviewer_id: UUID
+    says_yes: bool
+    gold: bool | None
+
+
+# With an attempt the question is closed: does the stump hold? Without one it is a judgement.
+_BALLOTS = """
+    select r.id as review_id, r.submission_id, r.reviewer_id,
+        r.verdict in ('accept', 'accept_share')
+            and coalesce(r.model_failed, true) and coalesce(r.attempt_fair, true) as says_yes,
+        case when v.basis in ('adjudication', 'appeal')
+            then case when v.is_tested then v.is_stump else v.is_accepted end end as gold
+    from market.review r
+    join market.submission s on s.id = r.submission_id
+    join market.task t on t.id = s.task_id
+    left join market.verdict v on v.submission_id = r.submission_id
+    where r.kind = 'vote' and r.voted_at is not null and r.verdict <> 'rework'
+"""
+
+_OF_QUEUE = text(
+    _BALLOTS
+    + """ and t.domain = :domain and (s.attempt_id is null) = :is_open
+        and r.voted_at <= :until
+    order by r.voted_at desc, r.id limit 50000"""
+)
+_OF_SUBMISSION = text(_BALLOTS + " and r.submission_id = :submission_id order by r.id").bindparams(
+    bindparam("submission_id", type_=Uuid())
+)
+
+
+def ballots_of_queue(
+    session: Session, domain: str, *, is_open: bool, until: datetime
+) -> list[Ballot]:
+    """The latest votes of a queue: on claims of stumps in a domain, or on other work in it."""
+    given = {"domain": domain, "is_open": is_open, "until": until}
+    return [Ballot(*row) for row in session.execute(_OF_QUEUE, given)]
+
+
+def ballots_of(session: Session, submission_id: UUID) -> list[Ballot]:
+    """The votes on one submission."""
+    rows = session.execute(_OF_SUBMISSION, {"submission_id": submission_id})
+    return [Ballot(*row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a submission stands: what it is, and what was decided on it."""
+
+    project_id: UUID
+    expert_id: UUID
+    domain: str
+    complexity: int
+    is_tested: bool
+    is_accepted: bool
+    is_stump: bool
+    share: int
+    basis: str
+    text: str
+
+
+_STANDING = text(
+    """
+    select v.project_id, v.expert_id, t.domain, t.complexity, v.is_tested, v.is_accepted,
+        v.is_stump, v.share, v.basis, coalesce(a.prompt, s.payload::text) as text
+    from market.verdict v
+    join market.submission s on s.id = v.submission_id
+    join market.task t on t.id = v.task_id
+    left join market.attempt a on a.id = s.attempt_id
+    where v.submission_id = :submission_id
+    """
+).bindparams(bindparam("submission_id", type_=Uuid()))
+
+
+def standing(session: Session, submission_id: UUID) -> Standing | None:
+    """What was decided on a submission, with what it was."""
+    row = session.execute(_STANDING, {"submission_id": submission_id}).one_or_none()
+    return None if row is None else Standing(*row)
+
+
+def reliabilities(*, reviewer_id: UUID | None = None) -> Select[ReviewerReliability]:
+    """Reliabilities that the caller may see, by reviewer and domain."""
+    statement = select(ReviewerReliability)
+    if reviewer_id is not None:
+        statement = statement.where(ReviewerReliability.reviewer_id == reviewer_id)
+    return statement.order_by(ReviewerReliability.reviewer_id, ReviewerReliability.domain)

@@ -26,7 +26,8 @@ from market.http import (
 from market.predictions.actions import request_refit
 from market.predictions.models import Ability
 from market.predictions.queries import in_force, recomputed
-from market.quality.queries import abilities, calibrations, evidence_of_ability
+from market.quality.models import ReviewerReliability
+from market.quality.queries import abilities, calibrations, evidence_of_ability, reliabilities
 from market.quality.rules import Calibration
 
 Days = Annotated[int, QueryParameter(ge=1, le=3660, description="How far to look back, days.")]
@@ -108,6 +109,19 @@ class RecomputedOut(Wire):
     kept: float
     again: float
     is_equal: bool
+
+
+class ReliabilityOut(Wire):
+    """How often a reviewer is right in a domain, with a 90 % interval; what it rests on."""
+
+    reviewer_id: str
+    domain: str
+    accuracy: float
+    low: float
+    high: float
+    votes: int
+    at: datetime
+    what_counts: str
 
 
 class RefitOut(Wire):
@@ -198,6 +212,39 @@ def get_recomputed(seq: FromPath[int]) -> RecomputedOut:
         )
 
 
+@get("/reliability/me", scope="review:write", tags=["Quality"])
+def get_own_reliability(principal: NamedDependency[Principal]) -> list[ReliabilityOut]:
+    """How often your votes were right, by domain; matters of judgement are not measured."""
+    with database.begin() as session:
+        rows = session.scalars(reliabilities(reviewer_id=principal.person_id))
+        return [_reliability_out(row) for row in rows]
+
+
+@get("/reliability", scope="expert:read", tags=["Quality"])
+def get_reliability(reviewer_id: FromQuery[str | None] = None) -> list[ReliabilityOut]:
+    """How often reviewers are right, by domain."""
+    wanted = None if reviewer_id is None else read_id("per", reviewer_id)
+    with database.begin() as session:
+        rows = session.scalars(reliabilities(reviewer_id=wanted).limit(1000))
+        return [_reliability_out(row) for row in rows]
+
+
+def _reliability_out(row: ReviewerReliability) -> ReliabilityOut:
+    return ReliabilityOut(
+        reviewer_id=wire_id("per", row.reviewer_id),
+        domain=row.domain,
+        accuracy=row.accuracy,
+        low=row.low,
+        high=row.high,
+        votes=row.votes,
+        at=row.at,
+        what_counts=(
+            "Votes on claims of stumps that others voted on or a senior decided; on questions of"
+            " judgement nobody is measured by the others."
+        ),
+    )
+
+
 def _ability_out(row: Ability) -> AbilityOut:
     return AbilityOut(
         expert_id=wire_id("per", row.expert_id),
@@ -244,4 +291,6 @@ ROUTES: list[HTTPRouteHandler] = [
     get_stump_model,
     post_refit,
     get_recomputed,
+    get_own_reliability,
+    get_reliability,
 ]

@@ -92,3 +92,11 @@ def _wilson(share: float, count: int, z: float = 1.6448536269514722) -> tuple[fl
     half = z * np.sqrt(share * (1 - share) / count + spread / (4 * count))
     middle = share + spread / 2
     return float((middle - half) / (1 + spread)), float((middle + half) / (1 + spread))
+
+
+def soft(belief: float) -> tuple[float, float]:
+    """A belief as an outcome, and how much it weighs: the less, the less sure it is.
+
+    Source: weight 1 - 4 Var of a Bernoulli outcome; never quite nought, since it was decided.
+    """
+    return belief, max(1 - 4 * belief * (1 - belief), 0.05)

@@ -31,7 +31,10 @@ def test_a_verdict_moves_what_is_believed_of_its_expert_and_its_task_once(
     assert "learn_verdict" in react()
     learn_verdict(str(handed.id))  # A queue may deliver twice.
     seen = db.scalars(select(Observation)).one()
-    assert (seen.start, seen.fooled, seen.valid) == (1.0, 1.0, 1.0)
+    assert (seen.start, seen.fooled) == (1.0, 1.0)
+    # One vote of a stranger is some evidence, and no certainty.
+    assert seen.valid is not None
+    assert 0.5 < seen.valid < 1.0
     ability = db.scalars(select(Ability).where(Ability.expert_id == handed.expert_id)).one()
     assert ability.outcomes == 1
     assert ability.low < ability.chance < ability.high
@@ -47,7 +50,9 @@ def test_a_claim_that_does_not_hold_fools_the_model_and_is_no_stump(
     cast(db, handed, REJECT_STUMP)
     react()
     seen = db.scalars(select(Observation)).one()
-    assert (seen.fooled, seen.valid) == (1.0, 0.0)
+    assert seen.fooled == 1.0
+    assert seen.valid is not None
+    assert seen.valid < 0.5
 
 
 def test_a_prediction_can_be_computed_again_from_its_version_to_the_last_bit(
@@ -128,7 +133,7 @@ def test_experts_read_their_own_ability_and_ops_read_how_well_it_is_told(
     own = expert.get("/v1/abilities/me").json()
     assert own["abilities"][0]["outcomes"] == 1
     assert "1 outcomes" in own["abilities"][0]["what_would_change_it"]
-    assert own["evidence"][0]["came"] == 1.0
+    assert own["evidence"][0]["came"] > 0.5
     assert expert.get("/v1/stump-model").status_code == 403
     ops = make_caller(db, web, Part.OPS)
     health = ops.get("/v1/stump-model").json()

@@ -1,0 +1,30 @@
+"""What follows for impact from verdicts that were weighed, and from a refit."""
+
+from uuid import UUID
+
+from market.broker import job
+from market.db import database, now
+
+
+@job(queue="default", max_retries=8)
+def measure_impact(submission_id: str) -> None:
+    """Write what a submission was worth, and what that says of its expert."""
+    # Loads scipy, which a process that only queues this does not need.
+    from market.impact.actions import credit_item
+
+    with database.begin() as session:
+        credit_item(session, UUID(submission_id), at=now())
+
+
+@job(queue="solver", max_retries=4, time_limit_s=3600)
+def rank_experts(version_id: str) -> None:
+    """After the refit of a night, say anew who is probably at the top, domain by domain."""
+    del version_id
+    from market.impact.actions import place_experts
+    from market.impact.queries import domains_of_credit
+
+    with database.begin() as session:
+        domains = domains_of_credit(session)
+    for domain in domains:
+        with database.begin() as session:
+            place_experts(session, domain, at=now())

@@ -1,0 +1,103 @@
+"""Reads of impact."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import numpy as np
+from sqlalchemy import Row, func, select
+from sqlalchemy.orm import Session
+
+from market.impact.models import ExpertImpact, ItemCredit
+from market.quality.models import ItemBelief
+from matching.problem import Float64
+
+
+def belief_of(session: Session, submission_id: UUID) -> float | None:
+    """How surely a submission holds, if anybody voted on it."""
+    return session.scalar(
+        select(ItemBelief.belief).where(ItemBelief.submission_id == submission_id)
+    )
+
+
+def signatures_before(
+    session: Session, project_id: UUID, domain: str, submission_id: UUID, *, limit: int
+) -> Sequence[Row[UUID, bytes]]:
+    """The texts' signatures of valid items that came before one in its project and domain."""
+    return session.execute(
+        select(ItemCredit.submission_id, ItemCredit.signature)
+        .where(
+            ItemCredit.project_id == project_id,
+            ItemCredit.domain == domain,
+            ItemCredit.validity > 0,
+            ItemCredit.submission_id < submission_id,
+        )
+        .order_by(ItemCredit.decided_at.desc())
+        .limit(limit)
+    ).all()
+
+
+def credits_of_domain(
+    session: Session, domain: str, *, limit: int | None = None
+) -> list[tuple[UUID, float]]:
+    """Expert and credit of a domain's items, or of the latest, in the order of their time."""
+    statement = (
+        select(ItemCredit.expert_id, ItemCredit.credit)
+        .where(ItemCredit.domain == domain)
+        .order_by(ItemCredit.decided_at.desc(), ItemCredit.submission_id)
+        .limit(limit)
+    )
+    return [(row.expert_id, row.credit) for row in session.execute(statement)][::-1]
+
+
+def domains_of_credit(session: Session) -> list[str]:
+    """Domains in which anything was credited."""
+    return list(session.scalars(select(ItemCredit.domain).distinct().order_by(ItemCredit.domain)))
+
+
+def totals(session: Session, domain: str) -> dict[UUID, tuple[int, float]]:
+    """Items and credit of each expert of a domain."""
+    rows = session.execute(
+        select(ItemCredit.expert_id, func.count(), func.sum(ItemCredit.credit))
+        .where(ItemCredit.domain == domain)
+        .group_by(ItemCredit.expert_id)
+    )
+    return {expert: (items, float(total)) for expert, items, total in rows}
+
+
+def impacts(
+    session: Session, *, expert_id: UUID | None = None, domain: str | None = None, limit: int = 200
+) -> Sequence[ExpertImpact]:
+    """Experts' impact, the highest rate first."""
+    statement = select(ExpertImpact)
+    if expert_id is not None:
+        statement = statement.where(ExpertImpact.expert_id == expert_id)
+    if domain is not None:
+        statement = statement.where(ExpertImpact.domain == domain)
+    return session.scalars(
+        statement.order_by(ExpertImpact.rate.desc(), ExpertImpact.expert_id).limit(limit)
+    ).all()
+
+
+def latest_credits(session: Session, expert_id: UUID, *, limit: int = 20) -> Sequence[ItemCredit]:
+    """What an expert's latest items were worth, in parts."""
+    return session.scalars(
+        select(ItemCredit)
+        .where(ItemCredit.expert_id == expert_id)
+        .order_by(ItemCredit.decided_at.desc())
+        .limit(limit)
+    ).all()
+
+
+def volumes(session: Session, *, since: datetime) -> tuple[Float64, Float64]:
+    """Each expert's credit, and credit an item, since a time."""
+    rows = session.execute(
+        select(func.sum(ItemCredit.credit), func.avg(ItemCredit.credit))
+        .where(ItemCredit.decided_at > since)
+        .group_by(ItemCredit.expert_id)
+        .order_by(ItemCredit.expert_id)
+    ).all()
+    return (
+        np.array([float(total) for total, _ in rows], np.float64),
+        np.array([float(rate) for _, rate in rows], np.float64),
+    )
