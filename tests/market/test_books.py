@@ -64,9 +64,11 @@ def test_a_line_that_is_not_what_the_ledger_says_is_found(committed: str, column
 
 
 @pytest.mark.parametrize("column", ["pay_minor", "fee_minor", "seconds", "currency"])
-def test_the_service_itself_cannot_change_a_line(committed: str, column: str) -> None:
+def test_the_service_itself_cannot_raise_a_line_or_change_its_money(
+    committed: str, column: str
+) -> None:
     del committed
-    value = "'EUR'" if column == "currency" else "0"
+    value = "'EUR'" if column == "currency" else f"{column} + 1"
     with database.begin() as session:
         line = an_hour_is_paid(session)
     with (
