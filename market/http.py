@@ -145,11 +145,13 @@ class IdempotencyInFlight(MarketError):
 # Ids ----------------------------------------------------------------------------------------------
 
 KINDS = {
+    "apl": "appeal",
     "att": "attempt",
     "brk": "reconciliation_break",
     "cal": "external_call",
     "cdp": "card_dispute",
     "dlt": "dead_letter",
+    "dsp": "pay_dispute",
     "ear": "earning",
     "evt": "event",
     "fnd": "funding",
@@ -159,6 +161,7 @@ KINDS = {
     "key": "key",
     "led": "journal_entry",
     "mdl": "target_model",
+    "mea": "measure",
     "mrn": "matching_run",
     "ntf": "notification",
     "ofr": "offer",
@@ -171,6 +174,7 @@ KINDS = {
     "ppo": "platform_payout",
     "prj": "project",
     "prn": "payout_run",
+    "qua": "qualification",
     "rcv": "recovery_case",
     "rev": "review",
     "ses": "work_session",

@@ -16,7 +16,7 @@ from market.appeals.models import Appeal
 from market.appeals.queries import appeals
 from market.appeals.rules import OPEN
 from market.auth import Part
-from market.console.doors import Form
+from market.console.forms import Form
 from market.console.frame import back_to, page
 from market.console.visitors import FormUnreadable, for_parts
 from market.db import PLATFORM, database, now

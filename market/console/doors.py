@@ -1,14 +1,13 @@
 """Coming in with a key, and leaving."""
 
-from typing import Annotated, Any
+from typing import Any
 
 from litestar import Request, get, post
-from litestar.enums import RequestEncodingType
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Body
 from litestar.response import Redirect, Template
 
 from market.auth import KeyRefused, Part
+from market.console.forms import Form
 from market.console.frame import HEADERS, HOME, Notice, page
 from market.console.visitors import COOKIE, for_anyone, for_parts
 from market.console.words import capital
@@ -17,8 +16,6 @@ from market.people.actions import end_visit, open_visit
 from market.people.queries import principal_of
 from market.people.rules import VISIT_LASTS
 from market.settings import in_force
-
-Form = Annotated[dict[str, str], Body(media_type=RequestEncodingType.URL_ENCODED)]
 
 
 @get("/", guards=[for_anyone], sync_to_thread=True)

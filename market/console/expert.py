@@ -13,14 +13,15 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from market.auth import Part
-from market.console.doors import Form
-from market.console.frame import HEADERS, back_to, page
+from market.console.forms import Form, go
+from market.console.frame import back_to, page
 from market.console.visitors import for_parts
 from market.db import PLATFORM, database, now
 from market.earnings.models import Earning
 from market.earnings.queries import payout_states
 from market.experts.models import Expert
-from market.http import NotFound, page_of, read_id
+from market.explanations.queries import work_for
+from market.http import NotFound, page_of, read_id, wire_id
 from market.offers.actions import accept_offer, decline_offer
 from market.offers.models import Offer
 from market.offers.queries import open_offers
@@ -35,13 +36,15 @@ from market.work.models import TimeEntry, WorkSession
 from market.work.queries import figures, open_session
 from market.work.rules import GAP_S, seconds_between
 from payouts.models import Payout
+from payouts.payees import payee_of, payee_state
 
 EXPERT = [for_parts(Part.EXPERT)]
 PAGE = 50
 HELD = ("accepted", "active", "grace")
 
 
-def _zone(session: Session, expert_id: UUID) -> str:
+def zone_of(session: Session, expert_id: UUID) -> str:
+    """The time zone in which an expert reads the clock."""
     found = session.scalar(select(Expert.timezone).where(Expert.id == expert_id))
     return found or "UTC"
 
@@ -59,7 +62,8 @@ class OfferCard:
     counted_s: int
 
 
-def _cards(session: Session, offers: list[Offer]) -> list[OfferCard]:
+def cards_of(session: Session, offers: list[Offer]) -> list[OfferCard]:
+    """Offers as their expert reads them."""
     tasks = {
         task.id: task
         for task in session.scalars(select(Task).where(Task.id.in_([o.task_id for o in offers])))
@@ -82,6 +86,9 @@ def get_offers(request: Request[Any, Any, Any], said: FromQuery[str | None] = No
     """What the expert may accept now, on terms that then stay as they are."""
     del said
     me = request.scope["state"]["principal"].person_id
+    # As the platform, since it counts work that the expert may not see.
+    with database.begin(PLATFORM) as session:
+        fitting = work_for(session, me, at=now())
     with database.begin() as session:
         waiting = open_offers(session, me, at=now())
         held = list(
@@ -94,11 +101,12 @@ def get_offers(request: Request[Any, Any, Any], said: FromQuery[str | None] = No
         return page(
             request,
             "expert/offers.html",
-            waiting=_cards(session, waiting),
-            held=_cards(session, held),
+            waiting=cards_of(session, waiting),
+            held=cards_of(session, held),
+            fitting=fitting,
             running=open_session(session, me),
             reasons_to_decline=REASONS,
-            zone=_zone(session, me),
+            zone=zone_of(session, me),
         )
 
 
@@ -169,11 +177,11 @@ def get_work(request: Request[Any, Any, Any], said: FromQuery[str | None] = None
             running=running,
             shown=shown,
             running_task=running_task,
-            unproven_s=_unproven_s(running, at),
+            unproven_s=unproven_s(running, at),
             recorded=recorded,
             sent=sent,
             notes=notes,
-            zone=_zone(session, me),
+            zone=zone_of(session, me),
         )
 
 
@@ -185,7 +193,7 @@ def post_start(request: Request[Any, Any, Any], offer_id: FromPath[str], data: F
     # As the platform, because the offer moves with the session and is not the expert's to write.
     with database.begin(PLATFORM) as session:
         start_session(session, read_id("ofr", offer_id), expert_id=me, at=now())
-    return back_to("/console/expert/work", "started")
+    return back_to(f"/console/expert/offers/{offer_id}", "started")
 
 
 @post("/sessions/{session_id:str}/{move:str}", guards=EXPERT, sync_to_thread=True, status_code=303)
@@ -213,12 +221,19 @@ def post_session(
             beat(session, found_id, expert_id=me, seq=seq, is_active=is_active, at=now())
         else:
             raise NotFound("work_session", move[:64])
-    if move == "stop":
-        return back_to("/console/expert/work", "ended")
-    return Redirect("/console/expert/work", status_code=303, headers=HEADERS)
+    here = _page_of_form(data)
+    return back_to(here, "ended") if move == "stop" else go(here)
 
 
-def _unproven_s(running: WorkSession | None, at: datetime) -> int:
+def _page_of_form(data: Form) -> str:
+    """Where the clock's buttons lead back to: the offer's page that they stood on, or the list."""
+    offer_id = data.get("offer", "")
+    if not offer_id:
+        return "/console/expert/work"
+    return f"/console/expert/offers/{wire_id('ofr', read_id('ofr', offer_id))}"
+
+
+def unproven_s(running: WorkSession | None, at: datetime) -> int:
     """Seconds since the last proof, while the next can still count them."""
     if running is None or running.state != "running":
         return 0
@@ -258,8 +273,9 @@ def get_earnings(request: Request[Any, Any, Any], cursor: FromQuery[str | None] 
             payouts=payouts,
             holds=holds_of(session, [one.id for one in payouts]),
             purses=_purses(session, me),
+            payee=payee_state(session, me) if payee_of(session, me) is not None else None,
             tasks=tasks,
-            zone=_zone(session, me),
+            zone=zone_of(session, me),
         )
 
 

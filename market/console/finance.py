@@ -17,7 +17,7 @@ from market.books.queries import breaks, proof, proofs
 from market.chargebacks.actions import answer_dispute
 from market.chargebacks.queries import card_disputes
 from market.console.charts import Chart, line
-from market.console.doors import Form
+from market.console.forms import Form
 from market.console.frame import back_to, page
 from market.console.visitors import FormUnreadable, for_parts
 from market.db import database, now

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from market.console import words
 from market.console.visitors import Visitor
 from market.db import PLATFORM, database, now
 from market.http import wire_id
+from market.inbox.queries import unread
 from market.people.queries import person
 
 HERE = Path(__file__).parent
@@ -34,11 +36,17 @@ MENUS: dict[Part, tuple[tuple[str, str], ...]] = {
         ("/console/ops/queues", "Queues"),
         ("/console/ops/audit", "Audit"),
     ),
-    Part.LAB: (("/console/lab", "Projects"), ("/console/lab/money", "Spend")),
+    Part.LAB: (
+        ("/console/lab", "Projects"),
+        ("/console/lab/money", "Spend"),
+        ("/console/lab/hours", "Hours"),
+        ("/console/lab/webhooks", "Webhooks"),
+    ),
     Part.EXPERT: (
         ("/console/expert", "Offers"),
         ("/console/expert/work", "Work"),
         ("/console/expert/earnings", "Earnings"),
+        ("/console/expert/profile", "Profile"),
     ),
     Part.REVIEWER: (("/console/reviewer", "Reviews"),),
 }
@@ -102,7 +110,9 @@ def visitor_of(request: Request[Any, Any, Any]) -> Visitor | None:
         return None
     with database.begin(PLATFORM) as session:
         found = person(session, principal.person_id)
-    return Visitor(principal, found.name if found else "", state["csrf"])
+        waiting = unread(session, principal.person_id)
+    name = found.name if found else ""
+    return Visitor(principal, name, state["csrf"], token_hex(12), waiting)
 
 
 def page(
@@ -128,7 +138,14 @@ def page(
         notice = SAID.get(said)
     return Template(
         template,
-        context={"visitor": visitor, "menu": menu, "notice": notice, "at": now(), **context},
+        context={
+            "visitor": visitor,
+            "menu": menu,
+            "notice": notice,
+            "here": here,
+            "at": now(),
+            **context,
+        },
         status_code=status,
         headers=HEADERS,
     )
@@ -162,6 +179,32 @@ SAID = {
     "break-take": Notice("The difference is yours to look into."),
     "break-end": Notice("The difference has ended, with your reason."),
     "evidence": Notice("The answer is on its way to the bank."),
+    "asked": Notice("The question is on its way; the answer appears below by itself."),
+    "claimed": Notice("You claim a stump. Hand it in below, and reviewers look at it."),
+    "conceded": Notice("Noted: the model was right. Your time is paid all the same."),
+    "draft": Notice("Your draft is kept. Nobody else sees it."),
+    "handed_in": Notice("Handed in. The clock has stopped, and reviews follow."),
+    "returned": Notice("The task went back. Minutes that you worked are paid."),
+    "appealed": Notice("Your appeal is in. Somebody who had no part in it decides."),
+    "saved": Notice("Saved. It holds from now on."),
+    "payee": Notice("Stripe opens an account for you; this takes a moment."),
+    "taken": Notice("This review is yours for two hours."),
+    "voted": Notice("Your vote is in. Thank you."),
+    "recused": Notice("You stepped back. Nothing is held against you."),
+    "drafted": Notice("The draft is there. Go through the steps in any order."),
+    "model": Notice("The target model is there, and its key is sealed."),
+    "budgeted": Notice("The money is the project's now."),
+    "checked": Notice("Everything is there. Launch when you like."),
+    "launched": Notice("The project is live. Experts get offers from the next matching run on."),
+    "paused": Notice("The project is paused. Work under way goes on; no new offer is made."),
+    "resumed": Notice("The project is live again."),
+    "draining": Notice("No new offer is made. The project closes when the last work is decided."),
+    "funding": Notice("Your bank was asked. The money can be used when it has settled."),
+    "approved": Notice("Approved. It goes out with the next payout."),
+    "endpoint": Notice("The endpoint hears what happens from now on."),
+    "pinged": Notice("A test message is on its way; its log below says how it went."),
+    "removed": Notice("The endpoint is gone; nothing more is sent to it."),
+    "unrejected": Notice("The rejection is taken back: the work is accepted."),
 }
 """What a page may say after a form: named in the address, so that nothing foreign is shown."""
 

@@ -13,21 +13,23 @@ from sqlalchemy.orm import Session
 from market.auth import Part
 from market.console.frame import page
 from market.console.visitors import for_parts
-from market.db import database
-from market.fundings.models import Funding
+from market.db import database, now
 from market.fundings.queries import LabMoney, ProjectMoney, lab_money
 from market.http import page_of, read_id
 from market.projects.models import Project, TargetModel
 from market.projects.queries import project
+from market.projects.rules import PROJECT
 from market.submissions.models import Submission
 from market.tasks.models import Task
 from market.verdicts.models import Verdict
+from market.verdicts.queries import progress
 from market.verdicts.rules import Share, wilson
 
 LAB = [for_parts(Part.LAB)]
 PAGE = 25
 DONE = ("accepted", "delivered")
 MOVING = ("active", "in_review", "disputed")
+MOVES = (("pause", "Pause"), ("resume", "Resume"), ("drain", "Close when done"))
 
 
 def _task_counts(session: Session, project_ids: list[UUID]) -> dict[UUID, dict[str, int]]:
@@ -155,17 +157,9 @@ def get_project(
             verdicts=verdicts,
             tasks=tasks,
             following=following,
+            seen=progress(session, found.id, at=now()),
+            moves=[one for one in MOVES if one[0] in PROJECT.allowed(found.state)],
         )
 
 
-@get("/money", guards=LAB, sync_to_thread=True)
-def get_money(request: Request[Any, Any, Any]) -> Template:
-    """What the lab paid in, and where it is now."""
-    principal = request.scope["state"]["principal"]
-    with database.begin() as session:
-        money = lab_money(session, principal.organisation_id)
-        fundings = session.scalars(select(Funding).order_by(Funding.id.desc()).limit(PAGE)).all()
-        return page(request, "lab/money.html", money=money, fundings=fundings)
-
-
-ROUTES: list[HTTPRouteHandler] = [get_projects, get_project, get_money]
+ROUTES: list[HTTPRouteHandler] = [get_projects, get_project]

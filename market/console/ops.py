@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from market.auth import Part
 from market.broker import QUEUES, DeadLetter, queue_depth_rows
-from market.console.doors import Form
+from market.console.forms import Form
 from market.console.frame import back_to, page
 from market.console.visitors import FormUnreadable, for_parts
 from market.db import database, now

@@ -1,26 +1,41 @@
 """The console as one router: its pages, its files, and its way of saying no."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import structlog
 from litestar import Request, Response, Router, get, route
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromQuery
 from litestar.response import Redirect, Template
 from litestar.static_files import create_static_files_router
 from sqlalchemy.exc import DataError, OperationalError
 
-from market.auth import Part
-from market.console import desk, doors, expert, finance, lab, ops, pairs, signals, tuning
+from market.console import (
+    desk,
+    doors,
+    expert,
+    expert_bench,
+    expert_self,
+    expert_sent,
+    finance,
+    lab,
+    lab_found,
+    lab_money,
+    lab_setup,
+    live,
+    ops,
+    pairs,
+    reviewer,
+    signals,
+    tuning,
+    webhooks,
+)
 from market.console.frame import HEADERS, HERE, page
 from market.console.visitors import (
     ForeignForm,
     FormUnreadable,
     NotHere,
     for_anyone,
-    for_parts,
     open_page,
 )
 from market.console.words import capital
@@ -32,45 +47,6 @@ log = structlog.get_logger(__name__)
 
 FORMS: dict[type[Exception], int] = {ForeignForm: 403, FormUnreadable: 422}
 """Refusals that only pages know, with their status."""
-
-NOWHERE = [
-    "/{rest:path}",
-    "/ops/{rest:path}",
-    "/ops/runs/{run:str}/{rest:path}",
-    "/ops/policies/{policy:str}/{rest:path}",
-    "/ops/cases/{rest:path}",
-    "/ops/money/{rest:path}",
-    "/ops/money/runs/{run:str}/{rest:path}",
-    "/lab/{rest:path}",
-    "/lab/projects/{project:str}/{rest:path}",
-    "/expert/{rest:path}",
-]
-"""Addresses that are none; the router does not look back, so that each branch needs its own."""
-
-FORMS_ONLY = [
-    "/enter",
-    "/leave",
-    "/expert/offers/{offer_id:str}/accept",
-    "/expert/offers/{offer_id:str}/decline",
-    "/expert/offers/{offer_id:str}/start",
-    "/expert/sessions/{session_id:str}/{move:str}",
-]
-
-OPS_PAGES: list[HTTPRouteHandler] = [
-    *ops.ROUTES,
-    *pairs.ROUTES,
-    *tuning.ROUTES,
-    *signals.ROUTES,
-    *desk.ROUTES,
-    *finance.ROUTES,
-]
-
-
-def forms_only(base: str, handlers: Sequence[HTTPRouteHandler]) -> list[str]:
-    """The addresses below a base that take forms and have no page of their own."""
-    pages = {path for one in handlers if "GET" in one.http_methods for path in one.paths}
-    forms = {path for one in handlers if "POST" in one.http_methods for path in one.paths}
-    return sorted(base + path for path in forms - pages)
 
 
 def _refused(request: Request[Any, Any, Any], status: int, title: str, detail: str) -> Template:
@@ -144,32 +120,74 @@ def get_form_address() -> Redirect:
     return Redirect("/console", status_code=303, headers=HEADERS)
 
 
-@get("/reviewer", guards=[for_parts(Part.REVIEWER)], sync_to_thread=True)
-def get_reviewer(request: Request[Any, Any, Any], said: FromQuery[str | None] = None) -> Template:
-    """Where reviewers find their work for now."""
-    del said
-    return page(request, "reviewer.html")
+def _prefixed(prefix: str, handlers: list[HTTPRouteHandler]) -> list[tuple[str, HTTPRouteHandler]]:
+    return [(prefix + path.rstrip("/"), handler) for handler in handlers for path in handler.paths]
+
+
+def forms_only(handlers: list[tuple[str, HTTPRouteHandler]]) -> list[str]:
+    """Addresses to which forms are sent and at which there is nothing to read."""
+    read = {path for path, handler in handlers if "GET" in handler.http_methods}
+    return sorted({path for path, handler in handlers} - read)
+
+
+def nowhere(paths: list[str]) -> list[str]:
+    """Addresses that are none; the router does not look back, so that each branch needs its own."""
+    branches: dict[str, set[str]] = {}
+    for path in paths:
+        parts = path.strip("/").split("/")
+        for depth in range(len(parts) + 1):
+            after = parts[depth] if depth < len(parts) else ""
+            branches.setdefault("/".join(["", *parts[:depth]]).rstrip("/"), set()).add(after)
+    below = {
+        f"{branch}/{{rest:path}}"
+        for branch, after in branches.items()
+        if not any(one.startswith("{") for one in after)
+    }
+    return sorted(below | {branch for branch in branches if branch and branch not in paths})
+
+
+PAGES: dict[str, list[HTTPRouteHandler]] = {
+    "": [*doors.ROUTES, *live.ROUTES],
+    "/ops": [
+        *ops.ROUTES,
+        *signals.ROUTES,
+        *finance.ROUTES,
+        *tuning.ROUTES,
+        *pairs.ROUTES,
+        *desk.ROUTES,
+    ],
+    "/lab": [
+        *lab.ROUTES,
+        *lab_setup.ROUTES,
+        *lab_found.ROUTES,
+        *lab_money.ROUTES,
+        *webhooks.ROUTES,
+    ],
+    "/expert": [
+        *expert.ROUTES,
+        *expert_bench.ROUTES,
+        *expert_sent.ROUTES,
+        *expert_self.ROUTES,
+    ],
+    "/reviewer": reviewer.ROUTES,
+}
+"""Every page and form, by the part whose branch it is on."""
 
 
 def console_router() -> Router:
     """Everything below `/console`."""
+    every = [one for prefix, some in PAGES.items() for one in _prefixed(prefix, some)]
     pages: list[HTTPRouteHandler | Router] = [
-        *doors.ROUTES,
-        get_reviewer,
+        *PAGES[""],
         # One handler each: a handler of several paths would be wrapped once for each of them.
-        *(
-            get(path, sync_to_thread=True)(get_form_address)
-            for path in (*FORMS_ONLY, *forms_only("/ops", OPS_PAGES))
-        ),
+        *(get(path, sync_to_thread=True)(get_form_address) for path in forms_only(every)),
         *(
             route(path, http_method=["GET", "POST"], guards=[for_anyone], sync_to_thread=True)(
                 no_page
             )
-            for path in NOWHERE
+            for path in nowhere([path for path, _ in every])
         ),
-        Router("/ops", route_handlers=OPS_PAGES),
-        Router("/lab", route_handlers=lab.ROUTES),
-        Router("/expert", route_handlers=expert.ROUTES),
+        *(Router(prefix, route_handlers=some) for prefix, some in PAGES.items() if prefix),
         create_static_files_router(
             "/static", directories=[HERE / "static"], include_in_schema=False
         ),

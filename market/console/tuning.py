@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from market.auth import Part
 from market.console.charts import Chart, line, picture
-from market.console.doors import Form
+from market.console.forms import Form
 from market.console.frame import Notice, back_to, page
 from market.console.visitors import for_parts
 from market.console.words import capital, words

@@ -39,11 +39,16 @@ class FormUnreadable(MarketError):
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Whoever looks at a page, and the token that its forms carry."""
+    """Whoever looks at a page, the token that its forms carry, and a word that no other page has.
+
+    By that word a form that is sent twice is known to be one.
+    """
 
     principal: Principal
     name: str
     csrf: str
+    once: str = ""
+    unread: int = 0
 
     @property
     def part(self) -> str:

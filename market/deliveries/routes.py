@@ -181,7 +181,7 @@ def post_webhook_endpoint(
     data: JSONBody[EndpointIn], principal: NamedDependency[Principal]
 ) -> Response[NewEndpointOut]:
     """Have what happens from now on sent to an address of yours."""
-    _check_url(data.url)
+    check_url(data.url)
     wish = Wish(
         url=data.url,
         description=data.description,
@@ -237,7 +237,7 @@ def patch_webhook_endpoint(
 ) -> Response[EndpointOut]:
     """Change where an endpoint is or what it hears; what is queued goes to the new address."""
     if data.url is not UNSET:
-        _check_url(data.url)
+        check_url(data.url)
     with database.begin(PLATFORM) as session:
         found = _own(session, endpoint_id, principal, lock=True)
         expect_version(found.version)
@@ -401,7 +401,7 @@ def _own(
     return endpoint(session, read_id("whe", endpoint_id), feed_of(principal).tenant_id, lock=lock)
 
 
-def _check_url(url: str) -> None:
+def check_url(url: str) -> None:
     """Refuse, now, what would be refused when it is sent; that is checked again then.
 
     Raises:

@@ -10,6 +10,7 @@ from litestar import Response
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromQuery
+from sqlalchemy.orm import Session
 
 from market.auth import Part, Principal
 from market.db import database
@@ -73,7 +74,19 @@ def get_statement(
 ) -> Response[str]:
     """Your statement as CSV: every line of the weeks that begin from `first` to `last`."""
     with database.begin() as session:
-        lines = statement_lines(session, principal.person_id, first=first, last=last)
+        text = statement(session, principal.person_id, first=first, last=last)
+    return Response(
+        text,
+        media_type="text/csv",
+        headers={"Content-Disposition": 'attachment; filename="earnings.csv"'},
+    )
+
+
+def statement(
+    session: Session, expert_id: UUID, *, first: date | None = None, last: date | None = None
+) -> str:
+    """An expert's statement as CSV: every line of the weeks that begin from `first` to `last`."""
+    lines = statement_lines(session, expert_id, first=first, last=last)
     text = io.StringIO()
     write = csv.writer(text, lineterminator="\r\n").writerow
     write(
@@ -98,11 +111,7 @@ def get_statement(
                 line.at.isoformat(),
             )
         )
-    return Response(
-        text.getvalue(),
-        media_type="text/csv",
-        headers={"Content-Disposition": 'attachment; filename="earnings.csv"'},
-    )
+    return text.getvalue()
 
 
 def _units(amount_minor: int, currency: str) -> str:

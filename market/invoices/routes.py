@@ -77,10 +77,19 @@ def get_invoice_lines(
     organisation_id: FromQuery[str | None] = None,
 ) -> Response[str]:
     """The same as CSV, line by line."""
+    return Response(
+        invoice_csv(_lines(principal, first, last, organisation_id)),
+        media_type="text/csv",
+        headers={"Content-Disposition": 'attachment; filename="invoice.csv"'},
+    )
+
+
+def invoice_csv(lines: list[InvoiceLine]) -> str:
+    """What was charged as CSV, a line each, under its ledger entry."""
     text = io.StringIO()
     write = csv.writer(text, lineterminator="\r\n").writerow
     write(COLUMNS)
-    for line in _lines(principal, first, last, organisation_id):
+    for line in lines:
         paid = line.earning
         write(
             (
@@ -99,11 +108,7 @@ def get_invoice_lines(
                 paid.at.isoformat(),
             )
         )
-    return Response(
-        text.getvalue(),
-        media_type="text/csv",
-        headers={"Content-Disposition": 'attachment; filename="invoice.csv"'},
-    )
+    return text.getvalue()
 
 
 def _lines(

@@ -84,7 +84,7 @@ async def get_event_stream(
     streams: Streams = request.app.state["streams"]
     streams.admit()
     feed = feed_of(principal)
-    place = await anyio.to_thread.run_sync(_place, principal, feed, asked)
+    place = await anyio.to_thread.run_sync(place_of, principal, feed, asked)
     opened = Stream(
         feed=feed,
         scope=principal.scope,
@@ -110,7 +110,7 @@ def encoded(
     return [msgspec.json.encode(one) for one in envelopes(session, feed, rows, is_full=is_full)]
 
 
-def _place(principal: Principal, feed: Feed, asked: int | None) -> int:
+def place_of(principal: Principal, feed: Feed, asked: int | None) -> int:
     """The place after which a stream begins.
 
     Raises:

@@ -142,7 +142,7 @@ def get_stumps(
         said = votes(session, [row.id for row, _, _, _ in rows])
         return page(
             [
-                _stump_out(decided, row, asked, task, outputs[asked.id], said[row.id])
+                stump_out(decided, row, asked, task, outputs[asked.id], said[row.id])
                 for row, decided, asked, task in rows
             ],
             following,
@@ -163,7 +163,7 @@ def _submission_fields(row: Submission) -> dict[str, Any]:
     }
 
 
-def _stump_out(
+def stump_out(
     decided: Verdict,
     row: Submission,
     asked: Attempt,
@@ -171,6 +171,7 @@ def _stump_out(
     outputs: Sequence[AttemptResponse],
     said: Sequence[Review],
 ) -> StumpOut:
+    """A stump as it travels, with its proof."""
     return StumpOut(
         submission_id=wire_id("sub", row.id),
         task_id=wire_id("tsk", task.id),

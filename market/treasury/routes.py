@@ -3,6 +3,7 @@
 from datetime import date, datetime
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import litestar
 from litestar import Request, Response
@@ -127,25 +128,34 @@ def get_payee(principal: NamedDependency[Principal]) -> PayeeOut:
 )
 def put_onboarding_link(principal: NamedDependency[Principal]) -> LinkOut:
     """A fresh page of Stripe's on which you give what is missing."""
+    return LinkOut(url=onboarding_url(principal.person_id))
+
+
+def onboarding_url(owner_id: UUID) -> str:
+    """The address of a fresh page of Stripe's for somebody who is to be paid.
+
+    Raises:
+        NotAPayee, OnboardingNotReady.
+    """
     back = f"{in_force.settings.public_url}/console/expert/earnings"
     with database.begin(PLATFORM) as session:
         try:
             call_id = plan_onboarding_link(
                 session,
-                owner_id=principal.person_id,
+                owner_id=owner_id,
                 refresh_url=back,
                 return_url=back,
                 at=now(),
             ).id
         except UnknownPayee:
-            raise NotAPayee(principal.person_id) from None
+            raise NotAPayee(owner_id) from None
         except PayeeNotReady as early:
             raise OnboardingNotReady(" ".join(early.requirements)) from None
     # Stripe is asked here, since the address must not be kept; no transaction is open meanwhile.
     outcome = run_call(partial(database.begin, PLATFORM), gateway(), call_id, now=now)
     if not outcome.link_url:
         raise OnboardingNotReady("Stripe did not answer; ask again in some minutes.")
-    return LinkOut(url=outcome.link_url)
+    return outcome.link_url
 
 
 @get("/earnings/balance", scope="earning:read", tags=["Earnings"])

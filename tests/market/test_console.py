@@ -48,7 +48,12 @@ PAGES = {
         "/console/ops/queues",
     ),
     Part.LAB: ("/console/lab", "/console/lab/money"),
-    Part.EXPERT: ("/console/expert", "/console/expert/work", "/console/expert/earnings"),
+    Part.EXPERT: (
+        "/console/expert",
+        "/console/expert/work",
+        "/console/expert/earnings",
+        "/console/expert/profile",
+    ),
     Part.REVIEWER: ("/console/reviewer",),
 }
 EVERY_PAGE = [(part, path) for part, paths in PAGES.items() for path in paths]
@@ -367,7 +372,7 @@ def test_an_expert_accepts_an_offer_starts_the_clock_pauses_goes_on_and_stops(
     assert answer.headers["location"] == "/console/expert?said=accepted"
     assert "The offer is yours" in web.get(answer.headers["location"]).text
     answer = send(web, f"{base}/start", csrf)
-    assert answer.headers["location"] == "/console/expert/work?said=started"
+    assert answer.headers["location"] == f"{base}?said=started"
     running = db.scalars(select(WorkSession)).one()
     clock = f"/console/expert/sessions/ses_{running.id.hex}"
     page = web.get("/console/expert/work").text

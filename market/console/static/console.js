@@ -36,6 +36,65 @@ for (const part of document.querySelectorAll("[data-refresh-s]")) {
   }, every);
 }
 
+// What happens is told by the event stream; the parts that it concerns are read again.
+const parts = [...document.querySelectorAll("[data-live]")];
+const bell = document.getElementById("bell");
+let source = null;
+let soon = null;
+
+function readAgain(some) {
+  // Several things often happen at once: one reading serves them all.
+  clearTimeout(soon);
+  soon = setTimeout(() => {
+    for (const part of some) refresh(part).catch(() => {});
+    if (bell) refresh(bell).catch(() => {});
+  }, 250);
+}
+
+function listen() {
+  const types = [...new Set(parts.flatMap((part) => part.dataset.live.split(" ")))];
+  source = new EventSource(`/console/stream?types=${types.join(",")}`);
+  for (const type of types) {
+    source.addEventListener(type, () => readAgain(parts.filter((part) => part.dataset.live.split(" ").includes(type))));
+  }
+}
+
+if (parts.length) {
+  listen();
+  // A browser keeps few connections to one address: a page that nobody sees holds none.
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden && source) { source.close(); source = null; }
+    else if (!document.hidden && !source) { listen(); readAgain(parts); }
+  });
+  addEventListener("pagehide", () => { if (source) source.close(); });
+}
+
+// How much is still to be said, below a field that asks for a length.
+for (const text of document.querySelectorAll("textarea[data-count]")) {
+  const said = document.createElement("p");
+  said.className = "count";
+  text.after(said);
+  const show = () => {
+    const length = text.value.trim().length;
+    said.textContent = `${length} characters`;
+    said.classList.toggle("is-met", length >= Number(text.dataset.count));
+  };
+  text.addEventListener("input", show);
+  show();
+}
+
+// What was typed outlives a reload of the same page in the same tab, and goes when it is sent.
+for (const form of document.querySelectorAll("form[data-keep]")) {
+  const place = `${form.dataset.keep} ${form.action}`;
+  const fields = () => [...form.elements].filter((one) => one.tagName === "TEXTAREA");
+  const kept = JSON.parse(sessionStorage.getItem(place) || "{}");
+  for (const one of fields()) if (!one.value && kept[one.name]) one.value = kept[one.name];
+  form.addEventListener("input", () => {
+    sessionStorage.setItem(place, JSON.stringify(Object.fromEntries(fields().map((one) => [one.name, one.value]))));
+  });
+  form.addEventListener("submit", () => sessionStorage.removeItem(place));
+}
+
 // While work runs, the page itself keeps the session's heart beating.
 for (const work of document.querySelectorAll("form[data-heartbeat]")) {
   let active = true;

@@ -1,0 +1,278 @@
+"""One offer's page: its terms, and once it is accepted the workbench of whoever works on it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from litestar import Request, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
+from litestar.response import Redirect, Template
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from market.attempts.actions import claim_stump, make_attempt, submit_attempt
+from market.attempts.models import Attempt
+from market.attempts.queries import attempts
+from market.attempts.rules import HANDED_IN, AttemptNotFound
+from market.console.expert import EXPERT, cards_of, unproven_s, zone_of
+from market.console.forms import REFUSALS, Form, field, once, said_no
+from market.console.frame import Notice, back_to, page
+from market.db import PLATFORM, Json, database, now
+from market.http import read_id
+from market.offers.models import Offer
+from market.offers.queries import own_offer
+from market.offers.rules import HELD, REASONS
+from market.projects.models import Project
+from market.reviews.models import Review
+from market.stumps.queries import evidence
+from market.submissions.actions import give_back, save_draft, submit_work
+from market.submissions.models import Submission
+from market.submissions.rules import OPEN
+from market.votes.queries import votes
+from market.work.queries import figures, open_session
+
+SHOWN = 20
+"""Attempts that the workbench shows; the API lists all."""
+
+OURS = ("instructions", "rubric")
+"""Fields of a task that the workbench shows in a place of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One question to the target model, with what it answered."""
+
+    attempt: Attempt
+    outputs: list[str]
+
+
+def _me(request: Request[Any, Any, Any]) -> UUID:
+    me: UUID = request.scope["state"]["principal"].person_id
+    return me
+
+
+def _tried(session: Session, offer_id: UUID) -> list[Tried]:
+    rows = list(session.scalars(attempts(offer_id).order_by(Attempt.id.desc()).limit(SHOWN)))
+    said = evidence(session, [row.id for row in rows])
+    return [Tried(row, [one.output for one in said[row.id]]) for row in rows]
+
+
+def _has_model(offer: Offer) -> bool:
+    # As the platform, because a project is its lab's to see; only this is told of it.
+    with database.begin(PLATFORM) as session:
+        wanted = select(Project.target_model_id).where(Project.id == offer.project_id)
+        return session.scalar(wanted) is not None
+
+
+def _remarks(session: Session, handed: Submission | None) -> list[Review]:
+    """What reviewers said of work that came back."""
+    if handed is None or handed.state != "rework_requested":
+        return []
+    said = votes(session, [handed.id])[handed.id]
+    return [one for one in said if one.round == handed.round and one.note]
+
+
+def _bench(
+    request: Request[Any, Any, Any],
+    offer_id: UUID,
+    *,
+    status: int = 200,
+    notice: Notice | None = None,
+    typed: Mapping[str, str] | None = None,
+) -> Template:
+    me, at = _me(request), now()
+    with database.begin() as session:
+        offer = own_offer(session, offer_id, me)
+        card = cards_of(session, [offer])[0]
+        handed = session.scalar(select(Submission).where(Submission.offer_id == offer_id))
+        is_held = offer.state in HELD and offer.state != "completed"
+        running = open_session(session, me)
+        is_here = running is not None and running.offer_id == offer_id
+        tried = _tried(session, offer_id)
+        is_open = handed is not None and handed.state in OPEN
+        draft: Json = handed.payload if handed is not None and is_open else {}
+        return page(
+            request,
+            "expert/bench.html",
+            status=status,
+            notice=notice,
+            card=card,
+            task=card.task if offer.state in ("pending", *HELD) else None,
+            others=_others(card.task.payload) if card.task is not None else {},
+            is_held=is_held,
+            running=running if is_here else None,
+            runs_elsewhere=running is not None and not is_here,
+            shown=figures(running) if running is not None and is_here else None,
+            unproven_s=unproven_s(running, at) if is_here else 0,
+            has_model=is_held and _has_model(offer),
+            tried=tried,
+            provable=[one.attempt for one in tried if one.attempt.state in HANDED_IN],
+            handed=handed,
+            remarks=_remarks(session, handed),
+            typed=typed or {},
+            answer=_kept(typed, draft, "answer"),
+            reasoning=_kept(typed, draft, "reasoning"),
+            reasons_to_decline=REASONS,
+            zone=zone_of(session, me),
+        )
+
+
+def _kept(typed: Mapping[str, str] | None, draft: Json, name: str) -> str:
+    """What stands in a field: what was just typed, or what the draft keeps."""
+    if typed is not None and name in typed:
+        return typed[name]
+    return str(draft.get(name, ""))
+
+
+def _others(payload: Json) -> dict[str, object]:
+    return {name: value for name, value in payload.items() if name not in OURS}
+
+
+@get("/offers/{offer_id:str}", guards=EXPERT, sync_to_thread=True)
+def get_offer(request: Request[Any, Any, Any], offer_id: FromPath[str]) -> Template:
+    """One offer: what binds, and where its work is done once it is accepted."""
+    return _bench(request, read_id("ofr", offer_id))
+
+
+@post("/offers/{offer_id:str}/attempts", guards=EXPERT, sync_to_thread=True, status_code=303)
+def post_attempt(
+    request: Request[Any, Any, Any], offer_id: FromPath[str], data: Form
+) -> Redirect | Template:
+    """Put a question to the target model."""
+    found, here = read_id("ofr", offer_id), f"/console/expert/offers/{offer_id}"
+
+    def act() -> str:
+        # As the platform, because the target model is the lab's and not the expert's to see.
+        with database.begin(PLATFORM) as session:
+            make_attempt(
+                session,
+                found,
+                expert_id=_me(request),
+                prompt=field(data, "prompt"),
+                reference=field(data, "reference"),
+                at=now(),
+            )
+        return f"{here}?said=asked#attempts"
+
+    try:
+        return once(data, act)
+    except REFUSALS as refusal:
+        status, notice = said_no(refusal)
+        return _bench(request, found, status=status, notice=notice, typed=data)
+
+
+@post("/attempts/{attempt_id:str}/claim", guards=EXPERT, sync_to_thread=True, status_code=303)
+def post_claim(request: Request[Any, Any, Any], attempt_id: FromPath[str], data: Form) -> Redirect:
+    """Say whether the model was defeated."""
+    is_claim = data.get("claims") == "yes"
+    # As the platform, which keeps the automatic judge's reading beside the claim.
+    with database.begin(PLATFORM) as session:
+        row = claim_stump(
+            session,
+            read_id("att", attempt_id),
+            expert_id=_me(request),
+            claims_stump=is_claim,
+            at=now(),
+        )
+        offer_id = row.offer_id
+    return back_to(
+        f"/console/expert/offers/ofr_{offer_id.hex}", "claimed" if is_claim else "conceded"
+    )
+
+
+def _payload(data: Mapping[str, str]) -> Json:
+    """What is handed in: the fields that have something in them."""
+    names = ("answer", "reasoning")
+    return {name: field(data, name) for name in names if field(data, name)}
+
+
+@post("/offers/{offer_id:str}/draft", guards=EXPERT, sync_to_thread=True, status_code=303)
+def post_draft(
+    request: Request[Any, Any, Any], offer_id: FromPath[str], data: Form
+) -> Redirect | Template:
+    """Keep unfinished work."""
+    found = read_id("ofr", offer_id)
+    try:
+        with database.begin() as session:
+            save_draft(session, found, expert_id=_me(request), payload=_payload(data), at=now())
+    except REFUSALS as refusal:
+        status, notice = said_no(refusal)
+        return _bench(request, found, status=status, notice=notice, typed=data)
+    return back_to(f"/console/expert/offers/{offer_id}", "draft")
+
+
+@post("/offers/{offer_id:str}/submission", guards=EXPERT, sync_to_thread=True, status_code=303)
+def post_submission(
+    request: Request[Any, Any, Any], offer_id: FromPath[str], data: Form
+) -> Redirect | Template:
+    """Hand in; the clock stops, and reviews follow."""
+    found, me = read_id("ofr", offer_id), _me(request)
+    attempt = field(data, "attempt")
+
+    def act() -> str:
+        # As the platform, because the offer, its slot and its task move with the submission.
+        with database.begin(PLATFORM) as session:
+            if attempt:
+                row = submit_attempt(
+                    session,
+                    found,
+                    read_id("att", attempt),
+                    expert_id=me,
+                    payload=_payload(data),
+                    at=now(),
+                )
+            else:
+                row = submit_work(session, found, expert_id=me, payload=_payload(data), at=now())
+            return f"/console/expert/submissions/sub_{row.id.hex}?said=handed_in"
+
+    try:
+        return once(data, act)
+    except REFUSALS as refusal:
+        status, notice = said_no(refusal)
+        return _bench(request, found, status=status, notice=notice, typed=data)
+
+
+@post("/offers/{offer_id:str}/release", guards=EXPERT, sync_to_thread=True, status_code=303)
+def post_release(request: Request[Any, Any, Any], offer_id: FromPath[str], data: Form) -> Redirect:
+    """Give a task back; minutes that were worked are paid."""
+    # As the platform, because the slot, the task and the reservation move with the offer.
+    with database.begin(PLATFORM) as session:
+        give_back(
+            session,
+            read_id("ofr", offer_id),
+            expert_id=_me(request),
+            reason=data.get("reason", ""),
+            note=field(data, "note") or None,
+            at=now(),
+        )
+    return back_to("/console/expert", "returned")
+
+
+@get("/attempts/{attempt_id:str}", guards=EXPERT, sync_to_thread=True)
+def get_attempt(request: Request[Any, Any, Any], attempt_id: FromPath[str]) -> Template:
+    """One question with the model's answers and the digests that prove them."""
+    found = read_id("att", attempt_id)
+    with database.begin() as session:
+        row = session.get(Attempt, found)
+        if row is None or row.expert_id != _me(request):
+            raise AttemptNotFound(found)
+        return page(
+            request,
+            "expert/attempt.html",
+            attempt=row,
+            responses=evidence(session, [row.id])[row.id],
+            zone=zone_of(session, row.expert_id),
+        )
+
+
+ROUTES: list[HTTPRouteHandler] = [
+    get_offer,
+    post_attempt,
+    get_attempt,
+    post_claim,
+    post_draft,
+    post_submission,
+    post_release,
+]

@@ -1,0 +1,210 @@
+"""An expert's profile and availability, its standing with reasons, and where it is paid."""
+
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from uuid import UUID
+
+from litestar import Request, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
+from litestar.response import Redirect, Template
+from sqlalchemy import select
+
+from market.appeals.actions import file_appeal
+from market.appeals.models import Appeal
+from market.console.expert import EXPERT
+from market.console.forms import REFUSALS, Form, field, lines, once, said_no, whole_number
+from market.console.frame import Notice, back_to, page
+from market.console.visitors import FormUnreadable
+from market.db import PLATFORM, database, now
+from market.experts.actions import change_profile, create_profile
+from market.experts.models import Expert, Measure
+from market.experts.queries import domains_of, measures_of, profile_of, tiers_of
+from market.experts.rules import Claim, Profile
+from market.explanations.queries import work_for
+from market.http import read_id
+from market.people.queries import person
+from market.people.rules import PersonNotFound
+from market.qualifications.models import Qualification
+from market.treasury.actions import become_payee
+from market.treasury.routes import onboarding_url
+
+
+def _me(request: Request[Any, Any, Any]) -> UUID:
+    me: UUID = request.scope["state"]["principal"].person_id
+    return me
+
+
+def _typed_profile(profile: Profile) -> dict[str, str]:
+    return {
+        "headline": profile.headline,
+        "bio": profile.bio,
+        "country": profile.country or "",
+        "timezone": profile.timezone,
+        "languages": ", ".join(profile.languages),
+        "weekly_hours": str(profile.weekly_hours),
+        "max_concurrent": str(profile.max_concurrent),
+        "domains": "\n".join(
+            f"{claim.domain} {claim.years.normalize():f}" if claim.years else claim.domain
+            for claim in profile.claims
+        ),
+    }
+
+
+def _claim(line: str) -> Claim:
+    name, _, years = line.partition(" ")
+    try:
+        worked = Decimal(years.strip() or "0")
+    except InvalidOperation:
+        raise FormUnreadable(
+            f"{line[:80]!r} is not a domain and its years, such as chemistry.organic 12"
+        ) from None
+    if not worked.is_finite():
+        raise FormUnreadable(f"the years of {name[:80]!r} are a number, such as 12")
+    return Claim(name, worked.quantize(Decimal("0.1")))
+
+
+def _read_profile(data: Mapping[str, str]) -> Profile:
+    return Profile(
+        headline=field(data, "headline"),
+        bio=field(data, "bio"),
+        country=field(data, "country").upper() or None,
+        timezone=field(data, "timezone") or "UTC",
+        languages=lines(data, "languages"),
+        weekly_hours=whole_number(
+            data, "weekly_hours", "hours a week", least=0, most=168, absent=20
+        ),
+        max_concurrent=whole_number(
+            data, "max_concurrent", "tasks at once", least=1, most=100, absent=3
+        ),
+        claims=tuple(_claim(one) for one in lines(data, "domains")),
+    )
+
+
+def _profile(
+    request: Request[Any, Any, Any],
+    *,
+    status: int = 200,
+    notice: Notice | None = None,
+    typed: Mapping[str, str] | None = None,
+) -> Template:
+    me, at = _me(request), now()
+    # As the platform, since it counts work that the expert may not see.
+    with database.begin(PLATFORM) as session:
+        fitting = work_for(session, me, at=at)
+    with database.begin() as session:
+        found = session.get(Expert, me)
+        known = profile_of(session, found) if found is not None else Profile()
+        measures = session.scalars(measures_of(me).order_by(Measure.id.desc()).limit(20)).all()
+        appeals = {
+            one.subject_id: one
+            for one in session.scalars(select(Appeal).where(Appeal.kind == "measure"))
+        }
+        return page(
+            request,
+            "expert/profile.html",
+            status=status,
+            notice=notice,
+            expert=found,
+            tier=tiers_of(session, [me], at).get(me) if found is not None else None,
+            domains=domains_of(session, [me])[me] if found is not None else [],
+            typed={**_typed_profile(known), **(typed or {})},
+            fitting=fitting,
+            measures=measures,
+            appeals=appeals,
+            qualifications=session.scalars(
+                select(Qualification)
+                .where(Qualification.person_id == me)
+                .order_by(Qualification.id.desc())
+                .limit(20)
+            ).all(),
+            zone=known.timezone,
+        )
+
+
+@get("/profile", guards=EXPERT, sync_to_thread=True)
+def get_profile(request: Request[Any, Any, Any]) -> Template:
+    """What the visitor knows and when it works, where it stands, and why."""
+    return _profile(request)
+
+
+@post("/profile", guards=EXPERT, sync_to_thread=True, status_code=303)
+def post_profile(request: Request[Any, Any, Any], data: Form) -> Redirect | Template:
+    """Make the visitor's profile, or replace what it says."""
+    me = _me(request)
+    try:
+        profile = _read_profile(data)
+        with database.begin() as session:
+            is_there = session.get(Expert, me) is not None
+            if is_there:
+                change_profile(session, me, profile, at=now())
+        if not is_there:
+            # As the platform, since standing and pay tier are not the expert's own to write.
+            with database.begin(PLATFORM) as session:
+                create_profile(session, me, profile, at=now())
+    except REFUSALS as refusal:
+        status, notice = said_no(refusal)
+        return _profile(request, status=status, notice=notice, typed=data)
+    return back_to("/console/expert/profile", "saved")
+
+
+@post("/measures/{measure_id:str}/appeal", guards=EXPERT, sync_to_thread=True, status_code=303)
+def post_measure_appeal(
+    request: Request[Any, Any, Any], measure_id: FromPath[str], data: Form
+) -> Redirect | Template:
+    """Appeal a step of one's standing."""
+    found = read_id("mea", measure_id)
+
+    def act() -> str:
+        # As the platform, because what is appealed moves; the action takes only one's own.
+        with database.begin(PLATFORM) as session:
+            file_appeal(
+                session,
+                "measure",
+                found,
+                person_id=_me(request),
+                note=field(data, "note"),
+                at=now(),
+            )
+        return "/console/expert/profile?said=appealed"
+
+    try:
+        return once(data, act)
+    except REFUSALS as refusal:
+        status, notice = said_no(refusal)
+        return _profile(request, status=status, notice=notice)
+
+
+@post("/payee", guards=EXPERT, sync_to_thread=True, status_code=303)
+def post_payee(request: Request[Any, Any, Any], data: Form) -> Redirect:
+    """Say in which country one is paid; Stripe opens an account for it."""
+    # As the platform, which alone plans calls to Stripe; the payee is the visitor.
+    with database.begin(PLATFORM) as session:
+        me = person(session, _me(request))
+        if me is None:
+            raise PersonNotFound(_me(request))
+        become_payee(
+            session,
+            expert_id=me.id,
+            country=field(data, "country").upper(),
+            email=me.email,
+            at=now(),
+        )
+    return back_to("/console/expert/earnings", "payee")
+
+
+@post("/onboarding", guards=EXPERT, sync_to_thread=True, status_code=200)
+def post_onboarding(request: Request[Any, Any, Any], data: Form) -> Template:
+    """A fresh page of Stripe's, as a plain link: a form may not lead away from here."""
+    del data
+    return page(request, "expert/onboarding.html", url=onboarding_url(_me(request)))
+
+
+ROUTES: list[HTTPRouteHandler] = [
+    get_profile,
+    post_profile,
+    post_measure_appeal,
+    post_payee,
+    post_onboarding,
+]

@@ -1,0 +1,173 @@
+"""What became of work that was handed in: its verdict, its reasons, an appeal; and of its pay."""
+
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from litestar import Request, Response, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, FromQuery
+from litestar.response import Redirect, Template
+from sqlalchemy import select
+
+from market.appeals.actions import file_appeal
+from market.appeals.models import Appeal
+from market.appeals.rules import APPEAL_WITHIN, MIN_NOTE
+from market.approvals.queries import time_of_line
+from market.approvals.rules import what_next
+from market.attempts.models import Attempt
+from market.console.expert import EXPERT, zone_of
+from market.console.forms import REFUSALS, Form, field, once, said_no
+from market.console.frame import HEADERS, Notice, page
+from market.db import PLATFORM, database, now
+from market.earnings.models import Earning
+from market.earnings.queries import line_of_pay, payout_states
+from market.earnings.routes import statement
+from market.earnings.rules import LineNotFound
+from market.http import read_id, wire_id
+from market.offers.models import Offer
+from market.stumps.queries import evidence
+from market.submissions.models import Submission
+from market.submissions.queries import submission
+from market.submissions.rules import SubmissionNotFound
+from market.tasks.models import Task
+from market.treasury.queries import holds_of
+from market.verdicts.queries import verdict
+from market.votes.queries import votes
+from payouts.models import Payout
+
+APPEALABLE = ("rejected", "partially_accepted")
+DECIDED = ("accepted", "partially_accepted", "rejected", "rejected_final", "appealed", "voided")
+
+
+def _me(request: Request[Any, Any, Any]) -> UUID:
+    me: UUID = request.scope["state"]["principal"].person_id
+    return me
+
+
+def _may_appeal(row: Submission, appeal: Appeal | None, at: datetime) -> bool:
+    since = timedelta(0) if row.decided_at is None else at - row.decided_at
+    return row.state in APPEALABLE and appeal is None and since <= APPEAL_WITHIN
+
+
+def _sent(
+    request: Request[Any, Any, Any],
+    submission_id: UUID,
+    *,
+    status: int = 200,
+    notice: Notice | None = None,
+    typed: Mapping[str, str] | None = None,
+) -> Template:
+    at = now()
+    with database.begin() as session:
+        row = submission(session, submission_id)
+        if row.expert_id != _me(request):
+            raise SubmissionNotFound(submission_id)
+        appeal = session.scalar(
+            select(Appeal).where(Appeal.kind == "submission", Appeal.subject_id == row.id)
+        )
+        attempt = session.get(Attempt, row.attempt_id) if row.attempt_id else None
+        decided = verdict(session, row.id)
+        said = votes(session, [row.id])[row.id] if decided or row.state in DECIDED else []
+        return page(
+            request,
+            "expert/submission.html",
+            status=status,
+            notice=notice,
+            row=row,
+            task=session.get(Task, row.task_id),
+            offer=session.get(Offer, row.offer_id),
+            attempt=attempt,
+            responses=evidence(session, [attempt.id])[attempt.id] if attempt else [],
+            verdict=decided,
+            votes=said,
+            appeal=appeal,
+            may_appeal=_may_appeal(row, appeal, at),
+            appeal_until=row.decided_at + APPEAL_WITHIN if row.decided_at else None,
+            least=MIN_NOTE,
+            lines=session.scalars(
+                select(Earning).where(Earning.offer_id == row.offer_id).order_by(Earning.id)
+            ).all(),
+            typed=typed or {},
+            zone=zone_of(session, row.expert_id),
+        )
+
+
+@get("/submissions/{submission_id:str}", guards=EXPERT, sync_to_thread=True)
+def get_submission(request: Request[Any, Any, Any], submission_id: FromPath[str]) -> Template:
+    """One submission: what was sent, what was decided, why, and what can be done about it."""
+    return _sent(request, read_id("sub", submission_id))
+
+
+@post("/submissions/{submission_id:str}/appeal", guards=EXPERT, sync_to_thread=True)
+def post_appeal(
+    request: Request[Any, Any, Any], submission_id: FromPath[str], data: Form
+) -> Redirect | Template:
+    """Appeal a verdict; somebody who had no part in it decides."""
+    found = read_id("sub", submission_id)
+
+    def act() -> str:
+        # As the platform, because what is appealed moves; the action takes only one's own.
+        with database.begin(PLATFORM) as session:
+            file_appeal(
+                session,
+                "submission",
+                found,
+                person_id=_me(request),
+                note=field(data, "note"),
+                evidence=[one for one in field(data, "evidence").split("\n") if one.strip()],
+                at=now(),
+            )
+        return f"/console/expert/submissions/{submission_id}?said=appealed"
+
+    try:
+        return once(data, act)
+    except REFUSALS as refusal:
+        status, notice = said_no(refusal)
+        return _sent(request, found, status=status, notice=notice, typed=data)
+
+
+@get("/earnings/{earning_id:str}", guards=EXPERT, sync_to_thread=True)
+def get_line(request: Request[Any, Any, Any], earning_id: FromPath[str]) -> Template:
+    """One line of pay, minute by minute: why it stands where it does, and what comes next."""
+    found, at = read_id("ear", earning_id), now()
+    with database.begin() as session:
+        line = line_of_pay(session, found)
+        if line.expert_id != _me(request):
+            raise LineNotFound(found)
+        paid = payout_states(session, [line]).get(line.payout_id) if line.payout_id else None
+        payout = session.get(Payout, line.payout_id) if line.payout_id else None
+        offer = session.get(Offer, line.offer_id) if line.offer_id else None
+        return page(
+            request,
+            "expert/line.html",
+            line=line,
+            state=paid or line.state,
+            next=what_next(line.state, line.review_until, paid, at=at),
+            minutes=time_of_line(session, line),
+            offer=offer,
+            task=session.get(Task, offer.task_id) if offer else None,
+            holds=holds_of(session, [payout.id])[payout.id] if payout else [],
+            zone=zone_of(session, line.expert_id),
+        )
+
+
+@get("/statement.csv", guards=EXPERT, sync_to_thread=True)
+def get_statement(
+    request: Request[Any, Any, Any],
+    first: FromQuery[date | None] = None,
+    last: FromQuery[date | None] = None,
+) -> Response[str]:
+    """Every line of the visitor's pay as a table to keep."""
+    with database.begin() as session:
+        text = statement(session, _me(request), first=first, last=last)
+    name = wire_id("per", _me(request))
+    return Response(
+        text,
+        media_type="text/csv",
+        headers={**HEADERS, "Content-Disposition": f'attachment; filename="earnings-{name}.csv"'},
+    )
+
+
+ROUTES: list[HTTPRouteHandler] = [get_submission, post_appeal, get_line, get_statement]

@@ -1,0 +1,152 @@
+"""What a lab gets: stumps with their proof, one submission whole, and a file of all of them."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from litestar import Request, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, FromQuery
+from litestar.response import Redirect, Stream, Template
+
+from market.appeals.actions import unreject_submission
+from market.attempts.models import Attempt
+from market.console.forms import Form, field
+from market.console.frame import HEADERS, back_to, page
+from market.console.lab import LAB
+from market.db import PLATFORM, Scope, current_scope, database, now
+from market.http import page_of, read_id
+from market.projects.queries import project
+from market.reviews.rules import REASON_CODES
+from market.stumps.queries import evidence, stumps
+from market.stumps.routes import stump_out
+from market.submissions.models import Submission
+from market.submissions.queries import submission
+from market.submissions.rules import SubmissionNotFound
+from market.tasks.models import Task
+from market.verdicts.queries import verdict
+from market.votes.queries import votes
+
+PAGE = 20
+LOT = 200
+REJECTED = ("rejected", "rejected_final")
+
+
+@get("/projects/{project_id:str}/stumps", guards=LAB, sync_to_thread=True)
+def get_stumps(
+    request: Request[Any, Any, Any],
+    project_id: FromPath[str],
+    cursor: FromQuery[str | None] = None,
+) -> Template:
+    """The validated stumps of a project: where the model fails, proven."""
+    with database.begin() as session:
+        found = project(session, read_id("prj", project_id))
+        rows, following = page_of(
+            session,
+            stumps(found.id),
+            Submission.id,
+            limit=PAGE,
+            cursor=cursor,
+            filters=f"stumps of {found.id}",
+        )
+        outputs = evidence(session, [asked.id for _, _, asked, _ in rows])
+        return page(
+            request,
+            "lab/stumps.html",
+            project=found,
+            stumps=[
+                (row, decided, asked, task, outputs[asked.id]) for row, decided, asked, task in rows
+            ],
+            following=following,
+        )
+
+
+def _lines(project_id: UUID, scope: Scope) -> Iterator[bytes]:
+    """Every stump of a project on a line of its own, oldest first, a lot at a time."""
+    after: UUID | None = None
+    while True:
+        with database.begin(scope) as session:
+            wanted = stumps(project_id).order_by(Submission.id).limit(LOT)
+            if after is not None:
+                wanted = wanted.where(Submission.id > after)
+            rows = session.execute(wanted).all()
+            outputs = evidence(session, [row[2].id for row in rows])
+            said = votes(session, [row[0].id for row in rows])
+            lot = b"".join(
+                msgspec.json.encode(
+                    stump_out(decided, row, asked, task, outputs[asked.id], said[row.id])
+                )
+                + b"\n"
+                for row, decided, asked, task in rows
+            )
+        yield lot
+        if len(rows) < LOT:
+            return
+        after = rows[-1][0].id
+
+
+@get("/projects/{project_id:str}/stumps.jsonl", guards=LAB, sync_to_thread=True)
+def get_stumps_file(project_id: FromPath[str]) -> Stream:
+    """All stumps of a project with their proof, as JSON lines."""
+    with database.begin() as session:
+        found = project(session, read_id("prj", project_id))
+    name = f"stumps-{project_id}.jsonl"
+    return Stream(
+        # What is streamed is read after this function ends, so it is told as whom to read.
+        _lines(found.id, current_scope.get()),
+        media_type="application/x-ndjson",
+        headers={**HEADERS, "Content-Disposition": f'attachment; filename="{name}"'},
+    )
+
+
+@get("/submissions/{submission_id:str}", guards=LAB, sync_to_thread=True)
+def get_submission(request: Request[Any, Any, Any], submission_id: FromPath[str]) -> Template:
+    """One submission whole: the work, the model's answers with their digests, the votes."""
+    found_id = read_id("sub", submission_id)
+    with database.begin() as session:
+        row = submission(session, found_id)
+        if row.submitted_at is None:
+            raise SubmissionNotFound(found_id)
+        attempt = session.get(Attempt, row.attempt_id) if row.attempt_id else None
+        return page(
+            request,
+            "lab/submission.html",
+            row=row,
+            project=project(session, row.project_id),
+            task=session.get(Task, row.task_id),
+            attempt=attempt,
+            responses=evidence(session, [attempt.id])[attempt.id] if attempt else [],
+            verdict=verdict(session, row.id),
+            votes=votes(session, [row.id])[row.id],
+            may_unreject=row.state in REJECTED,
+            reason_codes=REASON_CODES,
+        )
+
+
+@post("/submissions/{submission_id:str}/unreject", guards=LAB, sync_to_thread=True, status_code=303)
+def post_unreject(
+    request: Request[Any, Any, Any], submission_id: FromPath[str], data: Form
+) -> Redirect:
+    """Take a rejection back; the work is then accepted and paid as such."""
+    found = read_id("sub", submission_id)
+    with database.begin() as session:
+        # Whether the lab may see it at all; the correction is the platform's.
+        submission(session, found)
+    with database.begin(PLATFORM) as session:
+        unreject_submission(
+            session,
+            found,
+            reason_code=field(data, "reason_code") or "by_lab",
+            at=now(),
+            actor_id=request.scope["state"]["principal"].person_id,
+        )
+    return back_to(f"/console/lab/submissions/{submission_id}", "unrejected")
+
+
+ROUTES: list[HTTPRouteHandler] = [
+    get_stumps,
+    get_stumps_file,
+    get_submission,
+    post_unreject,
+]

@@ -1,0 +1,187 @@
+"""A lab's money: paying in, hours that wait for approval, and what was charged line by line."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from litestar import Request, Response, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromQuery
+from litestar.response import Redirect, Template
+from sqlalchemy import select
+
+from market.approvals.actions import approve_lines
+from market.approvals.queries import lines_to_approve, owners_of_lines
+from market.console.forms import REFUSALS, Form, field, minor, once, said_no
+from market.console.frame import HEADERS, Notice, page
+from market.console.lab import LAB
+from market.console.visitors import FormUnreadable
+from market.db import PLATFORM, database, now
+from market.earnings.models import Earning
+from market.fundings.actions import request_funding
+from market.fundings.models import Funding
+from market.fundings.queries import lab_money
+from market.http import page_of, read_id
+from market.invoices.queries import InvoiceLine, invoice_lines
+from market.invoices.routes import invoice_csv
+from market.offers.models import Offer
+from market.projects.models import Project
+from market.tasks.models import Task
+from payouts.money import Money
+
+PAGE = 25
+
+
+def _money(
+    request: Request[Any, Any, Any],
+    *,
+    status: int = 200,
+    notice: Notice | None = None,
+    typed: Mapping[str, str] | None = None,
+) -> Template:
+    principal = request.scope["state"]["principal"]
+    # As the platform, since lines of pay are their experts'; only the lab's own are read.
+    with database.begin(PLATFORM) as session:
+        charged = _by_project(invoice_lines(session, principal.organisation_id))
+    with database.begin() as session:
+        return page(
+            request,
+            "lab/money.html",
+            status=status,
+            notice=notice,
+            money=lab_money(session, principal.organisation_id),
+            fundings=session.scalars(select(Funding).order_by(Funding.id.desc()).limit(PAGE)).all(),
+            charged=charged,
+            typed=typed or {},
+        )
+
+
+def _by_project(lines: list[InvoiceLine]) -> list[tuple[str, UUID, str, int, int, int, int]]:
+    """What each project was charged: its name, its id, the currency, lines, seconds, pay, fee."""
+    found: dict[tuple[str, UUID, str], list[InvoiceLine]] = defaultdict(list)
+    for line in lines:
+        found[line.project, line.earning.project_id, line.earning.currency].append(line)
+    return [
+        (
+            *key,
+            len(some),
+            sum(one.earning.seconds for one in some),
+            sum(one.earning.pay_minor for one in some),
+            sum(one.earning.fee_minor for one in some),
+        )
+        for key, some in sorted(found.items())
+    ]
+
+
+@get("/money", guards=LAB, sync_to_thread=True)
+def get_money(request: Request[Any, Any, Any]) -> Template:
+    """What the lab paid in, where it is now, and what was charged."""
+    return _money(request)
+
+
+@post("/fundings", guards=LAB, sync_to_thread=True, status_code=303)
+def post_funding(request: Request[Any, Any, Any], data: Form) -> Redirect | Template:
+    """Pay in from a bank account or a card that Stripe knows."""
+    principal = request.scope["state"]["principal"]
+
+    def act() -> str:
+        currency = field(data, "currency").upper() or "USD"
+        amount = minor(data, "amount", "the amount", currency)
+        if amount is None:
+            raise FormUnreadable("say how much you pay in")
+        # As the platform, which alone plans calls to Stripe; the lab is the visitor's own.
+        with database.begin(PLATFORM) as session:
+            request_funding(
+                session,
+                organisation_id=principal.tenant,
+                money=Money(amount, currency),
+                payment_method=field(data, "payment_method"),
+                actor_id=principal.person_id,
+                at=now(),
+            )
+        return "/console/lab/money?said=funding"
+
+    try:
+        return once(data, act)
+    except REFUSALS as refusal:
+        status, notice = said_no(refusal)
+        return _money(request, status=status, notice=notice, typed=data)
+
+
+@get("/invoice.csv", guards=LAB, sync_to_thread=True)
+def get_invoice(
+    request: Request[Any, Any, Any],
+    first: FromQuery[date | None] = None,
+    last: FromQuery[date | None] = None,
+) -> Response[str]:
+    """Every line that the lab was charged, as a table to keep; each traces to its item."""
+    principal = request.scope["state"]["principal"]
+    # As the platform, since lines of pay are their experts'; only the lab's own are read.
+    with database.begin(PLATFORM) as session:
+        found = invoice_lines(session, principal.organisation_id, first=first, last=last)
+    return Response(
+        invoice_csv(found),
+        media_type="text/csv",
+        headers={**HEADERS, "Content-Disposition": 'attachment; filename="invoice.csv"'},
+    )
+
+
+@get("/hours", guards=LAB, sync_to_thread=True)
+def get_hours(request: Request[Any, Any, Any], cursor: FromQuery[str | None] = None) -> Template:
+    """Lines of pay that wait for the lab, which its silence approves."""
+    principal = request.scope["state"]["principal"]
+    with database.begin() as session:
+        rows, following = page_of(
+            session,
+            lines_to_approve(),
+            Earning.id,
+            limit=PAGE,
+            cursor=cursor,
+            filters=f"hours of {principal.tenant}",
+        )
+        names = {
+            line_id: (project_id, name)
+            for line_id, project_id, name in session.execute(
+                select(Earning.id, Project.id, Project.name)
+                .join(Project, Project.id == Earning.project_id)
+                .where(Earning.id.in_([one.id for one in rows]))
+            )
+        }
+    # As the platform, because offers are their experts'; only the names of the lab's own tasks.
+    with database.begin(PLATFORM) as session:
+        tasks = dict(
+            session.execute(
+                select(Offer.id, Task.external_id)
+                .join(Task, Task.id == Offer.task_id)
+                .where(
+                    Offer.id.in_([one.offer_id for one in rows if one.offer_id]),
+                    Task.organisation_id == principal.tenant,
+                )
+            )
+        )
+    return page(request, "lab/hours.html", rows=rows, names=names, tasks=tasks, following=following)
+
+
+@post("/hours", guards=LAB, sync_to_thread=True, status_code=303)
+def post_hours(request: Request[Any, Any, Any], data: Form) -> Redirect | Template:
+    """Approve the lines that were ticked before silence would."""
+    principal = request.scope["state"]["principal"]
+    wanted = [read_id("ear", name) for name in data if name.startswith("ear_")]
+
+    def act() -> str:
+        if not wanted:
+            raise FormUnreadable("tick the lines that you approve")
+        with database.begin() as session:
+            # Only lines of the lab's own projects are seen by it.
+            owners = owners_of_lines(session, wanted)
+        for expert_id, line_ids in sorted(owners.items()):
+            with database.begin(PLATFORM) as session:
+                approve_lines(session, expert_id, line_ids, at=now(), actor_id=principal.person_id)
+        return "/console/lab/hours?said=approved"
+
+    return once(data, act)
+
+
+ROUTES: list[HTTPRouteHandler] = [get_money, post_funding, get_invoice, get_hours, post_hours]

@@ -1,0 +1,233 @@
+"""Pages of a reviewer: what waits, one blind review at a time, and what came of one's votes."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from litestar import Request, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, FromQuery
+from litestar.response import Redirect, Template
+from sqlalchemy import func, select
+
+from market.attempts.queries import attempt as attempt_with_id
+from market.auth import Part
+from market.console.forms import REFUSALS, Form, field, go, once, said_no, whole_number
+from market.console.frame import Notice, back_to, page
+from market.console.visitors import for_parts
+from market.db import PLATFORM, database, now
+from market.http import page_of, read_id
+from market.qualifications.models import Qualification
+from market.reviews.actions import claim_next_review, claim_review, recuse_reviewer
+from market.reviews.models import Review
+from market.reviews.queries import claimable, review, task_of
+from market.reviews.rules import HELD, REASON_CODES, ReviewNotFound
+from market.stumps.queries import evidence
+from market.submissions.queries import submission
+from market.votes.actions import record_vote
+from market.votes.queries import votes_below
+from market.votes.rules import MIN_REJECTION, MIN_REMARK, Vote, criteria_of
+
+REVIEWER = [for_parts(Part.REVIEWER)]
+QUEUE = 25
+PAGE = 25
+LONGEST_S = 24 * 3600
+
+
+def _me(request: Request[Any, Any, Any]) -> UUID:
+    me: UUID = request.scope["state"]["principal"].person_id
+    return me
+
+
+@get("/", guards=REVIEWER, sync_to_thread=True)
+def get_queue(request: Request[Any, Any, Any], cursor: FromQuery[str | None] = None) -> Template:
+    """What the visitor holds, what it could take, and what it said before."""
+    me, at = _me(request), now()
+    with database.begin() as session:
+        mine = select(Review).where(Review.reviewer_id == me)
+        open_to_me = claimable(me, at=at).subquery()
+        done, following = page_of(
+            session,
+            mine.where(Review.state.not_in(HELD)),
+            Review.id,
+            limit=PAGE,
+            cursor=cursor,
+            filters=f"reviews of {me}",
+        )
+        return page(
+            request,
+            "reviewer/queue.html",
+            held=session.scalars(
+                mine.where(Review.state.in_(HELD)).order_by(Review.expires_at)
+            ).all(),
+            queue=session.scalars(
+                claimable(me, at=at)
+                .order_by(Review.due_at.asc().nulls_last(), Review.id)
+                .limit(QUEUE)
+            ).all(),
+            waiting=session.scalar(select(func.count()).select_from(open_to_me)) or 0,
+            done=done,
+            following=following,
+            qualifications=session.scalars(
+                select(Qualification).where(Qualification.person_id == me)
+            ).all(),
+        )
+
+
+@post("/next", guards=REVIEWER, sync_to_thread=True, status_code=303)
+def post_next(request: Request[Any, Any, Any], data: Form) -> Redirect:
+    """Take what waits longest."""
+    del data
+    # As the platform, because the submission moves with its first claim.
+    with database.begin(PLATFORM) as session:
+        row = claim_next_review(session, reviewer_id=_me(request), at=now())
+        return back_to(_address(row.id), "taken")
+
+
+@post("/reviews/{review_id:str}/claim", guards=REVIEWER, sync_to_thread=True, status_code=303)
+def post_claim(request: Request[Any, Any, Any], review_id: FromPath[str], data: Form) -> Redirect:
+    """Take one review."""
+    del data
+    # As the platform, because the submission moves with its first claim.
+    with database.begin(PLATFORM) as session:
+        row = claim_review(session, read_id("rev", review_id), reviewer_id=_me(request), at=now())
+        return back_to(_address(row.id), "taken")
+
+
+@post("/reviews/{review_id:str}/recuse", guards=REVIEWER, sync_to_thread=True, status_code=303)
+def post_recuse(request: Request[Any, Any, Any], review_id: FromPath[str], data: Form) -> Redirect:
+    """Step back for a conflict of interest."""
+    del data
+    with database.begin(PLATFORM) as session:
+        recuse_reviewer(session, read_id("rev", review_id), reviewer_id=_me(request), at=now())
+    return back_to("/console/reviewer", "recused")
+
+
+def _address(review_id: UUID) -> str:
+    return f"/console/reviewer/reviews/rev_{review_id.hex}"
+
+
+def _review(
+    request: Request[Any, Any, Any],
+    review_id: UUID,
+    *,
+    status: int = 200,
+    notice: Notice | None = None,
+    typed: Mapping[str, str] | None = None,
+) -> Template:
+    me = _me(request)
+    with database.begin() as session:
+        row = review(session, review_id)
+        if row.reviewer_id not in (None, me):
+            raise ReviewNotFound(review_id)
+        if row.reviewer_id is None:
+            return page(request, "reviewer/untaken.html", review=row)
+        handed = submission(session, row.submission_id)
+        task = task_of(session, handed)
+        asked = attempt_with_id(session, handed.attempt_id) if handed.attempt_id else None
+        outputs = evidence(session, [asked.id])[asked.id] if asked else []
+        instructed = ("instructions", "rubric")
+        others = {k: v for k, v in task.payload.items() if k not in instructed}
+    # As the platform, since other people's votes are no reviewer's to read but here.
+    with database.begin(PLATFORM) as session:
+        below = votes_below(session, row)
+    return page(
+        request,
+        "reviewer/review.html",
+        status=status,
+        notice=notice,
+        review=row,
+        is_held=row.state in HELD,
+        task=task,
+        others=others,
+        handed=handed,
+        attempt=asked,
+        outputs=[one.output for one in outputs],
+        criteria=criteria_of(task.payload),
+        below=below,
+        reason_codes=REASON_CODES,
+        least_rejection=MIN_REJECTION,
+        least_remark=MIN_REMARK,
+        typed=typed or {},
+    )
+
+
+@get("/reviews/{review_id:str}", guards=REVIEWER, sync_to_thread=True)
+def get_review(request: Request[Any, Any, Any], review_id: FromPath[str]) -> Template:
+    """One review: the task, the work and the model's answers; never who wrote it."""
+    return _review(request, read_id("rev", review_id))
+
+
+def _yes(data: Mapping[str, str], name: str) -> bool | None:
+    return {"yes": True, "no": False}.get(data.get(name, ""))
+
+
+def _seconds_since(row: Review, at: datetime) -> int:
+    """How long the review has been its reviewer's.
+
+    Units: seconds.
+    """
+    if row.claimed_at is None:
+        return 0
+    return max(0, min(LONGEST_S, int((at - row.claimed_at).total_seconds())))
+
+
+@post("/reviews/{review_id:str}/vote", guards=REVIEWER, sync_to_thread=True, status_code=303)
+def post_vote(
+    request: Request[Any, Any, Any], review_id: FromPath[str], data: Form
+) -> Redirect | Template:
+    """Vote; with the last vote that is needed the submission is decided."""
+    found, me = read_id("rev", review_id), _me(request)
+    verdict = data.get("verdict", "")
+
+    def act() -> str:
+        at = now()
+        # As the platform, because a verdict moves the submission, its slot and its task.
+        with database.begin(PLATFORM) as session:
+            row = review(session, found)
+            share = whole_number(data, "share", "the share", least=1, most=99, absent=0)
+            record_vote(
+                session,
+                found,
+                reviewer_id=me,
+                vote=Vote(
+                    verdict=verdict,
+                    model_failed=_yes(data, "model_failed"),
+                    attempt_fair=_yes(data, "attempt_fair"),
+                    reason_code=field(data, "reason_code") or None,
+                    note=field(data, "note"),
+                    seconds=_seconds_since(row, at),
+                    share=(share or None) if verdict == "accept_share" else None,
+                    criterion=field(data, "criterion") or None,
+                    task_broken=data.get("task_broken") == "yes",
+                ),
+                at=at,
+            )
+        return "/console/reviewer?said=voted"
+
+    try:
+        return once(data, act)
+    except ReviewNotFound:
+        raise
+    except REFUSALS as refusal:
+        status, notice = said_no(refusal)
+        return _review(request, found, status=status, notice=notice, typed=data)
+
+
+@get("/reviews", guards=REVIEWER, sync_to_thread=True)
+def get_reviews(request: Request[Any, Any, Any]) -> Redirect:
+    """The list of reviews is the reviewer's first page."""
+    del request
+    return go("/console/reviewer")
+
+
+ROUTES: list[HTTPRouteHandler] = [
+    get_queue,
+    get_reviews,
+    post_next,
+    get_review,
+    post_claim,
+    post_recuse,
+    post_vote,
+]
