@@ -308,7 +308,7 @@ def post_model(
     return _tried(request, found_id, data, act)
 
 
-@post("/projects/{project_id:str}/budget", guards=LAB, sync_to_thread=True, status_code=303)
+@post("/projects/{project_id:str}/give", guards=LAB, sync_to_thread=True, status_code=303)
 def post_budget(
     request: Request[Any, Any, Any], project_id: FromPath[str], data: Form
 ) -> Redirect | Template:
