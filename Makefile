@@ -7,12 +7,13 @@ STAMP := $(VENV)/installed-$(shell pwd -P | cksum | cut -d ' ' -f 1)
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lock clean
+.PHONY: help install demo test chaos check lock clean
 
 help:
 	@echo 'make install   a virtual environment in $(VENV), with everything from the hashed lock'
 	@echo 'make demo      a whole market on this machine, until Ctrl-C'
 	@echo 'make test      every test; ARGS="-k offers" for some'
+	@echo 'make chaos     a market while everything that serves it is killed; ARGS="--broker redis"'
 	@echo 'make check     linters, types, import contracts, migrations, locks'
 	@echo 'make lock      the locks again from pyproject.toml, newest versions (needs uv)'
 	@echo 'make clean     takes $(VENV) and caches away; data stays'
@@ -56,6 +57,9 @@ demo: install
 
 test: install
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+chaos: install
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 check: install
 	$(BIN)/ruff check .

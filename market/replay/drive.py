@@ -131,12 +131,16 @@ class Drive:
 
     def leave_offers(self) -> int:
         """Bring the market as far as its offers, and leave them to be answered; how many."""
+        self.bring_all()
+        return self.match()
+
+    def bring_all(self) -> None:
+        """Bring the market as far as its launch: everybody is there, and nothing is matched."""
         self.ops_key = ops_key("ops@stumpwork.example")
         self.open_project()
         self.bring_experts()
         self.bring_tasks(self.script.tasks)
         self.launch()
-        return self.match()
 
     def open_project(self) -> None:
         """A lab signs up, names its target model, drafts a project, and pays for it."""

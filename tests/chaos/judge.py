@@ -1,0 +1,194 @@
+"""What must hold when everything that died is back: each claim counts what breaks it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from market.db import Base
+from market.schedule import TIMETABLE
+from payouts.invariants import violations
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A claim, how many things it was checked on, and how many break it."""
+
+    claim: str
+    looked_at: int
+    broken: int
+    words: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing breaks it; a claim about nothing at all does not hold."""
+        return self.broken == 0 and self.looked_at > 0
+
+
+COUNTED: tuple[tuple[str, str, str], ...] = (
+    (
+        "no task has more answers than it wants",
+        "select count(*) from market.task",
+        """select count(*) from market.task t join market.project p on p.id = t.project_id where
+        (select count(*) from market.task_slot s where s.task_id = t.id
+            and s.state in ('offered', 'claimed', 'submitted', 'counted')) > p.answers_per_task
+        or (select count(*) from market.submission u where u.task_id = t.id
+            and u.state <> 'rejected') > p.answers_per_task""",
+    ),
+    (
+        "no seat has two live offers, and no offer two seats",
+        "select count(*) from market.offer",
+        """select (select count(*) from (select slot_id from market.offer
+            where state in ('pending', 'accepted', 'active', 'grace')
+            group by slot_id having count(*) > 1) a)
+        + (select count(*) from (select offer_id from market.task_slot
+            where offer_id is not null group by offer_id having count(*) > 1) b)""",
+    ),
+    (
+        "no offer was handed in twice",
+        "select count(*) from market.submission",
+        """select count(*) from (select offer_id from market.submission
+            group by offer_id having count(*) > 1) a""",
+    ),
+    (
+        "every second of accepted work is earned, once",
+        "select count(*) from market.submission where state = 'accepted'",
+        """select count(*) from market.submission s where s.state = 'accepted' and
+        (select coalesce(sum(e.seconds), 0) from market.earning e
+            where e.offer_id = s.offer_id and e.kind = 'hours')
+        <> (select coalesce(sum(t.paid_s), 0) from market.time_entry t
+            where t.offer_id = s.offer_id and t.state <> 'void')""",
+    ),
+    (
+        "every submission has its reviews",
+        "select count(*) from market.submission",
+        """select count(*) from market.submission s where not exists (
+            select from market.review r where r.submission_id = s.id)""",
+    ),
+    (
+        "every event reached the queues",
+        "select count(*) from market.event",
+        "select count(*) from market.event where relayed_at is null",
+    ),
+    (
+        "the feed has every event, in one dense sequence",
+        "select count(*) from market.event",
+        """select count(*) - coalesce(max(platform_seq) - min(platform_seq) + 1, 0)
+        + count(*) filter (where platform_seq is null) from market.event""",
+    ),
+    (
+        "each tenant's feed is dense, and in the order of the whole",
+        "select count(*) from market.event where organisation_seq is not null",
+        """select count(*) from (select organisation_seq - lag(organisation_seq) over (
+            partition by organisation_id order by platform_seq) as step
+            from market.event where organisation_seq is not null) a where step <> 1""",
+    ),
+    (
+        "every offer that nobody answered in time has ended",
+        "select count(*) from market.offer",
+        """select count(*) from market.offer where state = 'pending'
+        and expires_at < now() - interval '60 seconds'""",
+    ),
+    (
+        "every session whose heartbeats stopped has ended",
+        "select count(*) from market.work_session",
+        """select count(*) from market.work_session where state = 'running'
+        and last_beat_at < now() - interval '5 minutes'""",
+    ),
+    (
+        "no call to the outside is left open",
+        "select count(*) from market.attempt",
+        """select count(*) from market.attempt where state = 'sent'
+        and sent_at < now() - interval '60 seconds'""",
+    ),
+    (
+        "no job died",
+        "select count(*) from market.event",
+        "select count(*) from market.dead_letter where settled_at is null",
+    ),
+)
+
+
+def counted(session: Session) -> list[Finding]:
+    """Every claim that one query decides."""
+    return [
+        Finding(
+            claim,
+            int(session.scalar(text(all_of_them)) or 0),
+            int(session.scalar(text(broken)) or 0),
+        )
+        for claim, all_of_them, broken in COUNTED
+    ]
+
+
+def histories(session: Session) -> list[Finding]:
+    """Whether each machine's moves, one after the other, lead to the state that its row has."""
+    findings = []
+    machines = session.scalars(
+        text("select distinct machine from market.state_change order by machine")
+    ).all()
+    for machine in machines:
+        table = Base.metadata.tables.get(f"market.{machine}")
+        if table is None or "state" not in table.columns:
+            continue
+        (looked_at, broken) = session.execute(
+            text(
+                f"""
+                with moves as (
+                    select subject_id, to_state, from_state,
+                        lag(to_state) over one as came_from,
+                        row_number() over (partition by subject_id order by at desc, id desc) as n
+                    from market.state_change where machine = :machine
+                    window one as (partition by subject_id order by at, id)
+                )
+                select count(*), count(*) filter (where
+                    (came_from is not null and came_from <> from_state)
+                    or (n = 1 and to_state <> (
+                        select state from market.{machine} where id = subject_id)))
+                from moves
+                """
+            ),
+            {"machine": machine},
+        ).one()
+        findings.append(
+            Finding(f"history of {machine} folds to its state", int(looked_at), int(broken))
+        )
+    return findings
+
+
+def promised(
+    session: Session, claim: str, table: str, states: Iterable[str], ids: Iterable[str]
+) -> Finding:
+    """Whether everything that a person was told was done is there."""
+    wanted = [UUID(hex=one.partition("_")[2]) for one in ids]
+    found = session.scalar(
+        text(f"select count(*) from market.{table} where id = any(:ids) and state = any(:states)"),
+        {"ids": wanted, "states": list(states)},
+    )
+    return Finding(claim, len(wanted), len(wanted) - int(found or 0))
+
+
+def timers(session: Session) -> Finding:
+    """Whether every job of the clock that comes by the minute was fired within the last two."""
+    late = 0
+    frequent = [entry for entry in TIMETABLE if entry.every.total_seconds() <= 60]
+    for entry in frequent:
+        is_there = session.scalar(
+            text(
+                "select count(*) from market.schedule_slot"
+                " where name = :name and slot > now() - interval '2 minutes'"
+            ),
+            {"name": entry.job.name},
+        )
+        late += not is_there
+    return Finding("every timer of the minute has fired", len(frequent), late)
+
+
+def money(session: Session) -> Finding:
+    """Whether the books keep every rule that they have."""
+    entries = session.scalar(text("select count(*) from payouts.journal_entry"))
+    broken = violations(session)
+    words = ", ".join(sorted({violation.invariant for violation in broken}))
+    return Finding("every rule of the ledger holds", int(entries or 0), len(broken), words)
