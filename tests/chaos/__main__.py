@@ -163,7 +163,11 @@ def chaos(options: argparse.Namespace, name: str) -> bool:
     """One market on one broker; whether every claim held."""
     tally = Tally()
     with ExitStack() as everything:
-        folder = Path(everything.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
+        folder = options.data and options.data.absolute() / name
+        if folder is None:
+            passing = tempfile.TemporaryDirectory(prefix="chaos-")
+            folder = Path(everything.enter_context(passing))
+        folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o711)
         broker = None
         if name != "postgres":
@@ -265,11 +269,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--broker", choices=("postgres", "redis", "rabbitmq", "all"), default="all")
     parser.add_argument("--experts", type=int, default=40)
     parser.add_argument("--tasks", type=int, default=200)
-    parser.add_argument("--at-once", type=int, default=24, help="experts at work (%(default)s)")
+    parser.add_argument("--at-once", type=int, default=12, help="experts at work (%(default)s)")
     parser.add_argument("--seconds", type=int, default=60, help="of killing (%(default)s)")
     parser.add_argument("--calm", type=int, default=15, help="seconds of work after it")
     parser.add_argument("--every", type=float, default=4.0, help="seconds between two kills")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--data", type=Path, default=None, help="keep databases and logs here")
     options = parser.parse_args(argv)
     wanted = ["postgres", *SERVERS] if options.broker == "all" else [options.broker]
     held = True

@@ -58,7 +58,7 @@ COUNTED: tuple[tuple[str, str, str], ...] = (
         """select count(*) from market.submission s where s.state = 'accepted' and
         (select coalesce(sum(e.seconds), 0) from market.earning e
             where e.offer_id = s.offer_id and e.kind = 'hours')
-        <> (select coalesce(sum(t.paid_s), 0) from market.time_entry t
+        <> (select coalesce(sum(t.seconds), 0) from market.time_entry t
             where t.offer_id = s.offer_id and t.state <> 'void')""",
     ),
     (
@@ -139,9 +139,9 @@ def histories(session: Session) -> list[Finding]:
                 with moves as (
                     select subject_id, to_state, from_state,
                         lag(to_state) over one as came_from,
-                        row_number() over (partition by subject_id order by at desc, id desc) as n
+                        row_number() over (partition by subject_id order by id desc) as n
                     from market.state_change where machine = :machine
-                    window one as (partition by subject_id order by at, id)
+                    window one as (partition by subject_id order by id)
                 )
                 select count(*), count(*) filter (where
                     (came_from is not null and came_from <> from_state)

@@ -62,15 +62,18 @@ class Person:
         self.tally = tally
         self.draw = Random(seed)
 
-    def call(self, method: str, path: str, body: object = None, **query: str | int) -> Any:
-        """One call.
+    def call(
+        self, method: str, path: str, body: object = None, *, version: int = 0, **query: str
+    ) -> Any:
+        """One call, about this version of a thing where one is named.
 
         Raises:
             NoAnswer, Refused.
         """
         self.tally.count("calls")
+        headers = {"If-Match": f'"{version}"'} if version else {}
         try:
-            answer = self._http.request(method, path, json=body, params=query)
+            answer = self._http.request(method, path, json=body, params=query, headers=headers)
         except httpx.HTTPError as lost:
             self.tally.count("calls without an answer")
             raise NoAnswer(str(lost)) from lost
@@ -103,30 +106,34 @@ class Expert(Person):
 
     def act(self) -> bool:
         """Do one step of every offer that is open."""
-        did = False
+        did = is_at_work = False
         for state in ("active", "accepted", "pending"):
+            if is_at_work and state == "accepted":
+                # One session at a time.
+                continue
             for offer in self.call("GET", "/v1/offers", state=state)["items"]:
+                is_at_work = is_at_work or state == "active"
                 try:
-                    getattr(self, f"_{state}")(offer["id"])
+                    getattr(self, f"_{state}")(offer["id"], offer["version"])
                     did = True
                 except Refused:
                     continue
         return did
 
-    def _pending(self, offer: str) -> None:
+    def _pending(self, offer: str, version: int) -> None:
         luck = self.draw.random()
         if luck < 0.1:
             self.call("POST", f"/v1/offers/{offer}/decline", {"reason": "no_time"})
             self.tally.count("offers declined")
         elif luck < 0.9:
-            self.call("POST", f"/v1/offers/{offer}/accept")
+            self.call("POST", f"/v1/offers/{offer}/accept", version=version)
             self.tally.count("offers accepted")
 
-    def _accepted(self, offer: str) -> None:
+    def _accepted(self, offer: str, _version: int) -> None:
         self.call("POST", f"/v1/offers/{offer}/sessions")
         self.tally.count("sessions started")
 
-    def _active(self, offer: str) -> None:
+    def _active(self, offer: str, _version: int) -> None:
         attempts = self.call("GET", f"/v1/offers/{offer}/attempts")["items"]
         last = attempts[-1] if attempts else None
         if last is None or last["state"] == "failed":
@@ -147,8 +154,8 @@ class Expert(Person):
             self.tally.submissions.add(handed_in["id"])
 
     def _beat(self, offer: str) -> None:
-        for session in self.call("GET", "/v1/sessions", state="running")["items"]:
-            if session["offer_id"] == offer:
+        for session in self.call("GET", "/v1/sessions", offer_id=offer)["items"]:
+            if session["state"] == "running":
                 pulse = {"seq": session["last_seq"] + 1, "is_active": True}
                 self.call("POST", f"/v1/sessions/{session['id']}/heartbeats", pulse)
 
