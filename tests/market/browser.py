@@ -60,7 +60,7 @@ def web_process(database_url: str, secret: str) -> Iterator[str]:
 
 
 def _await_answer(process: subprocess.Popen[bytes], address: str) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 180
     while time.monotonic() < until:
         assert process.poll() is None, "the web process ended before it answered"
         try:
@@ -68,7 +68,7 @@ def _await_answer(process: subprocess.Popen[bytes], address: str) -> None:
                 return
         except httpx.TransportError:
             time.sleep(0.05)
-    raise AssertionError("the web process did not answer within a minute")
+    raise AssertionError("the web process did not answer within three minutes")
 
 
 @dataclass
