@@ -40,6 +40,7 @@ from market.dead_letters import ROUTES as DEAD_LETTERS
 from market.deliveries.routes import ROUTES as DELIVERIES
 from market.disputes.routes import ROUTES as DISPUTES
 from market.earnings.routes import ROUTES as EARNINGS
+from market.eligibility.routes import ROUTES as ELIGIBILITY
 from market.experts.routes import ROUTES as EXPERTS
 from market.explanations.routes import ROUTES as EXPLANATIONS
 from market.expressions.routes import ROUTES as EXPRESSIONS
@@ -102,6 +103,7 @@ ROUTES = [
     *IMPACT,
     *PROJECTS,
     *TASKS,
+    *ELIGIBILITY,
     *POLICIES,
     *RUNS,
     *OFFERS,

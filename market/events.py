@@ -45,6 +45,7 @@ class Event(StrEnum):
     TASK_CANCELLED = "task.cancelled"
     TASK_RESOLVED = "task.resolved"
     OVERLAP_CHANGED = "overlap.changed"
+    ELIGIBILITY_CHANGED = "eligibility.changed"
     POLICY_PUBLISHED = "policy.published"
     POLICY_APPROVED = "policy.approved"
     POLICY_CHOSEN = "policy.chosen"

@@ -34,6 +34,7 @@ from market.chargebacks import rules as chargebacks
 from market.deliveries import rules as deliveries
 from market.disputes import rules as disputes
 from market.earnings import rules as earnings
+from market.eligibility import rules as eligibility
 from market.errors import MarketError
 from market.experts import rules as experts
 from market.explanations import rules as explanations
@@ -120,6 +121,8 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     tasks.TaskNotFound: (404, "not_found"),
     tasks.TaskMoveUnasked: (422, "task_move_unasked"),
     tasks.InterestInvalid: (422, "interest_invalid"),
+    eligibility.StepsInvalid: (422, "steps_invalid"),
+    eligibility.EligibilityNotFound: (404, "not_found"),
     imports.ImportNotFound: (404, "not_found"),
     imports.ImportRunning: (409, "import_running"),
     uploads.UploadTypeUnknown: (415, "upload_type_unknown"),

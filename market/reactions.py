@@ -22,7 +22,7 @@ from market.plans.jobs import (
 )
 from market.quality.jobs import learn_offer, learn_verdict, refit_stump_model
 from market.reviews.jobs import clear_claim, open_reviews, recuse_conflicted
-from market.runs.jobs import check_run, run_matching
+from market.runs.jobs import check_run, match_anew, run_matching
 from market.tasks.jobs import reseat_tasks
 from market.treasury.jobs import (
     apply_stripe_event,
@@ -39,6 +39,7 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.RUN_CHECK_REQUESTED: (check_run,),
     Event.PROJECT_DRAINING: (withdraw_project_offers, note_project),
     Event.OVERLAP_CHANGED: (reseat_tasks,),
+    Event.ELIGIBILITY_CHANGED: (match_anew,),
     Event.TASK_CANCELLED: (withdraw_task_offers, note_task),
     Event.STANDING_CHANGED: (withdraw_expert_offers, note_expert),
     Event.ATTEMPT_SENT: (ask_model,),

@@ -7,6 +7,7 @@ from market.approvals.jobs import approve_silent_lines, close_weeks
 from market.books.jobs import check_books, keep_books, prove_books
 from market.clock import Entry
 from market.disputes.jobs import end_due_disputes
+from market.eligibility.jobs import widen_tasks
 from market.experts.jobs import lift_measures
 from market.notices.jobs import forget_old_places
 from market.offers.jobs import expire_offers
@@ -28,6 +29,7 @@ from market.work.jobs import confirm_recorded_time, end_lost_sessions
 
 TIMETABLE: tuple[Entry, ...] = (
     Entry(expire_offers, every=timedelta(seconds=10)),
+    Entry(widen_tasks, every=timedelta(seconds=10)),
     Entry(end_lost_sessions, every=timedelta(seconds=30)),
     Entry(end_left_offers, every=timedelta(minutes=1)),
     Entry(approve_by_silence, every=timedelta(minutes=1)),

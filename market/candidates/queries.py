@@ -20,9 +20,12 @@ from market.candidates.rules import (
     ProjectFacts,
     shared_words,
 )
-from market.experts.rules import DOMAINS_MEET, WORKING
+from market.eligibility.queries import eligibilities_of, steps_of
+from market.eligibility.rules import FIRST_STEP
+from market.experts.rules import DOMAINS_MEET, EXPERT_FIELDS, WORKING
 from market.explanations.queries import LEVEL_RANK, listed
 from market.explanations.rules import Ids
+from market.filters import compiled
 from market.offers.queries import monday_before
 from market.offers.rules import GONE, HELD, LIVE
 from market.policies.rules import RunPolicy
@@ -195,6 +198,41 @@ TABLES = (
     """,
 )
 
+RULES = (
+    """
+    create temporary table run_rule (n int, project_n int, eligibility_id uuid, step int)
+    on commit drop
+    """,
+    "create temporary table run_passes (rule_n int, expert_n int) on commit drop",
+)
+
+# The best and some in turn of those whom a task takes; fits of large domains only, since small ones
+# are looked at whole.
+RULED = (
+    """
+    create temporary table run_task_rule on commit drop as
+    select t.n as task_n, r.n as rule_n
+    from run_task t
+    join run_rule r on r.project_n = t.project_n
+    left join market.widening w on w.task_id = t.id and w.eligibility_id = r.eligibility_id
+    where r.step = coalesce(w.step, 1)
+    """,
+    """
+    create temporary table run_taken on commit drop as
+    select x.rule_n, f.domain_n, f.n as fit_n, (row_number() over (
+        partition by x.rule_n, f.domain_n order by f.place) - 1)::int as place,
+        (count(*) over (partition by x.rule_n, f.domain_n))::int as fits
+    from run_passes x
+    join run_fit f on f.expert_n = x.expert_n
+    join run_domain d on d.domain_n = f.domain_n and d.fits > {small}
+    """,
+)
+
+PASSES = """
+    insert into run_passes select :rule_n, r.n
+    from run_expert r join market.expert e on e.id = r.id where {condition}
+    """
+
 PAIRS = """
     with picked as (
         select t.n as task_n, d.first + place as fit_n
@@ -205,6 +243,20 @@ PAIRS = """
         select t.n, d.first + ((t.turn::bigint * {spread} + place) % d.fits)::int
         from run_task t join run_domain d on d.domain_n = t.domain_n and d.fits > {small}
         cross join lateral generate_series(0, {spread} - 1) place
+        union
+        select k.task_n, g.fit_n
+        from run_task_rule k
+        join run_task t on t.n = k.task_n
+        join (select distinct rule_n, domain_n, fits from run_taken) c
+            on c.rule_n = k.rule_n and c.domain_n = t.domain_n
+        cross join lateral (
+            select generate_series(0, least(c.fits, {best}) - 1) as place
+            union
+            select ((t.turn::bigint * {spread} + turn) % c.fits)::int
+            from generate_series(0, least(c.fits, {spread}) - 1) turn
+        ) wanted
+        join run_taken g on g.rule_n = k.rule_n and g.domain_n = t.domain_n
+            and g.place = wanted.place
         union
         select task_n, fit_n from run_near
         union
@@ -221,6 +273,10 @@ PAIRS = """
     left join run_rate r on r.expert_n = f.expert_n and r.currency = p.currency
     left join market.interest i on i.task_id = t.id and i.expert_id = f.expert_id
     where coalesce(p.rate, r.now) is not null
+      and (p.n not in (select project_n from run_rule)
+          or exists (select from run_task_rule k
+              join run_passes x on x.rule_n = k.rule_n
+              where k.task_n = t.n and x.expert_n = f.expert_n))
       and (i.value is not null or not p.require_interest)
       and not exists (select from market.offer o
           where o.task_id = t.id and o.expert_id = f.expert_id and o.state not in ({gone}))
@@ -297,6 +353,7 @@ def candidates(
         session.execute(_typed(statement.format(**WORDS)), values)
         if tasks is None and experts is None:
             session.execute(text(f"analyze {name}"))
+    _take_rules(session, at)
     projects = _project_facts(session)
     tasks_seen = _Columns(
         session,
@@ -360,6 +417,33 @@ def candidates(
         held_seats=held.int64(1),
         met=int(session.scalar(text(MET)) or 0),
     )
+
+
+def _take_rules(session: Session, at: datetime) -> None:
+    """Find whom each step of the projects' eligibilities takes, once for all of their tasks."""
+    for statement in RULES:
+        session.execute(text(f"drop table if exists pg_temp.{statement.split()[3]}"))
+        session.execute(text(statement))
+    numbers = {row.id: row.n for row in session.execute(text("select id, n from run_project"))}
+    rule_n = 0
+    for project_id, found in eligibilities_of(session, list(numbers)).items():
+        for step, one in enumerate(steps_of(found), FIRST_STEP):
+            names = {
+                "n": rule_n,
+                "project_n": numbers[project_id],
+                "eligibility_id": found.id,
+                "step": step,
+            }
+            session.execute(
+                text("insert into run_rule values (:n, :project_n, :eligibility_id, :step)"), names
+            )
+            made = compiled(one.expression.tree, EXPERT_FIELDS, row="e", at=at)
+            passes = text(PASSES.format(condition=made.sql))
+            session.execute(passes, {**made.values, "rule_n": rule_n})
+            rule_n += 1
+    for statement in RULED:
+        session.execute(text(f"drop table if exists pg_temp.{statement.split()[3]}"))
+        session.execute(text(statement.format(**WORDS)))
 
 
 def _typed(statement: str) -> TextClause:

@@ -64,8 +64,9 @@ class Candidates:
     """Who could take what, as one moment saw it.
 
     Every pair holds: the task is open, the expert in good standing, its domain meets the task's at
-    the level asked for, it has a seat and hours left, it is not on the task already and does not
-    belong to the lab. `met` is how many pairs the domains let through, `pairs` how many were kept.
+    the level asked for, it has a seat and hours left, it is not on the task already, does not
+    belong to the lab, and is taken by the step of eligibility that the task is at. `met` is how
+    many pairs the domains let through, `pairs` how many were kept.
 
     Shapes: task_* (tasks,); expert_* (experts,); rate_now, rate_top (experts, currencies), 0 where
         there is none; fit_* (fits,), one for each task domain and expert; pair_* (pairs,), in the

@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import TextClause, Uuid, select, text
 from sqlalchemy.orm import Session
 
+from market.eligibility.queries import eligibilities_of, steps_of, widening_of
+from market.eligibility.rules import FIRST_STEP
 from market.experts.rules import DOMAINS_MEET, LEVELS, WORKING
 from market.explanations.models import RunSnapshot
 from market.explanations.rules import Recorded, RunNotOver, unpacked
+from market.expressions.queries import explained_people
 from market.offers.queries import monday_before
 from market.offers.rules import GONE, LIVE
 
@@ -26,7 +29,7 @@ def listed(states: tuple[str, ...]) -> str:
 
 
 STANDS = """
-    select p.state as project_state, t.state as task_state, e.state as standing,
+    select p.id as project_id, p.state as project_state, t.state as task_state, e.state as standing,
         e.max_concurrent, e.weekly_hours, {minimum_level} as minimum_level,
         (select count(*) from market.task_slot s where s.task_id = t.id and s.state = 'open')
             as open_seats,
@@ -114,12 +117,31 @@ def hindrances(
         (row.is_member, "the expert belongs to the lab"),
         (row.wants_interest, "the project takes experts who said that they want the task"),
     )
-    return [words for holds, words in rules if holds]
+    return [
+        *(words for holds, words in rules if holds),
+        *(
+            f"the project takes whoever fulfils {condition}; known is {known or 'nothing'}"
+            for condition, known in _barring(session, row.project_id, task_id, expert_id, at)
+        ),
+    ]
+
+
+def _barring(
+    session: Session, project_id: UUID, task_id: UUID, expert_id: UUID, at: datetime
+) -> tuple[tuple[str, str | None], ...]:
+    """The conditions of a task's step of eligibility that an expert fails, and what is known."""
+    found = eligibilities_of(session, [project_id]).get(project_id)
+    if found is None:
+        return ()
+    timer = widening_of(session, task_id, found.id)
+    step = steps_of(found)[(FIRST_STEP if timer is None else timer.step) - FIRST_STEP]
+    people = explained_people(session, step.expression.tree, [expert_id], at=at)
+    return tuple(condition for one in people for condition in one.conditions)
 
 
 OPEN_FOR = """
     with open_task as (
-        select t.id, t.domain, p.require_interest, p.organisation_id,
+        select t.id, t.domain, t.project_id, p.require_interest, p.organisation_id,
             {minimum_level} as minimum_level
         from market.task t join market.project p on p.id = t.project_id
         where p.state = 'live' and t.state in ('queued', 'active')
@@ -137,6 +159,10 @@ OPEN_FOR = """
                 where i.task_id = o.id and i.expert_id = :expert) as wants_interest
         from open_task o
     )
+    {wanted}
+    """
+
+COUNTED = """
     select e.state as standing, e.max_concurrent, e.weekly_hours,
         (select count(*) from market.offer f
             where f.expert_id = e.id and f.state in ({live})) as seats,
@@ -152,15 +178,48 @@ OPEN_FOR = """
     from market.expert e where e.id = :expert
     """
 
-_OPEN_FOR = text(
-    OPEN_FOR.format(
-        live=listed(LIVE),
-        gone=listed(GONE),
-        level=LEVEL_RANK.format(column="d.level"),
-        minimum_level=LEVEL_RANK.format(column="p.minimum_level"),
-        meets=DOMAINS_MEET.format(one="o.domain", other="d.domain"),
+BY_STEP = """
+    select s.project_id, coalesce(w.step, 1) as step, count(*) as tasks
+    from seen s
+    join (select distinct on (project_id) project_id, id from market.eligibility
+          order by project_id, version desc) g on g.project_id = s.project_id
+    left join market.widening w on w.task_id = s.id and w.eligibility_id = g.id
+    where s.level >= s.minimum_level and not s.is_taken and not s.wants_interest
+    group by 1, 2 order by 1, 2
+    """
+
+
+def _open_for(wanted: str) -> TextClause:
+    return text(
+        OPEN_FOR.format(
+            wanted=wanted.format(live=listed(LIVE)),
+            gone=listed(GONE),
+            level=LEVEL_RANK.format(column="d.level"),
+            minimum_level=LEVEL_RANK.format(column="p.minimum_level"),
+            meets=DOMAINS_MEET.format(one="o.domain", other="d.domain"),
+        )
     )
-)
+
+
+_OPEN_FOR = _open_for(COUNTED)
+_OPEN_BY_STEP = _open_for(BY_STEP)
+
+
+def _barred(session: Session, expert_id: UUID, at: datetime) -> tuple[int, dict[str, int]]:
+    """How many tasks that fit an expert otherwise do not take it, and how many of them for which
+    condition.
+    """
+    barred, conditions = 0, dict[str, int]()
+    rows = session.execute(_OPEN_BY_STEP.columns(project_id=Uuid()), {"expert": expert_id}).all()
+    found = eligibilities_of(session, [row.project_id for row in rows])
+    for row in rows:
+        step = steps_of(found[row.project_id])[row.step - FIRST_STEP]
+        people = explained_people(session, step.expression.tree, [expert_id], at=at)
+        failed = [condition for one in people for condition, _ in one.conditions]
+        barred += row.tasks if failed else 0
+        for condition in failed:
+            conditions[condition] = conditions.get(condition, 0) + row.tasks
+    return barred, conditions
 
 
 def work_for(session: Session, expert_id: UUID, *, at: datetime) -> Availability | None:
@@ -174,6 +233,8 @@ def work_for(session: Session, expert_id: UUID, *, at: datetime) -> Availability
     ).one_or_none()
     if row is None:
         return None
+    barred, conditions = _barred(session, expert_id, at)
+    told = "; ".join(f"{condition} for {tasks}" for condition, tasks in conditions.items())
     rules = (
         (row.standing not in WORKING, "standing", f"your standing is {row.standing}"),
         (
@@ -207,9 +268,15 @@ def work_for(session: Session, expert_id: UUID, *, at: datetime) -> Availability
             "interest_needed",
             f"{row.untried} open tasks go to experts who said that they want them",
         ),
+        (
+            row.fitting > 0 and barred == row.fitting,
+            "not_eligible",
+            f"{barred} open tasks take other experts for now; you do not fulfil {told}",
+        ),
     )
     reasons = tuple((code, words) for holds, code, words in rules if holds)
     if not reasons:
-        words = f"{row.fitting} open tasks fit you; the next matching run decides who gets them"
+        left = row.fitting - barred
+        words = f"{left} open tasks fit you; the next matching run decides who gets them"
         reasons = (("next_run", words),)
-    return Availability(fitting_tasks=int(row.fitting), reasons=reasons)
+    return Availability(fitting_tasks=int(row.fitting) - barred, reasons=reasons)

@@ -13,13 +13,24 @@ from market.operations import end_operation, report_progress
 from market.policies.queries import policy
 from market.policies.rules import read_policy
 from market.predictions.queries import predictions_for
-from market.runs.actions import Answer, fail_run, record_run, start_run
-from market.runs.queries import run
+from market.projects.queries import project
+from market.runs.actions import Answer, fail_run, record_run, request_run, start_run
+from market.runs.queries import is_run_pending, run
 
 LOOK_EVERY_S = 0.25
 """How often a run that is solving looks whether it was cancelled, and says how far it is."""
 
 STAGES = 4
+
+
+@job(queue="default")
+def match_anew(project_id: str) -> None:
+    """A project takes other people than before: unless a run is about to begin, ask for one."""
+    with database.begin() as session:
+        # Locked, so that two changes at once ask for one run.
+        found = project(session, UUID(project_id), lock=True)
+        if found.state == "live" and not is_run_pending(session, found.id):
+            request_run(session, project_id=found.id, at=now())
 
 
 @job(queue="solver", max_retries=3, time_limit_s=3600)

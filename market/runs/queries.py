@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, exists, select
 from sqlalchemy.orm import Session
 
 from market.runs.models import MatchingRun, OpenSeat
@@ -27,6 +27,15 @@ def runs(*, project_id: UUID | None = None, state: str | None = None) -> Select[
     if project_id is not None:
         statement = statement.where(MatchingRun.project_id == project_id)
     return statement if state is None else statement.where(MatchingRun.state == state)
+
+
+def is_run_pending(session: Session, project_id: UUID) -> bool:
+    """Whether a run that will see a project as it is now is about to begin."""
+    coming = exists().where(
+        MatchingRun.state == "pending",
+        (MatchingRun.project_id == project_id) | MatchingRun.project_id.is_(None),
+    )
+    return bool(session.scalar(select(coming)))
 
 
 def open_seats(run_id: UUID) -> Select[OpenSeat]:

@@ -1,0 +1,1 @@
+"""Eligibility: whom a project takes, in steps that widen while nobody claims a task."""
