@@ -142,8 +142,9 @@ class Engine:
         expected = dict(zip(code.tolist(), rate.tolist(), strict=True))
         pairs = levels_of(rows.subject, rows.item)
         self.has_pair = len(rows) > 0 and len(pairs.code) < 0.9 * len(rows)
-        # The few repetitions among millions of pairs are not worth the memory of all of them.
-        repeats = len(pairs.code) < len(rows) and (self.has_pair or len(rows) <= REPLAYED)
+        # A few repetitions are not worth the time and memory that all pairs take.
+        seldom = len(rows) > REPLAYED or len(pairs.code) > 0.995 * len(rows)
+        repeats = self.has_pair or not seldom
         self.history = History(expected, self.usual, usual_pause(rows), has_pair=repeats)
         self.open_expected()
         self.contexts = rows.context.shape[1]
