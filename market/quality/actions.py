@@ -11,26 +11,33 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.orm import Session
 
-from market.db import Json
+from market.db import Json, new_id
 from market.events import Event, emit
 from market.predictions.actions import learn_outcomes, tell_abilities
 from market.predictions.models import StumpPresent
-from market.quality.models import ItemBelief, ReviewerReliability, VoteMerit
+from market.predictions.queries import present
+from market.predictions.rules import pairs_at
+from market.quality.models import FrontierAlarm, ItemBelief, ReviewerReliability, VoteMerit
 from market.quality.queries import (
     Ballot,
+    Cell,
     Standing,
     ballots_of,
     ballots_of_queue,
+    highest_level,
     outcome_of_offer,
     outcome_of_verdict,
+    people_of,
     standing,
+    tried,
     unlearned,
 )
-from market.quality.rules import soft
+from market.quality.rules import soft, weeks_of
 from matching.attempts import Attempts
 
 if TYPE_CHECKING:
     from matching.ability import StumpModel
+    from matching.complexity import Proposal
 
 VOTED = ("votes", "silence")
 """Verdicts that rest on votes, and are as sure as their voters are reliable."""
@@ -201,11 +208,111 @@ def fitted(before: bytes, known_rows: int, rows: Attempts) -> tuple["StumpModel"
     """
     # Loads scipy, which only the job that fits needs.
     from matching.ability import StumpModel
+    from matching.archive import NotAVersion
 
     begun = time.perf_counter()
-    model = StumpModel.from_bytes(before)
+    try:
+        model = StumpModel.from_bytes(before)
+    except NotAVersion:
+        # Kept by another release of this software: the record is all that is needed.
+        return StumpModel().fit(rows), time.perf_counter() - begun
     if len(rows) > FIT_ANEW * known_rows:
         model.fit(rows)
     else:
         model.refit(rows)
     return model, time.perf_counter() - begun
+
+
+# The frontier -------------------------------------------------------------------------------------
+
+LEVELS = 10
+SLOPE, SLOPE_SD = 0.45, 0.2
+"""What a level above all that were tried is expected to add to the log-odds of a stump; logits."""
+
+
+def watch_cell(session: Session, cell: Cell, *, at: datetime) -> FrontierAlarm | None:
+    """Say, once, that a level has run dry, and which one is proposed instead.
+
+    The record since the last alarm is followed anew, so that it does not matter how often, or by
+    whom, this is asked.
+    """
+    # Loads scipy, which only the jobs that watch need.
+    from matching.frontier import FrontierTracker
+
+    rows = tried(session, cell, since_alarm=True)
+    if not rows:
+        return None
+    follower = FrontierTracker()
+    number = follower.open(at=weeks_of(rows[0].at))
+    for row in rows:
+        found = follower.observe(number, row.stump, at=weeks_of(row.at))
+        if found is None:
+            continue
+        said = _proposal(session, cell, at=at)
+        alarm_id: UUID | None = session.scalar(
+            insert_or(FrontierAlarm)
+            .values(
+                id=new_id(),
+                seq=row.seq,
+                domain=cell.domain,
+                level=cell.level,
+                target_model_id=cell.target_model_id,
+                at=at,
+                rate=found.rate,
+                opening=found.opening,
+                evidence=found.evidence,
+                productive=said.productive,
+                low=said.low,
+                high=said.high,
+                proposed_level=said.level,
+                reason=f"{found.reason}; {said.reason}",
+            )
+            .on_conflict_do_nothing()
+            .returning(FrontierAlarm.id)
+        )
+        if alarm_id is None:
+            return None
+        alarm = session.get_one(FrontierAlarm, alarm_id)
+        told: Json = {
+            "kind": "frontier",
+            "domain": cell.domain,
+            "complexity": cell.level + 1,
+            "proposed_complexity": None if said.level is None else said.level + 1,
+            "reason": alarm.reason,
+        }
+        emit(session, Event.QUALITY_ALERT, alarm_id, at=at, data=told)
+        return alarm
+    return None
+
+
+def _proposal(session: Session, cell: Cell, *, at: datetime) -> "Proposal":
+    """The smallest complexity that is expected to bring the experts of a cell back."""
+    from matching.complexity import propose_level
+
+    people = people_of(session, cell)
+    tested = highest_level(session, cell)
+    count = len(people)
+    said = (
+        present(session)
+        .predict_many(
+            pairs_at(
+                [one for one in people for _ in range(LEVELS)],
+                [cell.domain] * (count * LEVELS),
+                [cell.target_model_id] * (count * LEVELS),
+                list(range(LEVELS)) * count,
+                np.full((count * LEVELS, 3), np.nan),
+                at=at,
+            )
+        )
+        .stump
+    )
+    above = np.maximum(np.arange(LEVELS) - tested, 0)
+    logit = said.logit.reshape(count, LEVELS) + SLOPE * above
+    return propose_level(
+        logit,
+        np.minimum(said.logit_sd.reshape(count, LEVELS), 20.0),
+        minutes=15.0 * 2.0 ** np.arange(LEVELS),
+        current=cell.level,
+        opening=float(count),
+        shared_sd=SLOPE_SD * above,
+    )

@@ -20,7 +20,9 @@ from market.quality.actions import (
     observe_offer,
     observe_verdict,
     tell_of_verdict,
+    watch_cell,
 )
+from market.quality.queries import cell_of
 from matching.responses import BadResponses
 
 STAGES = 4
@@ -35,6 +37,15 @@ def learn_verdict(submission_id: str) -> None:
     # What is committed is learned; a state that is rolled back must not be.
     with database.begin() as session:
         tell_of_verdict(session, which, at=now())
+
+
+@job(queue="default", max_retries=8)
+def watch_frontier(submission_id: str) -> None:
+    """See whether the level that a verdict belongs to has run dry."""
+    with database.begin() as session:
+        cell = cell_of(session, UUID(submission_id))
+        if cell is not None:
+            watch_cell(session, cell, at=now())
 
 
 @job(queue="default", max_retries=8)

@@ -3,10 +3,10 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Boolean, CheckConstraint, Double, ForeignKey, Index
+from sqlalchemy import Boolean, CheckConstraint, Double, ForeignKey, Index, SmallInteger
 from sqlalchemy.orm import Mapped, mapped_column
 
-from market.db import Base
+from market.db import Base, new_id
 
 
 class ItemBelief(Base):
@@ -64,3 +64,32 @@ class ReviewerReliability(Base):
     high: Mapped[float] = mapped_column(Double)
     votes: Mapped[int]
     at: Mapped[datetime]
+
+
+class FrontierAlarm(Base):
+    """A level of a domain that ran dry against a target model, and what is proposed instead.
+
+    What comes after it is a new opening. Units: rates shares of claims handed in; levels steps of
+        complexity from nought; `productive` experts, with an 80 % interval.
+    """
+
+    __tablename__ = "frontier_alarm"
+    __table_args__ = (
+        Index("ix_frontier_alarm_cell", "domain", "level", "target_model_id", "seq"),
+        CheckConstraint("low <= high", name="low"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
+    seq: Mapped[int] = mapped_column(ForeignKey("market.observation.seq"), unique=True)
+    domain: Mapped[str]
+    level: Mapped[int] = mapped_column(SmallInteger)
+    target_model_id: Mapped[UUID] = mapped_column(ForeignKey("market.target_model.id"))
+    at: Mapped[datetime]
+    rate: Mapped[float] = mapped_column(Double)
+    opening: Mapped[float] = mapped_column(Double)
+    evidence: Mapped[float] = mapped_column(Double)
+    productive: Mapped[float] = mapped_column(Double)
+    low: Mapped[float] = mapped_column(Double)
+    high: Mapped[float] = mapped_column(Double)
+    reason: Mapped[str]
+    proposed_level: Mapped[int | None] = mapped_column(SmallInteger, default=None)

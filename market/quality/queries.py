@@ -6,13 +6,13 @@ from datetime import datetime
 from uuid import UUID
 
 import numpy as np
-from sqlalchemy import ARRAY, Select, Uuid, bindparam, select, text
+from sqlalchemy import ARRAY, Select, Uuid, bindparam, func, select, text
 from sqlalchemy.orm import Session
 
-from market.predictions.models import Ability
+from market.predictions.models import Ability, Observation
 from market.predictions.rules import Outcome
-from market.quality.models import ReviewerReliability
-from market.quality.rules import STAGES, Calibration, calibration
+from market.quality.models import FrontierAlarm, ReviewerReliability
+from market.quality.rules import STAGES, Calibration, calibration, weeks_of
 
 # A claim of a stump is fooling; whether it holds is for the verdict. Work without an attempt says
 # whether what is handed in holds, and nothing of a model.
@@ -268,3 +268,145 @@ def reliabilities(*, reviewer_id: UUID | None = None) -> Select[ReviewerReliabil
     if reviewer_id is not None:
         statement = statement.where(ReviewerReliability.reviewer_id == reviewer_id)
     return statement.order_by(ReviewerReliability.reviewer_id, ReviewerReliability.domain)
+
+
+# The frontier -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A domain, a level and a target model: where a stump rate is followed."""
+
+    domain: str
+    level: int
+    target_model_id: UUID
+
+
+_OF_CELL = text(
+    """
+    select seq, at, expert_id,
+        case when fooled = 0 then 0.0 else fooled * valid end::float8 as stump
+    from market.observation
+    where domain = :domain and level = :level and target_model_id = :target_model_id
+        and kind = 'verdict' and replaced_at is null and fooled is not null
+        and (fooled = 0 or valid is not null)
+        and seq > coalesce((select max(seq) from market.frontier_alarm f where f.domain = :domain
+            and f.level = :level and f.target_model_id = :target_model_id and :since_alarm), 0)
+    order by seq
+    """
+).bindparams(bindparam("target_model_id", type_=Uuid()))
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One claim or concession of a cell. Units: `stump` a probability."""
+
+    seq: int
+    at: datetime
+    expert_id: UUID
+    stump: float
+
+
+def tried(session: Session, cell: Cell, *, since_alarm: bool) -> list[Tried]:
+    """What was handed in and decided in a cell, in the order in which it was learned."""
+    given = {
+        "domain": cell.domain,
+        "level": cell.level,
+        "target_model_id": cell.target_model_id,
+        "since_alarm": since_alarm,
+    }
+    return [Tried(*row) for row in session.execute(_OF_CELL, given)]
+
+
+def cell_of(session: Session, submission_id: UUID) -> Cell | None:
+    """The cell that a verdict belongs to; none where no target model was asked."""
+    row = session.execute(
+        select(Observation.domain, Observation.level, Observation.target_model_id)
+        .where(Observation.kind == "verdict", Observation.subject_id == submission_id)
+        .order_by(Observation.version.desc())
+        .limit(1)
+    ).one_or_none()
+    if row is None or row.domain is None or row.target_model_id is None:
+        return None
+    return Cell(row.domain, row.level, row.target_model_id)
+
+
+def people_of(session: Session, cell: Cell) -> list[UUID]:
+    """Experts who handed in anything in a domain against a target model."""
+    return list(
+        session.scalars(
+            select(Observation.expert_id)
+            .where(
+                Observation.domain == cell.domain,
+                Observation.target_model_id == cell.target_model_id,
+                Observation.expert_id.is_not(None),
+            )
+            .distinct()
+            .order_by(Observation.expert_id)
+        )
+    )
+
+
+def highest_level(session: Session, cell: Cell) -> int:
+    """The highest level that anybody tried in a domain against a target model."""
+    found = session.scalar(
+        select(func.max(Observation.level)).where(
+            Observation.domain == cell.domain,
+            Observation.target_model_id == cell.target_model_id,
+        )
+    )
+    return int(found or 0)
+
+
+def frontier_cells(session: Session, *, domain: str | None = None) -> list[Cell]:
+    """The cells in which anything was decided."""
+    statement = (
+        select(Observation.domain, Observation.level, Observation.target_model_id)
+        .where(Observation.kind == "verdict", Observation.target_model_id.is_not(None))
+        .distinct()
+        .order_by(Observation.domain, Observation.level, Observation.target_model_id)
+        .limit(200)
+    )
+    if domain is not None:
+        statement = statement.where(Observation.domain == domain)
+    return [
+        Cell(one, level, model)
+        for one, level, model in session.execute(statement)
+        if one is not None and model is not None
+    ]
+
+
+def frontier_alarms(session: Session, *, domain: str | None = None) -> Sequence[FrontierAlarm]:
+    """Levels that ran dry, the latest first."""
+    statement = select(FrontierAlarm).order_by(FrontierAlarm.seq.desc()).limit(200)
+    if domain is not None:
+        statement = statement.where(FrontierAlarm.domain == domain)
+    return session.scalars(statement).all()
+
+
+@dataclass(frozen=True, slots=True)
+class Week:
+    """A cell's stump rate at the end of a week, with a 90 % interval. Units: shares of claims."""
+
+    week: datetime
+    rate: float
+    low: float
+    high: float
+    claims: int
+
+
+def series(session: Session, cell: Cell) -> list[Week]:
+    """How a cell's stump rate went, a point for each week in which anything was decided."""
+    # Loads scipy, which only the address of the frontier needs.
+    from matching.frontier import FrontierTracker
+
+    follower, found = FrontierTracker(), list[Week]()
+    rows = tried(session, cell, since_alarm=False)
+    number = follower.open(at=weeks_of(rows[0].at)) if rows else 0
+    for n, row in enumerate(rows):
+        follower.observe(number, row.stump, at=weeks_of(row.at))
+        is_last = n + 1 == len(rows) or int(weeks_of(rows[n + 1].at)) > int(weeks_of(row.at))
+        if is_last:
+            rate = follower.rate(number, at=weeks_of(row.at))
+            found.append(Week(row.at, rate.mean, rate.low, rate.high, n + 1))
+    return found

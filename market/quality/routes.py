@@ -1,5 +1,6 @@
 """What is believed and how well it holds, over HTTP: abilities, calibration, refits."""
 
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Annotated
 
@@ -27,7 +28,15 @@ from market.predictions.actions import request_refit
 from market.predictions.models import Ability
 from market.predictions.queries import in_force, recomputed
 from market.quality.models import ReviewerReliability
-from market.quality.queries import abilities, calibrations, evidence_of_ability, reliabilities
+from market.quality.queries import (
+    abilities,
+    calibrations,
+    evidence_of_ability,
+    frontier_alarms,
+    frontier_cells,
+    reliabilities,
+    series,
+)
 from market.quality.rules import Calibration
 
 Days = Annotated[int, QueryParameter(ge=1, le=3660, description="How far to look back, days.")]
@@ -124,6 +133,49 @@ class ReliabilityOut(Wire):
     what_counts: str
 
 
+class AlarmOut(Wire):
+    """A level that ran dry, and the complexity that is proposed instead; none when none will do."""
+
+    domain: str
+    complexity: int
+    target_model_id: str
+    at: datetime
+    rate: float
+    opening: float
+    evidence: float
+    proposed_complexity: int | None
+    productive: float
+    low: float
+    high: float
+    reason: str
+
+
+class WeekOut(Wire):
+    """A level's stump rate at the end of a week, with a 90 % interval."""
+
+    week: datetime
+    rate: float
+    low: float
+    high: float
+    claims: int
+
+
+class CellOut(Wire):
+    """How a level of a domain stands against a target model, week by week."""
+
+    domain: str
+    complexity: int
+    target_model_id: str
+    weeks: list[WeekOut]
+
+
+class FrontierOut(Wire):
+    """The frontier: every level's series, and the alarms, the latest first."""
+
+    cells: list[CellOut]
+    alarms: list[AlarmOut]
+
+
 class RefitOut(Wire):
     """The operation that tells how far a refit is."""
 
@@ -212,6 +264,42 @@ def get_recomputed(seq: FromPath[int]) -> RecomputedOut:
         )
 
 
+@get("/frontier", scope="match:read", tags=["Quality"])
+def get_frontier(domain: FromQuery[str | None] = None) -> FrontierOut:
+    """Stump rates by domain, complexity and target model as they went, and levels that ran dry."""
+    with database.begin() as session:
+        return FrontierOut(
+            cells=[
+                CellOut(
+                    domain=cell.domain,
+                    complexity=cell.level + 1,
+                    target_model_id=wire_id("mdl", cell.target_model_id),
+                    weeks=[WeekOut(**asdict(week)) for week in series(session, cell)],
+                )
+                for cell in frontier_cells(session, domain=domain)
+            ],
+            alarms=[
+                AlarmOut(
+                    domain=row.domain,
+                    complexity=row.level + 1,
+                    target_model_id=wire_id("mdl", row.target_model_id),
+                    at=row.at,
+                    rate=row.rate,
+                    opening=row.opening,
+                    evidence=row.evidence,
+                    proposed_complexity=(
+                        None if row.proposed_level is None else row.proposed_level + 1
+                    ),
+                    productive=row.productive,
+                    low=row.low,
+                    high=row.high,
+                    reason=row.reason,
+                )
+                for row in frontier_alarms(session, domain=domain)
+            ],
+        )
+
+
 @get("/reliability/me", scope="review:write", tags=["Quality"])
 def get_own_reliability(principal: NamedDependency[Principal]) -> list[ReliabilityOut]:
     """How often your votes were right, by domain; matters of judgement are not measured."""
@@ -291,6 +379,7 @@ ROUTES: list[HTTPRouteHandler] = [
     get_stump_model,
     post_refit,
     get_recomputed,
+    get_frontier,
     get_own_reliability,
     get_reliability,
 ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
@@ -100,3 +101,8 @@ def soft(belief: float) -> tuple[float, float]:
     Source: weight 1 - 4 Var of a Bernoulli outcome; never quite nought, since it was decided.
     """
     return belief, max(1 - 4 * belief * (1 - belief), 0.05)
+
+
+def weeks_of(at: datetime) -> float:
+    """A time as the frontier counts it. Units: weeks since 2024 began."""
+    return (at - datetime(2024, 1, 1, tzinfo=UTC)) / timedelta(weeks=1)

@@ -1,0 +1,84 @@
+"""A level that runs dry, told through the service."""
+
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+from litestar.testing import TestClient
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from market.auth import Part
+from market.db import new_id
+from market.events import Event, EventRow
+from market.predictions.actions import learn_outcomes
+from market.predictions.rules import Outcome
+from market.projects.models import TargetModel
+from market.quality.actions import watch_cell
+from market.quality.models import FrontierAlarm
+from market.quality.queries import Cell
+from tests.factories import AT, make_caller, make_organisation
+
+
+def test_a_level_that_runs_dry_is_told_once_with_the_next_complexity(
+    db: Session, web: TestClient[Any]
+) -> None:
+    model = TargetModel(
+        organisation_id=make_organisation(db),
+        name="target",
+        base_url="http://127.0.0.1:1",
+        model="m-2",
+        sealed_key=None,
+        created_at=AT,
+    )
+    db.add(model)
+    db.flush()
+    rng = np.random.default_rng(7)
+    experts = [new_id() for _ in range(20)]
+    project = new_id()
+
+    def told(rate: float, count: int, week: int) -> list[Outcome]:
+        found = []
+        for n in range(count):
+            stumped = float(rng.random() < rate)
+            found.append(
+                Outcome(
+                    kind="verdict",
+                    subject_id=new_id(),
+                    version=1,
+                    project_id=project,
+                    task_id=new_id(),
+                    expert_id=experts[n % len(experts)],
+                    domain="chemistry",
+                    target_model_id=model.id,
+                    level=2,
+                    at=AT + timedelta(weeks=week, minutes=n),
+                    start=1.0,
+                    fooled=stumped,
+                    valid=1.0 if stumped else None,
+                )
+            )
+        return found
+
+    cell = Cell("chemistry", 2, model.id)
+    assert watch_cell(db, cell, at=AT) is None
+    learn_outcomes(db, told(0.8, 40, 0), at=AT)
+    assert watch_cell(db, cell, at=AT) is None
+    learn_outcomes(db, told(0.02, 40, 1), at=AT)
+    alarm = watch_cell(db, cell, at=AT)
+    assert alarm is not None
+    assert alarm.rate < alarm.opening
+    first = db.scalar(text("select min(seq) from market.observation"))
+    assert 0 <= alarm.seq - first - 40 < 15
+    assert alarm.low <= alarm.productive <= alarm.high
+    assert alarm.proposed_level is None or alarm.proposed_level >= 2
+    # What comes after an alarm is a new opening: it is not told again.
+    assert watch_cell(db, cell, at=AT) is None
+    assert len(db.scalars(select(FrontierAlarm)).all()) == 1
+    events = db.scalars(select(EventRow).where(EventRow.type == Event.QUALITY_ALERT.value)).all()
+    assert [event.data["complexity"] for event in events] == [3]
+    frontier = make_caller(db, web, Part.OPS).get("/v1/frontier").json()
+    rates = [week["rate"] for week in frontier["cells"][0]["weeks"]]
+    assert rates[0] > 0.6 > 0.4 > rates[-1]
+    assert frontier["alarms"][0]["complexity"] == 3
+    assert db.scalar(text("select count(*) from market.observation")) == 80
