@@ -11,7 +11,18 @@ from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Identity, Index, insert, text
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Uuid,
+    bindparam,
+    insert,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from market.db import Base, Json, new_id
@@ -252,6 +263,29 @@ def emit(
     return event_id
 
 
+_MOVE_AND_TELL = text(
+    """
+    with told as (
+        insert into market.event (id, type, subject_id, at, organisation_id, person_id, actor_id,
+            cause, data, subject_version)
+        values (:event_id, :type, :subject_id, :at, :organisation_id, :person_id, :actor_id,
+            :cause, :data, :subject_version)
+    )
+    insert into market.state_change (id, machine, subject_id, from_state, to_state, action, at,
+        actor_id, reason_code, note, event_id)
+    values (:id, :machine, :subject_id, :from_state, :to_state, :action, :at,
+        :actor_id, :reason_code, :note, :event_id)
+    """
+).bindparams(
+    bindparam("data", type_=JSONB()),
+    bindparam("at", type_=DateTime(timezone=True)),
+    *(
+        bindparam(name, type_=Uuid())
+        for name in ("id", "event_id", "subject_id", "organisation_id", "person_id", "actor_id")
+    ),
+)
+
+
 def change_state(
     session: Session,
     machine: Machine,
@@ -280,33 +314,33 @@ def change_state(
     row.state = after
     row.version += 1
     session.flush()
-    event_id = None
-    if event is not None:
-        event_id = emit(
-            session,
-            event,
-            row.id,
-            at=at,
-            organisation_id=organisation_id,
-            person_id=person_id,
-            actor_id=actor_id,
-            data=data,
-            subject_version=row.version,
-        )
+    move: Json = {
+        "id": new_id(),
+        "machine": machine.name,
+        "subject_id": row.id,
+        "from_state": before,
+        "to_state": after,
+        "action": action,
+        "at": at,
+        "actor_id": actor_id,
+        "reason_code": reason_code,
+        "note": note,
+        "event_id": None if event is None else new_id(),
+    }
+    if event is None:
+        session.execute(insert(StateChange), move)
+        return
+    # History and event in one trip, because this stands on every hot path.
     session.execute(
-        insert(StateChange),
+        _MOVE_AND_TELL,
         {
-            "id": new_id(),
-            "machine": machine.name,
-            "subject_id": row.id,
-            "from_state": before,
-            "to_state": after,
-            "action": action,
-            "at": at,
-            "actor_id": actor_id,
-            "reason_code": reason_code,
-            "note": note,
-            "event_id": event_id,
+            **move,
+            "type": event.value,
+            "organisation_id": organisation_id,
+            "person_id": person_id,
+            "cause": session.info.get("cause"),
+            "data": data or {},
+            "subject_version": row.version,
         },
     )
 

@@ -23,6 +23,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.orm import Session, load_only
+from sqlalchemy.orm.attributes import set_committed_value
 
 from market.db import new_id
 from market.events import Event, EventRow, StateChange, change_state
@@ -216,7 +217,14 @@ def accept_offer(session: Session, offer_id: UUID, *, expert_id: UUID, at: datet
     )
     session.expire(slot)
     session.expire(task)
-    session.refresh(offer)
+    # What the statement wrote, without a second trip to read it.
+    for name, value in {
+        "state": "accepted",
+        "version": offer.version + 1,
+        "accepted_at": at,
+        "lease_until": lease_until,
+    }.items():
+        set_committed_value(offer, name, value)
     return offer
 
 
@@ -380,9 +388,19 @@ def complete_offer(session: Session, offer_id: UUID, *, expert_id: UUID, at: dat
         OfferNotFound, StateConflict.
     """
     offer = own_offer(session, offer_id, expert_id, locked=True)
-    if offer.state == "completed":
-        return offer
+    if offer.state != "completed":
+        complete_locked(session, offer, at=at)
+    return offer
+
+
+def complete_locked(session: Session, offer: Offer, *, at: datetime) -> None:
+    """The same for whoever holds the offer locked already.
+
+    Raises:
+        StateConflict.
+    """
     offer.ended_at = at
+    expert_id = offer.expert_id
     change_state(
         session,
         OFFER,
@@ -391,14 +409,13 @@ def complete_offer(session: Session, offer_id: UUID, *, expert_id: UUID, at: dat
         at=at,
         event=Event.OFFER_COMPLETED,
         organisation_id=offer.organisation_id,
-        person_id=offer.expert_id,
+        person_id=expert_id,
         actor_id=expert_id,
     )
     slot = session.get_one(TaskSlot, offer.slot_id, with_for_update=True)
     # The seat of work that comes back from a rework was filled before.
     if slot.state != "submitted":
         change_state(session, SLOT, slot, "submit", at=at, actor_id=expert_id)
-    return offer
 
 
 def abandon_offer(

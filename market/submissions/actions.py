@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 
 from market.db import Json, new_id
 from market.events import Event, change_state
-from market.offers.actions import abandon_offer, complete_offer, release_offer
+from market.offers.actions import abandon_offer, complete_locked, release_offer
+from market.offers.models import Offer
 from market.offers.queries import offer as any_offer
 from market.offers.queries import own_offer
 from market.submissions.models import Submission
@@ -68,18 +69,21 @@ def save_draft(
     Raises:
         OfferNotFound, StateConflict, PayloadTooLarge, AlreadySubmitted.
     """
+    return _keep(session, own_offer(session, offer_id, expert_id), payload, at=at)
+
+
+def _keep(session: Session, offer: Offer, payload: Json, *, at: datetime) -> Submission:
     size = len(msgspec.json.encode(payload))
     if size > MAX_PAYLOAD_BYTES:
         raise PayloadTooLarge(size)
-    offer = own_offer(session, offer_id, expert_id)
     values = {
         "id": new_id(),
         "organisation_id": offer.organisation_id,
         "project_id": offer.project_id,
         "task_id": offer.task_id,
         "slot_id": offer.slot_id,
-        "offer_id": offer_id,
-        "expert_id": expert_id,
+        "offer_id": offer.id,
+        "expert_id": offer.expert_id,
         "payload": payload,
         "created_at": at,
         "attempt_id": None,
@@ -127,7 +131,7 @@ def submit_work(
     end_work_on(session, offer_id, actor_id=expert_id, at=at)
     if recorded_s(session, offer_id) == 0:
         raise NoSessionTime()
-    row = save_draft(session, offer_id, expert_id=expert_id, payload=payload, at=at)
+    row = _keep(session, offer, payload, at=at)
     is_rework = row.state == "rework_requested"
     # What comes back from a rework keeps its evidence, unless there is new.
     if attempt_id is not None or not is_rework:
@@ -146,7 +150,7 @@ def submit_work(
         person_id=expert_id,
         actor_id=expert_id,
     )
-    complete_offer(session, offer_id, expert_id=expert_id, at=at)
+    complete_locked(session, offer, at=at)
     _task_to_review(session, row.task_id, at=at)
     return row
 
