@@ -14,7 +14,7 @@ from market.embedded import EmbeddedPostgres
 from market.events import Event
 from market.settings import Settings, in_force
 from tests.conftest import SECRET, migrate
-from tests.market.browser import Visitors, chromium, visitors, web_process
+from tests.market.browser import PHONE, Visitors, chromium, visitors, web_process
 from tests.market.showcase import Showcase, react_to, set_up
 
 PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def write_pictures(folder: Path, shown: Showcase, people: Visitors) -> None:
-    """Photograph the five pages that the documentation shows, in made-up data."""
+    """Photograph the ten main pages that the documentation shows, in made-up data."""
     folder.mkdir(parents=True, exist_ok=True)
     ops = people.come_in(shown.ops_key)
     ops.goto(f"{people.address}/console/ops/runs")
@@ -65,10 +65,23 @@ def write_pictures(folder: Path, shown: Showcase, people: Visitors) -> None:
     lab.get_by_role("link", name="Frontier questions, round 1").click()
     lab.get_by_role("heading", name="Budget").wait_for()
     lab.screenshot(path=folder / "lab-project.png")
+    lab.get_by_role("link", name="Change, add tasks or money").click()
+    lab.screenshot(path=folder / "lab-setup.png")
+    lab.goto(f"{people.address}/console/lab/money")
+    lab.screenshot(path=folder / "lab-money.png")
     expert = people.come_in(shown.expert_key)
     expert.screenshot(path=folder / "expert-offers.png")
     expert.goto(f"{people.address}/console/expert/earnings")
-    expert.screenshot(path=folder / "expert-earnings.png", full_page=True)
+    expert.screenshot(path=folder / "expert-earnings.png")
+    expert.goto(f"{people.address}/console/expert/profile")
+    expert.screenshot(path=folder / "expert-profile.png")
+    worker = people.come_in(shown.expert_key, size=PHONE, scheme="dark")
+    worker.get_by_role("button", name="Accept").first.click()
+    worker.get_by_role("button", name="Start the clock").first.click()
+    worker.get_by_role("timer").wait_for()
+    worker.screenshot(path=folder / "expert-work-phone.png")
+    reviewer = people.come_in(shown.reviewer_key)
+    reviewer.screenshot(path=folder / "reviewer-queue.png")
 
 
 if __name__ == "__main__":

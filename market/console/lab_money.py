@@ -159,7 +159,7 @@ def get_hours(request: Request[Any, Any, Any], cursor: FromQuery[str | None] = N
                     Offer.id.in_([one.offer_id for one in rows if one.offer_id]),
                     Task.organisation_id == principal.tenant,
                 )
-            )
+            ).all()
         )
     return page(request, "lab/hours.html", rows=rows, names=names, tasks=tasks, following=following)
 

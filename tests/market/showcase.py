@@ -55,11 +55,12 @@ HELD = Vote("accept", model_failed=False, attempt_fair=True, seconds=180)
 
 @dataclass(frozen=True, slots=True)
 class Showcase:
-    """Keys of the three who look at it, and what they look at."""
+    """Keys of the four who look at it, and what they look at."""
 
     ops_key: str
     lab_key: str
     expert_key: str
+    reviewer_key: str
     expert_id: UUID
     project_id: UUID
 
@@ -98,16 +99,17 @@ def set_up(at: datetime) -> Showcase:
                 claims=tuple(Claim(field) for field in fields),
             )
             create_profile(session, joined.person.id, profile, at=began, tier=tier)
-        reviewers = [
+        joined_reviewers = [
             sign_up(
                 session,
                 part=Part.REVIEWER,
                 name=f"Reviewer {number}",
                 email=f"reviewer.{number}@showcase.example",
                 at=at,
-            ).person.id
+            )
             for number in range(3)
         ]
+        reviewers = [joined.person.id for joined in joined_reviewers]
         project = make_project(
             session,
             lab.organisation.id,
@@ -143,7 +145,14 @@ def set_up(at: datetime) -> Showcase:
         )
         # What followed from all this was done above; a relay would find nothing.
         session.execute(update(EventRow).where(EventRow.relayed_at.is_(None)).values(relayed_at=at))
-    return Showcase(ops.secret, lab.secret, experts[0].secret, ids[0], project.id)
+    return Showcase(
+        ops.secret,
+        lab.secret,
+        experts[0].secret,
+        joined_reviewers[0].secret,
+        ids[0],
+        project.id,
+    )
 
 
 def _task(session: Session, project: Project, number: int, field: str, *, at: datetime) -> Task:

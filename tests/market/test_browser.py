@@ -3,7 +3,9 @@
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import axe_core_python
 import psycopg
 import pytest
 from playwright.sync_api import Page, expect
@@ -11,9 +13,11 @@ from sqlalchemy import select, update
 
 from market.db import database
 from market.events import Event
+from market.projects.models import Project
 from market.settings import Settings
 from market.work.models import TimeEntry, WorkSession
 from tests.conftest import SECRET
+from tests.factories import give_money
 from tests.market.browser import DESK, PATIENCE_MS, PHONE, Visitors, chromium, visitors, web_process
 from tests.market.showcase import Showcase, react_to, set_up
 
@@ -28,8 +32,9 @@ expect.set_options(timeout=PATIENCE_MS)
 
 PAGES = {
     "ops": ("", "/runs", "/offers", "/experts", "/money", "/queues"),
-    "lab": ("", "/money"),
-    "expert": ("", "/work", "/earnings"),
+    "lab": ("", "/money", "/hours", "/webhooks", "/projects/new"),
+    "expert": ("", "/work", "/earnings", "/profile"),
+    "reviewer": ("",),
 }
 
 
@@ -104,10 +109,11 @@ def an_expert_works(shown: Showcase, people: Visitors) -> None:
         ).first()
     assert entry is not None
     assert entry.seconds >= 30
+    page.get_by_role("link", name="Work", exact=True).click()
     recorded = page.get_by_role("row").filter(has_text=f"{entry.seconds}\u00a0s").first
     expect(recorded).to_be_visible()
     page.get_by_role("link", name="Earnings").click()
-    expect(page.get_by_text("set up your payouts")).to_be_visible()
+    expect(page.get_by_text("set up your payouts").first).to_be_visible()
 
 
 def half_a_minute_passes(shown: Showcase) -> None:
@@ -134,8 +140,78 @@ def a_lab_sees_progress(shown: Showcase, people: Visitors) -> None:
     expect(page.get_by_text("9,000.00\u00a0USD").first).to_be_visible()
 
 
+def keys_of(shown: Showcase) -> dict[str, str]:
+    """The key of each part."""
+    return {
+        "ops": shown.ops_key,
+        "lab": shown.lab_key,
+        "expert": shown.expert_key,
+        "reviewer": shown.reviewer_key,
+    }
+
+
+def test_no_main_page_has_a_serious_finding_of_axe(scene: tuple[Showcase, Visitors]) -> None:
+    shown, people = scene
+    axe = Path(axe_core_python.__file__).with_name("axe.min.js").read_text()
+    found = []
+    for scheme in ("light", "dark"):
+        for part, paths in PAGES.items():
+            page = people.come_in(keys_of(shown)[part], scheme=scheme)
+            for path in paths:
+                page.goto(f"{people.address}/console/{part}{path}")
+                found += [(scheme, part + path, *one) for one in findings(page, axe)]
+            page.context.close()
+    assert found == []
+
+
+def findings(page: Page, axe: str) -> list[tuple[str, str]]:
+    """What axe holds to be serious or worse on a page: the rule, and the first place."""
+    page.evaluate(axe)
+    said = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        (one["id"], one["nodes"][0]["html"][:160])
+        for one in said["violations"]
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
+def test_a_lab_sets_its_first_project_up_and_launches_it(
+    scene: tuple[Showcase, Visitors], tmp_path: Path
+) -> None:
+    shown, people = scene
+    tasks = tmp_path / "tasks.csv"
+    tasks.write_text(
+        "external_id,domain,payload,expected_s\n"
+        'first-1,chemistry.organic,"{""instructions"": ""Why?""}",1200\n'
+        "first-2,chemistry.organic,not json,1200\n"
+    )
+    page = people.come_in(shown.lab_key)
+    page.get_by_role("link", name="New project").click()
+    page.get_by_label("Name", exact=True).fill("A first project")
+    page.get_by_label("Brief").fill("Questions that it gets wrong.")
+    page.get_by_label("Domains, one a line").fill("chemistry.organic")
+    page.get_by_label("Rate an hour").fill("150.00")
+    page.get_by_role("button", name="Draft the project").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Set up: A first project")
+    page.get_by_role("button", name="Test this one").click()
+    expect(page.get_by_role("status")).to_contain_text("The target model is there")
+    page.get_by_label("A file of tasks").set_input_files(tasks)
+    page.get_by_role("button", name="Take them in").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("1 of 2 rows became tasks")
+    with database.begin() as session:
+        lab_id = session.get_one(Project, shown.project_id).organisation_id
+        give_money(session, lab_id, 200_000, at=datetime.now(UTC))
+    page.get_by_role("link", name="Go on with the project").click()
+    page.get_by_label("Give it, in USD").fill("2000.00")
+    page.get_by_role("button", name="Give", exact=True).click()
+    expect(page.get_by_role("status")).to_contain_text("The money is the project's now")
+    page.get_by_role("button", name="Check and launch").click()
+    expect(page.get_by_role("status")).to_contain_text("The project is live")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("live")
+
+
 def no_page_scrolls_sideways(shown: Showcase, people: Visitors) -> None:
-    keys = {"ops": shown.ops_key, "lab": shown.lab_key, "expert": shown.expert_key}
+    keys = keys_of(shown)
     for size in (PHONE, DESK):
         for part, paths in PAGES.items():
             page = people.come_in(keys[part], size=size)
