@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import reduce
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from matching.assignment import totals
 from matching.problem import Float64, Int64
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 SHORT_ROW = 32
 """Rows of at most this length are reduced column by column."""
@@ -80,6 +83,9 @@ class Votes:
         """A row for each item, a column for each reviewer and label: column reviewer x classes
         + label, shape (items, reviewers x classes).
         """
+        # SciPy is loaded here, since most processes only read votes.
+        from scipy.sparse import csr_array
+
         column = self.reviewer * self.classes + self.label
         size = (self.items, self.reviewers * self.classes)
         return csr_array((weight, (self.item, column)), shape=size)

@@ -5,7 +5,7 @@ how much.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from litestar import Request, Response, get
@@ -30,7 +30,9 @@ from market.tasks.models import Task
 from market.verdicts.models import Verdict
 from market.verdicts.rules import wilson
 from matching.concentration import Concentration, concentration, lorenz
-from matching.frontier import FrontierTracker
+
+if TYPE_CHECKING:
+    from matching.frontier import FrontierTracker
 
 OPS = [for_parts(Part.OPS)]
 LATEST = 20_000
@@ -79,6 +81,9 @@ def frontier(session: Session) -> Frontier:
         return Frontier((), _levels_chart((), (), {}))
     began = rows[0].decided_at
     weeks = 1 + (rows[-1].decided_at - began) // WEEK
+    # SciPy comes with the tracker, and the other pages never need it.
+    from matching.frontier import FrontierTracker
+
     tracker = FrontierTracker()
     cells: dict[tuple[str, int], int] = {}
     seen: dict[int, list[tuple[datetime, bool]]] = {}
@@ -118,7 +123,7 @@ def frontier(session: Session) -> Frontier:
 
 
 def _note(
-    tracker: FrontierTracker,
+    tracker: "FrontierTracker",
     series: dict[int, list[tuple[float, float, float, float]]],
     seen: dict[int, list[tuple[datetime, bool]]],
     week: int,
