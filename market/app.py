@@ -41,6 +41,7 @@ from market.deliveries.routes import ROUTES as DELIVERIES
 from market.disputes.routes import ROUTES as DISPUTES
 from market.earnings.routes import ROUTES as EARNINGS
 from market.eligibility.routes import ROUTES as ELIGIBILITY
+from market.experiments.routes import ROUTES as EXPERIMENTS
 from market.experts.routes import ROUTES as EXPERTS
 from market.explanations.routes import ROUTES as EXPLANATIONS
 from market.expressions.routes import ROUTES as EXPRESSIONS
@@ -56,6 +57,7 @@ from market.offers.routes import ROUTES as OFFERS
 from market.people.queries import principal_of, refused_keys
 from market.people.routes import ROUTES as PEOPLE
 from market.policies.routes import ROUTES as POLICIES
+from market.previews.routes import ROUTES as PREVIEWS
 from market.problems import HANDLERS, PROBLEMS, problem
 from market.projects.routes import ROUTES as PROJECTS
 from market.qualifications.routes import ROUTES as QUALIFICATIONS
@@ -106,6 +108,8 @@ ROUTES = [
     *ELIGIBILITY,
     *POLICIES,
     *RUNS,
+    *PREVIEWS,
+    *EXPERIMENTS,
     *OFFERS,
     *EARNINGS,
     *APPROVALS,

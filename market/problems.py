@@ -36,6 +36,7 @@ from market.disputes import rules as disputes
 from market.earnings import rules as earnings
 from market.eligibility import rules as eligibility
 from market.errors import MarketError
+from market.experiments import rules as experiments
 from market.experts import rules as experts
 from market.explanations import rules as explanations
 from market.expressions import rules as expressions
@@ -46,6 +47,7 @@ from market.offers import rules as offers
 from market.people import rules as people
 from market.policies import rules as policies
 from market.predictions import rules as predictions
+from market.previews import rules as previews
 from market.projects import rules as projects
 from market.qualifications import rules as qualifications
 from market.recoveries import rules as recoveries
@@ -196,6 +198,14 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     policies.PolicyRefused: (422, "policy_refused"),
     policies.PolicyNameInvalid: (422, "policy_name_invalid"),
     policies.ReasonBlank: (422, "reason_blank"),
+    experiments.ExperimentNotFound: (404, "not_found"),
+    experiments.ExperimentInvalid: (422, "experiment_invalid"),
+    experiments.CohortEmpty: (422, "cohort_empty"),
+    experiments.ExperimentOverlaps: (409, "experiment_overlaps"),
+    previews.PreviewNotFound: (404, "not_found"),
+    previews.StretchInvalid: (422, "stretch_invalid"),
+    previews.StretchEmpty: (422, "stretch_empty"),
+    previews.GoalInvalid: (422, "goal_invalid"),
     policies.PolicyWorthless: (422, "policy_worthless"),
     policies.PolicyMoved: (412, "version_conflict"),
     policies.ApprovalMissing: (409, "approval_missing"),

@@ -21,6 +21,8 @@ from market.plans.jobs import (
     note_task,
 )
 from market.quality.jobs import learn_offer, learn_verdict, refit_stump_model, watch_frontier
+from market.previews.jobs import preview_policy
+from market.quality.jobs import learn_offer, learn_verdict, refit_stump_model
 from market.reviews.jobs import clear_claim, open_reviews, recuse_conflicted
 from market.runs.jobs import check_run, match_anew, run_matching
 from market.tasks.jobs import reseat_tasks
@@ -35,6 +37,7 @@ from market.treasury.jobs import (
 )
 
 REACTIONS: dict[Event, tuple[Job, ...]] = {
+    Event.PREVIEW_REQUESTED: (preview_policy,),
     Event.RUN_REQUESTED: (run_matching,),
     Event.RUN_CHECK_REQUESTED: (check_run,),
     Event.PROJECT_DRAINING: (withdraw_project_offers, note_project),

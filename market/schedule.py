@@ -8,6 +8,7 @@ from market.books.jobs import check_books, keep_books, prove_books
 from market.clock import Entry
 from market.disputes.jobs import end_due_disputes
 from market.eligibility.jobs import widen_tasks
+from market.experiments.jobs import look_at_experiments
 from market.experts.jobs import lift_measures
 from market.notices.jobs import forget_old_places
 from market.offers.jobs import expire_offers
@@ -36,6 +37,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(expire_qualifications, every=timedelta(minutes=1)),
     Entry(miss_appeals, every=timedelta(minutes=1)),
     Entry(lift_measures, every=timedelta(minutes=1)),
+    Entry(look_at_experiments, every=timedelta(minutes=5)),
     Entry(requeue_reviews, every=timedelta(minutes=1)),
     Entry(confirm_recorded_time, every=timedelta(hours=1)),
     # From Monday noon on the week before is credited; each hour, for what a crash left over.

@@ -7,11 +7,12 @@ from uuid import UUID
 
 import numpy as np
 
+from market.experiments.rules import Trial
 from market.explanations.rules import Ids
 from market.policies.rules import RunPolicy
 from market.predictions.rules import Asked, Predictions
 from matching.problem import Bool, Float64, Int32, Int64, Problem, UInt64, newcomer_quotas
-from matching.value import PairParts, Value, pair_value
+from matching.value import PairParts, Value, ValuePart, pair_value
 
 WEEK_S = 7 * 24 * 3600
 
@@ -203,13 +204,19 @@ def asked_of(candidates: Candidates) -> Asked:
 
 
 def weigh(
-    candidates: Candidates, predictions: Predictions, policy: RunPolicy, *, seed: int
+    candidates: Candidates,
+    predictions: Predictions,
+    policy: RunPolicy,
+    *,
+    seed: int,
+    trial: Trial | None = None,
 ) -> Weighed:
     """The problem that these candidates are under a policy.
 
     An expert who said nothing of a task counts as interested as the policy says. A task gets more
     urgent for a week. Affinity is how near the domains are, and, where the task's words tell, the
-    mean of that and of how much of them the profile shares.
+    mean of that and of how much of them the profile shares. Under a trial the pairs of its treated
+    units are weighed by the policy that is tried; caps, prices and the lot stay the policy's own.
     """
     project = candidates.task_project[candidates.pair_task]
     facts = candidates.projects
@@ -221,6 +228,10 @@ def weigh(
     cost = np.minimum(expected, cap) * rate / 3600.0 * (1 + fee / 10_000)
     parts = _parts(candidates, predictions, policy, cost)
     value = pair_value(parts, policy.matcher)
+    if trial is not None:
+        tried = _parts(candidates, predictions, trial.policy, cost)
+        other = pair_value(tried, trial.policy.matcher)
+        value = by_arm(value, other, treated_pairs(candidates, trial))
     problem = Problem(
         expert=candidates.pair_expert,
         task=candidates.pair_task,
@@ -241,6 +252,46 @@ def weigh(
         )
         problem = problem.with_changes(quotas=quotas)
     return Weighed(problem, value, parts)
+
+
+def treated_pairs(candidates: Candidates, trial: Trial) -> Bool:
+    """Which pairs a trial weighs by its own policy, shape (pairs,)."""
+    project = candidates.task_project[candidates.pair_task]
+    facts = candidates.projects
+    ids = [one.id for one in facts]
+    scope = np.array([trial.projects is None or one in trial.projects for one in ids], np.bool_)
+    if trial.unit == "project":
+        inside: Bool = trial.treats(ids)[project]
+    else:
+        experts = [id_at(candidates.expert_ids, at) for at in range(len(candidates.expert_ids))]
+        inside = trial.treats(experts)[candidates.pair_expert]
+    return np.asarray(inside & scope[project], np.bool_)
+
+
+def by_arm(control: Value, treated: Value, inside: Bool) -> Value:
+    """The value of each pair by the policy of its arm, part by part.
+
+    A part's `weight` is the control's, where it has one: the other arm's stands in its policy.
+    """
+    nothing = np.zeros(len(inside))
+    one = {part.name: part for part in control.parts}
+    two = {part.name: part for part in treated.parts}
+    parts = []
+    for name in dict.fromkeys([*one, *two]):
+        here, there = one.get(name), two.get(name)
+        told = here or two[name]
+        measured = [nothing if part is None else part.measured for part in (there, here)]
+        weighed = [nothing if part is None else part.weighed for part in (there, here)]
+        parts.append(
+            ValuePart(
+                name,
+                told.unit,
+                told.weight,
+                np.where(inside, *measured),
+                np.where(inside, *weighed),
+            )
+        )
+    return Value(np.where(inside, treated.total, control.total), tuple(parts))
 
 
 def _parts(

@@ -27,6 +27,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from market.db import new_id
 from market.events import Event, EventRow, StateChange, change_state
+from market.experiments.actions import Touched, expose
 from market.experts.models import Expert
 from market.experts.rules import WORKING
 from market.offers.models import Offer
@@ -121,6 +122,8 @@ def make_offers(session: Session, offers: Sequence[Offer], *, at: datetime) -> N
     ).scalars()
     if len(list(slots)) != len(offers):
         raise RuntimeError("an offer was made for a slot that is not there")
+    touched = [Touched(one.id, one.expert_id, one.project_id, one.run_id) for one in offers]
+    expose(session, touched, at=at)
     told = {one.id: new_id() for one in offers}
     cause = session.info.get("cause")
     session.execute(

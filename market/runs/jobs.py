@@ -7,6 +7,7 @@ from market.broker import job
 from market.candidates.queries import candidates
 from market.candidates.rules import asked_of, input_digest, weigh
 from market.db import database, now
+from market.experiments.queries import trial_for
 from market.explanations.queries import recorded
 from market.explanations.rules import answer_digest
 from market.operations import end_operation, report_progress
@@ -53,6 +54,7 @@ def run_matching(run_id: str) -> None:
     with database.begin() as session:
         seen = candidates(session, settings, project_id=project_id, at=now())
         believed = predictions_for(session, asked_of(seen))
+        trial = trial_for(session, obeyed.id, project_id)
     clock.done("read")
     looked = time.monotonic()
 
@@ -69,7 +71,7 @@ def run_matching(run_id: str) -> None:
             _report(found, f"solving, round {step.round} of {step.rounds}", 1)
 
     try:
-        weighed = weigh(seen, believed, settings, seed=seed)
+        weighed = weigh(seen, believed, settings, seed=seed, trial=trial)
         problem = under_policy(weighed.problem, settings.matcher)
         clock.done("weigh")
         _report(found, "solving", 1)
@@ -90,7 +92,8 @@ def run_matching(run_id: str) -> None:
         with database.begin() as session:
             fail_run(session, found, code="plan_refused", detail="; ".join(wrong[:5]), at=now())
         return
-    digest = input_digest(seen, believed, obeyed.digest, seed)
+    told = obeyed.digest if trial is None else f"{obeyed.digest} {trial}"
+    digest = input_digest(seen, believed, told, seed)
     clock.done("verify")
     _report(found, "recording", 3)
     answer = Answer(seen, problem, weighed, assignment, digest, clock.seconds)

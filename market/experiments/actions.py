@@ -1,0 +1,276 @@
+"""How an experiment comes to be, begins, touches offers, is looked at, and ends."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ARRAY, Uuid, bindparam, insert, select, text
+from sqlalchemy.orm import Session
+
+from market.db import new_id
+from market.events import Event, change_state
+from market.experiments.models import Experiment, ExperimentLook, Exposure
+from market.experiments.queries import (
+    experiment,
+    exposed,
+    next_look,
+    running_experiments,
+    units_in_scope,
+)
+from market.experiments.rules import (
+    CANARY,
+    EXPERIMENT,
+    CohortEmpty,
+    Design,
+    ExperimentInvalid,
+    ExperimentOverlaps,
+    Looked,
+    arm_of,
+    effect_told,
+    is_treated,
+    look,
+)
+from market.policies.actions import choose_default_policy
+from market.policies.queries import approval_wanted, default_policy, policy
+from market.policies.rules import ApprovalMissing
+from market.projects.models import Project
+from market.projects.queries import project
+
+# Runs belong to a feature that stands later in a task's life; they are read as a table.
+_OBEYED = (
+    text("select id, policy_id from market.matching_run where id = any(:runs)")
+    .bindparams(bindparam("runs", type_=ARRAY(Uuid())))
+    .columns(id=Uuid(), policy_id=Uuid())
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """An offer that was just made: whose it is, for which project, and by which run."""
+
+    offer_id: UUID
+    expert_id: UUID
+    project_id: UUID
+    run_id: UUID
+
+
+def design_experiment(
+    session: Session, design: Design, *, author_id: UUID | None, at: datetime
+) -> Experiment:
+    """Write an experiment down; nothing is tried before it is started. The control of a policy is
+    the default of today, unless one is named.
+
+    Raises:
+        PolicyNotFound, ProjectNotFound, ExperimentInvalid.
+    """
+    control = design.control_policy_id
+    if design.kind == "policy" and design.treated_policy_id is not None:
+        control = policy(session, control or default_policy(session).policy_id).id
+        if policy(session, design.treated_policy_id).id == control:
+            raise ExperimentInvalid("treated_policy_id", "is the control's own policy")
+    if design.project_id is not None:
+        project(session, design.project_id)
+    made_id = new_id()
+    made = Experiment(
+        id=made_id,
+        name=design.name.strip(),
+        kind=design.kind,
+        unit=design.unit,
+        share=design.share,
+        salt=made_id.hex,
+        metric=design.metric,
+        guardrails=list(design.guardrails),
+        reason=design.reason.strip(),
+        created_at=at,
+        treatment=dict(design.treatment or {}),
+        domain=design.domain,
+        project_id=design.project_id,
+        control_policy_id=control,
+        treated_policy_id=design.treated_policy_id,
+        author_id=author_id,
+    )
+    session.add(made)
+    session.flush()
+    return made
+
+
+def start_experiment(
+    session: Session, experiment_id: UUID, *, actor_id: UUID | None, at: datetime
+) -> Experiment:
+    """Begin; from now on offers are drawn into arms. A policy tried on more than a canary's share
+    has to be approved as if it were chosen.
+
+    Raises:
+        ExperimentNotFound, StateConflict, CohortEmpty, ExperimentOverlaps, ApprovalMissing.
+    """
+    found = experiment(session, experiment_id, lock=True)
+    EXPERIMENT.target(found.state, "start")
+    units = units_in_scope(session, found)
+    treated = sum(is_treated(found.salt, one, found.share) for one in units)
+    for arm, size in (("treated", treated), ("control", len(units) - treated)):
+        if size == 0:
+            raise CohortEmpty(arm, found.unit, len(units))
+    if any(one.kind == found.kind for one in running_experiments(session)):
+        raise ExperimentOverlaps(found.kind)
+    if found.kind == "policy" and found.share > CANARY:
+        _expect_approved(session, found)
+    found.started_at = at
+    change_state(
+        session,
+        EXPERIMENT,
+        found,
+        "start",
+        at=at,
+        event=Event.EXPERIMENT_STARTED,
+        actor_id=actor_id,
+    )
+    return found
+
+
+def expose(session: Session, offers: Sequence[Touched], *, at: datetime) -> None:
+    """Note which arms offers are in that were just made: the log that every estimate rests on."""
+    rows = []
+    running = running_experiments(session)
+    obeyed: dict[UUID, UUID] = {}
+    if any(found.kind == "policy" for found in running):
+        runs = list({one.run_id for one in offers})
+        obeyed = {row.id: row.policy_id for row in session.execute(_OBEYED, {"runs": runs})}
+    for found in running:
+        scope = _projects_of(session, found, offers)
+        for one in offers:
+            if one.project_id not in scope:
+                continue
+            # A run under a policy of its own takes no part in the trial of another.
+            if found.kind == "policy" and obeyed.get(one.run_id) != found.control_policy_id:
+                continue
+            unit = one.expert_id if found.unit == "expert" else one.project_id
+            rows.append(
+                {
+                    "id": new_id(),
+                    "experiment_id": found.id,
+                    "offer_id": one.offer_id,
+                    "unit_id": unit,
+                    "arm": arm_of(found.salt, unit, found.share),
+                    "at": at,
+                }
+            )
+    if rows:
+        session.execute(insert(Exposure), rows)
+
+
+def look_at_experiment(session: Session, experiment_id: UUID, *, at: datetime) -> Looked | None:
+    """Look at what came of a running experiment, write it down, and stop it if it does harm; none,
+    when it is not running any more.
+
+    Raises:
+        ExperimentNotFound.
+    """
+    found = experiment(session, experiment_id, lock=True)
+    if found.state != "running":
+        return None
+    seen = look(exposed(session, experiment_id), found.metric, found.guardrails)
+    session.execute(
+        insert(ExperimentLook),
+        {
+            "experiment_id": found.id,
+            "number": next_look(session, found.id),
+            "at": at,
+            "exposed": seen.exposed,
+            "decision": seen.verdict.decision,
+            "reason": seen.verdict.reason,
+            "effects": {
+                found.metric: effect_told(seen.primary),
+                **{f"guard.{name}": effect_told(one) for name, one in seen.guardrails.items()},
+            },
+        },
+    )
+    if seen.verdict.decision == "stop_harm":
+        found.ended_at, found.end_reason = at, seen.verdict.reason
+        change_state(
+            session,
+            EXPERIMENT,
+            found,
+            "stop",
+            at=at,
+            event=Event.EXPERIMENT_ENDED,
+            reason_code="harm",
+            note=seen.verdict.reason,
+        )
+    return seen
+
+
+def finish_experiment(
+    session: Session, experiment_id: UUID, *, reason: str, actor_id: UUID | None, at: datetime
+) -> Experiment:
+    """End an experiment, or drop one that never began; everybody is back in the control.
+
+    Raises:
+        ExperimentNotFound, StateConflict.
+    """
+    found = experiment(session, experiment_id, lock=True)
+    found.ended_at, found.end_reason = at, reason.strip() or "Ended by hand."
+    change_state(
+        session,
+        EXPERIMENT,
+        found,
+        "drop" if found.state == "draft" else "finish",
+        at=at,
+        event=Event.EXPERIMENT_ENDED,
+        actor_id=actor_id,
+    )
+    return found
+
+
+def promote_experiment(
+    session: Session, experiment_id: UUID, *, reason: str, actor_id: UUID | None, at: datetime
+) -> Experiment:
+    """Keep what was tried: a policy becomes the default, and the experiment is over.
+
+    Raises:
+        ExperimentNotFound, StateConflict, ApprovalMissing.
+    """
+    found = experiment(session, experiment_id, lock=True)
+    EXPERIMENT.target(found.state, "promote")
+    if found.kind == "policy" and found.treated_policy_id is not None:
+        _expect_approved(session, found)
+        choose_default_policy(
+            session,
+            found.treated_policy_id,
+            actor_id=actor_id,
+            at=at,
+            reason=reason or f"The experiment {found.name} was promoted.",
+            how="promoted",
+        )
+    found.ended_at, found.end_reason = at, reason.strip() or "Promoted."
+    change_state(
+        session,
+        EXPERIMENT,
+        found,
+        "promote",
+        at=at,
+        event=Event.EXPERIMENT_ENDED,
+        actor_id=actor_id,
+    )
+    return found
+
+
+def _expect_approved(session: Session, found: Experiment) -> None:
+    if found.treated_policy_id is None or found.control_policy_id is None:
+        return
+    wanted = policy(session, found.treated_policy_id)
+    control = policy(session, found.control_policy_id)
+    reasons = approval_wanted(session, wanted, instead_of=control)
+    if reasons:
+        raise ApprovalMissing(wanted.id, reasons)
+
+
+def _projects_of(session: Session, found: Experiment, offers: Sequence[Touched]) -> set[UUID]:
+    """The projects of some offers that an experiment is about."""
+    projects = {one.project_id for one in offers}
+    if found.project_id is not None:
+        projects &= {found.project_id}
+    if found.domain is None or not projects:
+        return projects
+    named = select(Project.id).where(Project.id.in_(projects), Project.domains.any(found.domain))
+    return set(session.scalars(named))

@@ -1,0 +1,351 @@
+"""Experiments over HTTP: design, start, read, finish and promote them; variants of an offer."""
+
+from datetime import datetime
+from uuid import UUID
+
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, JSONBody
+from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
+from sqlalchemy.orm import Session
+
+from market.auth import Principal
+from market.db import Json, database, now
+from market.experiments.actions import (
+    design_experiment,
+    finish_experiment,
+    promote_experiment,
+    start_experiment,
+)
+from market.experiments.models import Experiment, Exposure
+from market.experiments.queries import (
+    experiment,
+    experiments,
+    exposures,
+    looks,
+    units_in_scope,
+    variants,
+)
+from market.experiments.rules import GUARDRAILS, METRICS, Design, is_treated
+from market.http import (
+    Cursor,
+    Limit,
+    Page,
+    StateFilter,
+    Wire,
+    get,
+    page,
+    page_of,
+    post,
+    read_id,
+    wire_id,
+    wire_ids,
+)
+
+
+class ExperimentIn(Wire):
+    """What to compare, on whom, and by what it is judged; see `docs/policies.md`."""
+
+    name: str
+    kind: str
+    unit: str
+    share: float
+    reason: str
+    metric: str = "stump"
+    guardrails: list[str] | None = None
+    domain: str | None = None
+    project_id: str | None = None
+    control_policy_id: str | None = None
+    treated_policy_id: str | None = None
+    treatment: Json | None = None
+
+
+class EndIn(Wire):
+    """Why an experiment ends."""
+
+    reason: str = ""
+
+
+class LookOut(Wire):
+    """One look: effects with intervals that hold at every look, and what followed."""
+
+    number: int
+    at: datetime
+    exposed: int
+    decision: str
+    reason: str
+    effects: Json
+
+
+class ExperimentOut(Wire):
+    """An experiment: what is compared and how it stands."""
+
+    id: str
+    name: str
+    kind: str
+    unit: str
+    share: float
+    metric: str
+    metric_unit: str
+    guardrails: list[str]
+    reason: str
+    state: str
+    treatment: Json
+    domain: str | None
+    project_id: str | None
+    control_policy_id: str | None
+    treated_policy_id: str | None
+    author_id: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    end_reason: str | None
+
+
+class ReportOut(ExperimentOut):
+    """An experiment with its cohort as it is now and its looks, the newest first."""
+
+    treated_units: int
+    control_units: int
+    looks: list[LookOut]
+
+
+class ExposureOut(Wire):
+    """An offer that an experiment touched."""
+
+    offer_id: str
+    unit_id: str
+    arm: str
+    at: datetime
+
+
+class VariantOut(Wire):
+    """The arm of an experiment that an offer is in, and what whoever does it is to get."""
+
+    experiment_id: str
+    kind: str
+    arm: str
+    treatment: Json | None
+
+
+class VariantsOut(Wire):
+    """Every experiment that an offer is in."""
+
+    items: list[VariantOut]
+
+
+@post("/experiments", scope="policy:write", status_code=HTTP_201_CREATED, tags=["Experiments"])
+def post_experiment(
+    data: JSONBody[ExperimentIn], principal: NamedDependency[Principal]
+) -> ExperimentOut:
+    """Design an experiment; nothing is tried before it is started."""
+    design = Design(
+        name=data.name,
+        kind=data.kind,
+        unit=data.unit,
+        share=data.share,
+        reason=data.reason,
+        metric=data.metric,
+        guardrails=GUARDRAILS if data.guardrails is None else tuple(data.guardrails),
+        domain=data.domain,
+        project_id=None if data.project_id is None else read_id("prj", data.project_id),
+        control_policy_id=_policy(data.control_policy_id),
+        treated_policy_id=_policy(data.treated_policy_id),
+        treatment=data.treatment,
+    )
+    with database.begin() as session:
+        made = design_experiment(session, design, author_id=principal.person_id, at=now())
+        return ExperimentOut(**_columns(made))
+
+
+@get("/experiments", scope="policy:read", tags=["Experiments"])
+def get_experiments(
+    in_state: StateFilter = None, limit: Limit = 50, cursor: Cursor = None
+) -> Page[ExperimentOut]:
+    """Experiments, newest first."""
+    with database.begin() as session:
+        rows, following = page_of(
+            session,
+            experiments(in_state),
+            Experiment.id,
+            limit=limit,
+            cursor=cursor,
+            filters=f"experiments {in_state}",
+        )
+        return page([ExperimentOut(**_columns(row)) for row in rows], following)
+
+
+@get("/experiments/{experiment_id:str}", scope="policy:read", tags=["Experiments"])
+def get_experiment(experiment_id: FromPath[str]) -> ReportOut:
+    """One experiment, whom it is about, and what was seen of it."""
+    with database.begin() as session:
+        return _report(session, experiment(session, read_id("exp", experiment_id)))
+
+
+@get("/experiments/{experiment_id:str}/exposures", scope="policy:read", tags=["Experiments"])
+def get_exposures(
+    experiment_id: FromPath[str], limit: Limit = 50, cursor: Cursor = None
+) -> Page[ExposureOut]:
+    """The offers that an experiment touched, the oldest first."""
+    with database.begin() as session:
+        found = experiment(session, read_id("exp", experiment_id))
+        rows, following = page_of(
+            session,
+            exposures(found.id),
+            Exposure.id,
+            limit=limit,
+            cursor=cursor,
+            filters=f"exposures {found.id}",
+            newest_first=False,
+        )
+        unit = "per" if found.unit == "expert" else "prj"
+        return page(
+            [
+                ExposureOut(
+                    offer_id=wire_id("ofr", row.offer_id),
+                    unit_id=wire_id(unit, row.unit_id),
+                    arm=row.arm,
+                    at=row.at,
+                )
+                for row in rows
+            ],
+            following,
+        )
+
+
+@post(
+    "/experiments/{experiment_id:str}/start",
+    scope="policy:write",
+    status_code=HTTP_200_OK,
+    tags=["Experiments"],
+)
+def post_experiment_start(
+    experiment_id: FromPath[str], principal: NamedDependency[Principal]
+) -> ReportOut:
+    """Begin an experiment."""
+    with database.begin() as session:
+        found = start_experiment(
+            session, read_id("exp", experiment_id), actor_id=principal.person_id, at=now()
+        )
+        return _report(session, found)
+
+
+@post(
+    "/experiments/{experiment_id:str}/finish",
+    scope="policy:write",
+    status_code=HTTP_200_OK,
+    tags=["Experiments"],
+)
+def post_experiment_finish(
+    experiment_id: FromPath[str], data: JSONBody[EndIn], principal: NamedDependency[Principal]
+) -> ReportOut:
+    """End an experiment, or drop one that never began."""
+    with database.begin() as session:
+        found = finish_experiment(
+            session,
+            read_id("exp", experiment_id),
+            reason=data.reason,
+            actor_id=principal.person_id,
+            at=now(),
+        )
+        return _report(session, found)
+
+
+@post(
+    "/experiments/{experiment_id:str}/promote",
+    scope="policy:write",
+    status_code=HTTP_200_OK,
+    tags=["Experiments"],
+)
+def post_experiment_promote(
+    experiment_id: FromPath[str], data: JSONBody[EndIn], principal: NamedDependency[Principal]
+) -> ReportOut:
+    """Keep what was tried; a policy becomes the default."""
+    with database.begin() as session:
+        found = promote_experiment(
+            session,
+            read_id("exp", experiment_id),
+            reason=data.reason,
+            actor_id=principal.person_id,
+            at=now(),
+        )
+        return _report(session, found)
+
+
+@get("/offers/{offer_id:str}/variants", scope="policy:read", tags=["Experiments"])
+def get_offer_variants(offer_id: FromPath[str]) -> VariantsOut:
+    """The arms that an offer is in: which instructions, tool or draft to show with it."""
+    with database.begin() as session:
+        return VariantsOut(
+            items=[
+                VariantOut(
+                    experiment_id=wire_id("exp", found.id),
+                    kind=found.kind,
+                    arm=touched.arm,
+                    treatment=found.treatment if touched.arm == "treated" else None,
+                )
+                for touched, found in variants(session, read_id("ofr", offer_id))
+            ]
+        )
+
+
+def _policy(text_id: str | None) -> UUID | None:
+    return None if text_id is None else read_id("plc", text_id)
+
+
+def _report(session: Session, found: Experiment) -> ReportOut:
+    units = units_in_scope(session, found)
+    treated = sum(is_treated(found.salt, one, found.share) for one in units)
+    return ReportOut(
+        **_columns(found),
+        treated_units=treated,
+        control_units=len(units) - treated,
+        looks=[
+            LookOut(
+                number=one.number,
+                at=one.at,
+                exposed=one.exposed,
+                decision=one.decision,
+                reason=one.reason,
+                effects=one.effects,
+            )
+            for one in looks(session, found.id)
+        ],
+    )
+
+
+def _columns(found: Experiment) -> Json:
+    return {
+        "id": wire_id("exp", found.id),
+        "name": found.name,
+        "kind": found.kind,
+        "unit": found.unit,
+        "share": found.share,
+        "metric": found.metric,
+        "metric_unit": METRICS[found.metric].unit,
+        "guardrails": found.guardrails,
+        "reason": found.reason,
+        "state": found.state,
+        "treatment": found.treatment,
+        "domain": found.domain,
+        "project_id": wire_ids("prj", found.project_id),
+        "control_policy_id": wire_ids("plc", found.control_policy_id),
+        "treated_policy_id": wire_ids("plc", found.treated_policy_id),
+        "author_id": wire_ids("per", found.author_id),
+        "created_at": found.created_at,
+        "started_at": found.started_at,
+        "ended_at": found.ended_at,
+        "end_reason": found.end_reason,
+    }
+
+
+ROUTES: list[HTTPRouteHandler] = [
+    post_experiment,
+    get_experiments,
+    get_experiment,
+    get_exposures,
+    post_experiment_start,
+    post_experiment_finish,
+    post_experiment_promote,
+    get_offer_variants,
+]

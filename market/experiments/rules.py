@@ -1,0 +1,268 @@
+"""What an experiment is, who is in which arm, and when one is refused; pure."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import numpy as np
+
+from market.db import Json
+from market.errors import MarketError
+from market.policies.rules import RunPolicy
+from market.states import Machine, Move
+from matching.problem import Bool, Float64
+
+if TYPE_CHECKING:
+    from matching.experiment import Effect, Verdict
+
+KINDS = ("policy", "pay", "instructions", "tool_version", "draft")
+"""What may be tried: a matcher's policy; or what an offer's page or a project's terms are told."""
+
+UNITS = ("expert", "project")
+
+EXPERIMENT = Machine(
+    "experiment",
+    ("draft",),
+    (
+        Move("start", ("draft",), "running"),
+        Move("stop", ("running",), "stopped"),
+        Move("finish", ("running",), "finished"),
+        Move("promote", ("running", "finished"), "promoted"),
+        Move("drop", ("draft",), "dropped"),
+    ),
+)
+"""How an experiment goes: guardrails stop it, people finish or promote it."""
+
+ALPHA = 0.05
+"""Chance that an A/A test declares something, over all of its looks."""
+
+LEAST_UNITS = 10
+"""Units in each arm below which nothing can be said (`matching.experiment`)."""
+
+CANARY = 0.2
+"""Share of units up to which a policy may be tried without a second person's approval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A number for each exposed assignment.
+
+    Units: `se` the standard error hoped for, which shapes the always-valid interval and is fixed
+        before any outcome is seen; `tolerance` a share of the control's mean by which a guardrail
+        may be worse.
+    """
+
+    unit: str
+    higher_is_better: bool
+    se: float
+    tolerance: float
+
+
+METRICS = {
+    "stump": Metric("validated stumps an assignment", True, 0.02, 0.02),
+    "accepted": Metric("share of decided offers that were accepted", True, 0.02, 0.05),
+    "rejected": Metric("share of verdicts that reject", False, 0.02, 0.05),
+    "wait_h": Metric("hours from an offer to its acceptance", False, 1.0, 0.1),
+    "work_h": Metric("hours of recorded work an assignment", False, 0.2, 0.1),
+}
+"""What an experiment can be judged by, and what may not get worse."""
+
+GUARDRAILS = ("accepted", "rejected", "wait_h")
+
+
+class ExperimentNotFound(MarketError):
+    """No experiment has this id."""
+
+    def __init__(self, experiment_id: UUID) -> None:
+        super().__init__("there is no such experiment")
+        self.experiment_id = experiment_id
+
+
+class ExperimentInvalid(MarketError):
+    """A setting of an experiment that does not fit."""
+
+    def __init__(self, setting: str, reason: str) -> None:
+        super().__init__(f"{setting}: {reason}")
+        self.setting = setting
+
+
+class CohortEmpty(MarketError):
+    """An experiment with nobody, or no project, in one of its arms."""
+
+    def __init__(self, arm: str, unit: str, of: int) -> None:
+        super().__init__(
+            f"the {arm} arm holds none of the {of} {unit}s in scope: widen the scope, or change the"
+            " share"
+        )
+        self.arm = arm
+        self.units = of
+
+
+class ExperimentOverlaps(MarketError):
+    """Another experiment of the same kind that is running."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"another experiment on {kind} is running; finish it first")
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """What an experiment compares, on whom, and by what it is judged.
+
+    Units: share of units that are treated, above 0 and below 1; effect and baseline, in the
+        metric's unit, size it.
+    Raises: ExperimentInvalid.
+    """
+
+    name: str
+    kind: str
+    unit: str
+    share: float
+    reason: str
+    metric: str = "stump"
+    guardrails: tuple[str, ...] = GUARDRAILS
+    domain: str | None = None
+    project_id: UUID | None = None
+    control_policy_id: UUID | None = None
+    treated_policy_id: UUID | None = None
+    treatment: Mapping[str, object] | None = None
+
+    def __post_init__(self) -> None:
+        for setting, given, known in (
+            ("kind", self.kind, KINDS),
+            ("unit", self.unit, UNITS),
+            ("metric", self.metric, tuple(METRICS)),
+            *(("guardrails", one, tuple(METRICS)) for one in self.guardrails),
+        ):
+            if given not in known:
+                raise ExperimentInvalid(setting, f"{given[:64]!r} is not one of {', '.join(known)}")
+        if not 0 < self.share < 1:
+            raise ExperimentInvalid("share", f"{self.share} is not a share above 0 and below 1")
+        if not 1 <= len(self.name.strip()) <= 200:
+            raise ExperimentInvalid("name", "has to have 1 to 200 characters")
+        if not 1 <= len(self.reason.strip()) <= 2000:
+            raise ExperimentInvalid("reason", "say in 1 to 2000 characters why it is made")
+        if len(set(self.guardrails)) != len(self.guardrails):
+            raise ExperimentInvalid("guardrails", "names one twice")
+        if self.kind == "policy" and self.treated_policy_id is None:
+            raise ExperimentInvalid("treated_policy_id", "a trial of a policy names it")
+        if self.kind != "policy" and not self.treatment:
+            raise ExperimentInvalid("treatment", f"say what the treated get, for {self.kind}")
+        if self.kind == "pay" and self.unit != "project":
+            raise ExperimentInvalid(
+                "unit", "pay is tried by project, so that two people on one task are paid alike"
+            )
+        if self.project_id is not None and self.unit == "project":
+            raise ExperimentInvalid("unit", "one project has no arms; try by expert")
+
+
+def is_treated(salt: str, unit_id: UUID, share: float) -> bool:
+    """Whether a unit is in the treated arm: the same answer at any time, on any machine.
+
+    Source: the first 53 bits of SHA-256 over the experiment's salt and the id, as a number below 1.
+    """
+    digest = hashlib.sha256(salt.encode() + unit_id.bytes).digest()
+    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53 < share
+
+
+def arm_of(salt: str, unit_id: UUID, share: float) -> str:
+    """The name of a unit's arm."""
+    return "treated" if is_treated(salt, unit_id, share) else "control"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A running trial of a policy, as the matcher sees it: whose pairs are weighed by it."""
+
+    experiment_id: UUID
+    unit: str
+    salt: str
+    share: float
+    policy: RunPolicy
+    projects: frozenset[UUID] | None
+    """The projects in scope; none is all of them."""
+
+    def treats(self, ids: Sequence[UUID]) -> Bool:
+        """Which experts, or projects, are treated, shape (ids,)."""
+        return np.array([is_treated(self.salt, one, self.share) for one in ids], np.bool_)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Exposed:
+    """What came of every exposed assignment so far.
+
+    Shapes: unit, treated (assignments,); outcome and known by metric, (assignments,) each.
+    """
+
+    unit: tuple[UUID, ...]
+    treated: Bool
+    outcome: Mapping[str, Float64]
+    known: Mapping[str, Bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """One look at an experiment: the metric, every guardrail, and what to do."""
+
+    primary: "Effect"
+    guardrails: "Mapping[str, Effect]"
+    verdict: "Verdict"
+    exposed: int
+
+
+def look(exposed: Exposed, metric: str, guardrails: Sequence[str]) -> Looked:
+    """The metric's and each guardrail's effect with intervals that hold at every look.
+
+    Guardrails share one alpha, so that all of them together stop a harmless trial no oftener than
+    one alone would.
+    """
+    # SciPy takes long to load, and only this needs it.
+    from matching.experiment import Guardrail, cluster_sums, decide, effect_of
+
+    names = {one: at for at, one in enumerate(dict.fromkeys(exposed.unit))}
+    cluster = np.array([names[one] for one in exposed.unit], np.int64)
+
+    def effect(name: str, alpha: float) -> "Effect":
+        on = np.flatnonzero(exposed.known[name])
+        # Whoever has no known outcome yet tells nothing, and would only seem to.
+        sums = cluster_sums(cluster[on], exposed.treated[on], exposed.outcome[name][on])
+        return effect_of(sums, planned_se=METRICS[name].se, alpha=alpha)
+
+    primary = effect(metric, ALPHA)
+    found = {name: effect(name, ALPHA / len(guardrails)) for name in guardrails}
+    sign = 1.0 if METRICS[metric].higher_is_better else -1.0
+    verdict = decide(
+        primary if sign > 0 else _turned(primary),
+        guardrails=[
+            Guardrail(name, each, METRICS[name].tolerance, METRICS[name].higher_is_better)
+            for name, each in found.items()
+        ],
+    )
+    return Looked(primary, found, verdict, len(exposed.unit))
+
+
+def _turned(effect: "Effect") -> "Effect":
+    """The effect with its sign turned, for a metric of which less is better."""
+    from dataclasses import replace
+
+    return replace(effect, estimate=-effect.estimate, low=-effect.high, high=-effect.low)
+
+
+def effect_told(effect: "Effect") -> Json:
+    """An effect as JSON; what is not known yet is null."""
+    return {
+        name: _number(getattr(effect, name))
+        for name in ("estimate", "low", "high", "p_value", "control_mean", "treated_mean")
+    } | {
+        "control_units": effect.clusters[0],
+        "treated_units": effect.clusters[1],
+        "control_assignments": effect.units[0],
+        "treated_assignments": effect.units[1],
+    }
+
+
+def _number(amount: float) -> float | None:
+    return float(amount) if np.isfinite(amount) else None
