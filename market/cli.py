@@ -81,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     pay.add_argument("period_end", help="the last day that is paid, as YYYY-MM-DD")
     pay.set_defaults(command=run_pay)
 
+    _policy_commands(commands.add_parser("policy", help="read, try and choose policies"))
+
     check = commands.add_parser("check", help="check every invariant of money in the database")
     check.set_defaults(command=run_check)
 
@@ -89,6 +91,40 @@ def _parser() -> argparse.ArgumentParser:
     key.add_argument("--name", default=None, help="the person's name, if new")
     key.set_defaults(command=run_key)
     return parser
+
+
+def _policy_commands(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, does: str, *words: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=does)
+        _client_options(made)
+        for word in words:
+            made.add_argument(word)
+        made.set_defaults(command=run_policy, does=name)
+        return made
+
+    add("list", "every version, newest first").add_argument("--name", default=None)
+    add("show", "one version", "policy")
+    diff = add("diff", "where a version differs, in words", "policy")
+    diff.add_argument("--against", default=None, help="another version; none: the default")
+    propose = add("propose", "publish a version from a JSON file, - for standard input", "name")
+    propose.add_argument("file")
+    propose.add_argument("--reason", required=True)
+    propose.add_argument("--based-on", type=int, default=None, help="the newest version you know")
+    add("approve", "approve what somebody else wrote", "policy").add_argument(
+        "--note", required=True
+    )
+    preview = add("preview", "replay a past stretch under a version", "policy")
+    preview.add_argument("--days", type=float, default=7.0, help="until now (%(default)s)")
+    canary = add("canary", "try a version on a share of experts or projects", "policy")
+    canary.add_argument("--share", type=float, default=0.1, help="%(default)s")
+    canary.add_argument("--unit", choices=("expert", "project"), default="expert")
+    canary.add_argument("--reason", required=True)
+    promote = add("promote", "keep what an experiment tried", "experiment")
+    promote.add_argument("--reason", default="")
+    back = add("return", "put back what was obeyed before")
+    back.add_argument("--project", default=None, help="of this project's own runs")
 
 
 def _house_options(parser: argparse.ArgumentParser) -> None:
@@ -213,6 +249,16 @@ def run_pay(options: argparse.Namespace) -> int:
         started = ops.post("/v1/payout-runs", {"period_end": options.period_end}, keyed=True)
         done = ops.await_operation(started["operation_id"], say)
         print(json.dumps(done["result"], indent=2))
+    return 0
+
+
+def run_policy(options: argparse.Namespace) -> int:
+    """Read, propose, approve, try or choose a policy by the public API, and print its answer."""
+    from market.replay.caller import Caller
+    from market.replay.policies import carry_out
+
+    with Caller(options.url, _given_key(options)) as ops:
+        print(json.dumps(carry_out(ops, options, say), indent=2))
     return 0
 
 

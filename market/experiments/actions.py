@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, bindparam, insert, select, text
+from sqlalchemy import ARRAY, Uuid, any_, bindparam, insert, literal, select, text
 from sqlalchemy.orm import Session
 
 from market.db import new_id
@@ -272,5 +272,7 @@ def _projects_of(session: Session, found: Experiment, offers: Sequence[Touched])
         projects &= {found.project_id}
     if found.domain is None or not projects:
         return projects
-    named = select(Project.id).where(Project.id.in_(projects), Project.domains.any(found.domain))
+    named = select(Project.id).where(
+        Project.id.in_(projects), literal(found.domain) == any_(Project.domains)
+    )
     return set(session.scalars(named))

@@ -31,14 +31,14 @@ _OUTCOMES = text(
     """
 )
 
-_EXPERTS = text(
-    """
+_IN_SCOPE = """
     select e.id from market.expert e where e.state = any(:working)
         and (cast(:domain as text) is null or exists (select from market.expert_domain d
-            where d.expert_id = e.id and """
-    + DOMAINS_MEET.format(one="d.domain", other="cast(:domain as text)")
-    + """))
+            where d.expert_id = e.id and {meets}))
     """
+
+_EXPERTS = text(
+    _IN_SCOPE.format(meets=DOMAINS_MEET.format(one="d.domain", other="cast(:domain as text)"))
 )
 
 _PROJECTS = text(

@@ -14,6 +14,7 @@ from market.candidates.queries import candidates
 from market.candidates.rules import Candidates, Weighed, asked_of, id_at, weigh
 from market.db import new_id
 from market.events import Event, EventRow
+from market.experiments.queries import trial_for
 from market.explanations.queries import recorded
 from market.explanations.rules import parts_of
 from market.lease import hold_lease
@@ -432,7 +433,10 @@ class _Answering:
             # An offer may be declined later, and then its task is looking for somebody again.
             with_filled=tasks is None,
         )
-        return seen, weigh(seen, predictions_for(self.session, asked_of(seen)), self.policy, seed=0)
+        obeyed = self.session.get_one(MatchingRun, self.plan.run_id).policy_id
+        trial = trial_for(self.session, obeyed, self.plan.project_id)
+        believed = predictions_for(self.session, asked_of(seen))
+        return seen, weigh(seen, believed, self.policy, seed=0, trial=trial)
 
 
 def _write_step(session: Session, plan: KeptPlan, fence: int, *, at: datetime) -> None:

@@ -1,6 +1,6 @@
 """Previews of other policies: how fast, and how often their intervals hold the truth.
 
-`python -m tests.bench preview [--size XS|S|M] [--budgets] [--coverage SEEDS] [--tasks N]`
+`python -m tests.bench preview [--size XS|S|M] [--budgets] [--coverage SEEDS] [--story SEEDS]`
 """
 
 import argparse
@@ -17,6 +17,7 @@ from matching.synthetic import SIZES, make_problem
 from matching.value import PairParts, pair_value
 from tests.bench.match import peak_mb
 from tests.bench.simulations.previews import coverage
+from tests.bench.simulations.trials import story
 
 SEED = 11
 LIMIT_S = 60.0
@@ -114,10 +115,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--size", choices=sorted(SIZES), default="M")
     parser.add_argument("--budgets", action="store_true", help="with a hundred budgets")
     parser.add_argument("--coverage", type=int, metavar="SEEDS", help="coverage instead of speed")
+    parser.add_argument("--story", type=int, metavar="SEEDS", help="search, try, keep or stop")
     parser.add_argument("--tasks", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args(argv)
-    if given.coverage:
+    if given.story:
+        found = story(given.seed, given.story)
+    elif given.coverage:
         found = coverage(given.seed, given.coverage, tasks=given.tasks)
     else:
         found = speed(given.size, budgets=given.budgets)

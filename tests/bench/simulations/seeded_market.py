@@ -49,13 +49,24 @@ class Known:
         return float(chance @ self.stump)
 
 
-def market(seed: int, *, tasks: int = 500, experts: int = 250, policy: Policy = TODAY) -> Known:
-    """A run under a policy, drawn by the matcher itself, with its outcomes."""
+def market(
+    seed: int,
+    *,
+    tasks: int = 500,
+    experts: int = 250,
+    policy: Policy = TODAY,
+    people: int | None = None,
+) -> Known:
+    """A run under a policy, drawn by the matcher itself, with its outcomes; the same `people` bring
+    the same skills to other tasks.
+    """
     rng = np.random.default_rng([seed, 91])
     task = np.repeat(np.arange(tasks, dtype=np.int32), NEAR)
     order = np.argsort(rng.random((tasks, experts)), axis=1)[:, :NEAR]
     expert = np.sort(order, axis=1).ravel().astype(np.int32)
     skill = rng.normal(0, 1, experts)
+    if people is not None:
+        skill = np.random.default_rng([people, 92]).normal(0, 1, experts)
     pairs = len(task)
     ability = skill[expert] + rng.normal(0, 0.5, pairs) - 0.5
     can = 1 / (1 + np.exp(-ability))
