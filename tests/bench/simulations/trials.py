@@ -16,22 +16,26 @@ from matching.tuning import Goal, search
 from matching.value import pair_value
 from tests.bench.simulations.seeded_market import BAD, TODAY, market
 
-ROUNDS = 8
+ROUNDS = 20
 EXPERTS = 120
+PEOPLE = 600
 TASKS = 240
 AA_LIMIT = 0.05
 
 
 def trial(seed: int, treated_policy: Policy, *, rounds: int = ROUNDS) -> tuple[str, int]:
     """What a trial on half of the experts led to, and at which look; looked at after each round."""
-    ids = [UUID(int=int(n)) for n in range(1, EXPERTS + 1)]
-    arm = np.array([is_treated(f"trial {seed}", one, 0.5) for one in ids])
+    ids = [UUID(int=int(n)) for n in range(1, PEOPLE + 1)]
+    arm = np.array([is_treated(f"trial {seed}", one, 0.5) for one in ids], np.bool_)
     unit: list[UUID] = []
     treated: list[bool] = []
     stumps: list[float] = []
-    yes: list[float] = []
+    accepted: list[bool] = []
     for turn in range(rounds):
-        known = market(1000 * seed + turn, tasks=TASKS, experts=EXPERTS, people=seed)
+        # The record's own draw is not used here: arms are weighed, and the plan made anew.
+        plain = replace(TODAY, randomness=1.0)
+        tasks, experts = 2 * len(ids), len(ids)
+        known = market(1000 * seed + turn, tasks=tasks, experts=experts, policy=plain, people=seed)
         past = known.past
         expert = past.problem.expert
         one = pair_value(past.parts, TODAY)
@@ -42,17 +46,18 @@ def trial(seed: int, treated_policy: Policy, *, rounds: int = ROUNDS) -> tuple[s
             unit.append(ids[int(expert[pair])])
             treated.append(bool(arm[expert[pair]]))
             stumps.append(float(past.came.stump[pair]))
-            yes.append(float(past.came.accepted[pair]))
+            accepted.append(bool(past.came.accepted[pair]))
         everything = np.ones(len(unit), np.bool_)
         seen = look(
             Exposed(
                 unit=tuple(unit),
                 treated=np.array(treated),
-                outcome={"stump": np.array(stumps), "accepted": np.array(yes)},
-                known={"stump": everything, "accepted": everything},
+                # Work that is no stump is rejected in this market; what is declined is neither.
+                outcome={"stump": np.array(stumps), "rejected": 1 - np.array(stumps)},
+                known={"stump": everything, "rejected": np.array(accepted)},
             ),
             "stump",
-            ("accepted",),
+            ("rejected",),
         )
         if seen.verdict.decision != "continue":
             return seen.verdict.decision, turn + 1
