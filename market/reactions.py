@@ -20,9 +20,8 @@ from market.plans.jobs import (
     note_run,
     note_task,
 )
-from market.quality.jobs import learn_offer, learn_verdict, refit_stump_model, watch_frontier
 from market.previews.jobs import preview_policy
-from market.quality.jobs import learn_offer, learn_verdict, refit_stump_model
+from market.quality.jobs import learn_offer, learn_verdict, refit_stump_model, watch_frontier
 from market.reviews.jobs import clear_claim, open_reviews, recuse_conflicted
 from market.runs.jobs import check_run, match_anew, run_matching
 from market.tasks.jobs import reseat_tasks
