@@ -1,5 +1,6 @@
 """Time computed again from raw heartbeats, caps a week, and pay that no cutting changes."""
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from market.auth import Part
 from market.earnings.actions import accrue_earning
 from market.experts.actions import assign_tier
 from market.offers.models import Offer
+from market.states import StateConflict
 from market.work.actions import (
     beat,
     change_time,
@@ -81,7 +83,9 @@ def test_recorded_time_is_what_its_raw_heartbeats_give(
             if step == "pause":
                 pause_session(db, row.id, expert_id=who, at=at)
             elif step == "resume":
-                resume_session(db, row.id, expert_id=who, at=at)
+                # Who went quiet has to wake instead; a refusal leaves the record as it was.
+                with suppress(StateConflict), db.begin_nested():
+                    resume_session(db, row.id, expert_id=who, at=at)
             elif step == "cut":
                 end_session(db, row.id, expert_id=who, at=at)
                 row = start_session(db, offer.id, expert_id=who, at=at)
