@@ -1,5 +1,7 @@
 """Whom projects take, in steps that widen."""
 
+from typing import TypeVar
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
@@ -14,13 +16,16 @@ depends_on = None
 OWN = "organisation_id = (select market.tenant())"
 
 
+Value = TypeVar("Value")
+
+
 def of_task() -> sa.ForeignKeyConstraint:
     return sa.ForeignKeyConstraint(
         ["task_id", "organisation_id"], ["market.task.id", "market.task.organisation_id"]
     )
 
 
-def needed(name: str, kind: type[sa.types.TypeEngine[object]]) -> sa.Column[object]:
+def needed(name: str, kind: type[sa.types.TypeEngine[Value]]) -> sa.Column[Value]:
     return sa.Column(name, kind, nullable=False)
 
 
