@@ -99,7 +99,7 @@ def an_expert_works(shown: Showcase, people: Visitors) -> None:
     half_a_minute_passes(shown)
     page.reload()
     expect(clock).to_have_text(re.compile(r"^[3-5]\d\ss$"))
-    page.get_by_role("button", name="Stop the clock").click()
+    page.get_by_role("button", name="Stop the clock", exact=True).click()
     expect(page.get_by_role("status")).to_contain_text("The clock has stopped")
     with database.begin() as session:
         entry = session.scalars(
