@@ -267,11 +267,14 @@ class Drive:
             return made
 
     def work_in_waves(self, behaviour: Behaviour) -> None:
-        """Match, work, review, and match again what is left, until a run offers nothing."""
+        """Match, work, review, and match again what is left, until nothing is taken up.
+
+        A run may offer nothing and leave much to do: between runs, the keeper of the plan makes
+        offers too.
+        """
         raters, expert_ids = self._bring_raters(), self._expert_ids()
         for _ in range(WAVES):
-            if self.match() == 0:
-                return
+            self.match()
             journeys = self._work(behaviour, expert_ids)
             if not journeys:
                 return

@@ -44,9 +44,15 @@ AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def broker(committed: str) -> Iterator[Broker]:
-    """The embedded broker, over a database whose commits are real."""
-    opened = open_broker(Settings(database_url=committed, secret_key=SECRET))
+def embedded(committed: str) -> Settings:
+    """Settings with the embedded broker, over a database whose commits are real."""
+    return Settings(database_url=committed, secret_key=SECRET)
+
+
+@pytest.fixture
+def broker(embedded: Settings) -> Iterator[Broker]:
+    """The embedded broker."""
+    opened = open_broker(embedded)
     yield opened
     opened.close()
 
@@ -63,8 +69,10 @@ def fail_until(mended: list[bool], ran: list[str]) -> Job:
     return move_money
 
 
-def work_until(broker: Broker, done: Callable[[], bool]) -> None:
-    """Work on every queue until something holds."""
+def work_until(settings: Settings, jobs: list[Job], done: Callable[[], bool]) -> None:
+    """Work on every queue until something holds, as a worker process does: with its own broker."""
+    broker = open_broker(settings)
+    bind_jobs(broker, jobs)
     worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=50)
     worker.start()
     try:
@@ -74,6 +82,7 @@ def work_until(broker: Broker, done: Callable[[], bool]) -> None:
             time.sleep(0.02)
     finally:
         worker.stop()
+        broker.close()
 
 
 def letters() -> list[DeadLetter]:
@@ -90,20 +99,22 @@ def make_letter(job: str = "move_money") -> DeadLetter:
     return letter
 
 
-def test_a_job_that_failed_for_good_is_kept_and_runs_when_queued_again(broker: Broker) -> None:
+def test_a_job_that_failed_for_good_is_kept_and_runs_when_queued_again(
+    embedded: Settings, broker: Broker
+) -> None:
     mended: list[bool] = []
     ran: list[str] = []
     move_money = fail_until(mended, ran)
     bind_jobs(broker, [move_money])
     broker.enqueue(message_for(move_money, "an event", "a payout"))
-    work_until(broker, lambda: bool(letters()))
+    work_until(embedded, [move_money], lambda: bool(letters()))
     assert [(one.job, one.subject, one.error) for one in letters()] == [
         ("move_money", "a payout", "ValueError: the bank is closed")
     ]
     mended.append(True)
     with database.begin() as session:
         queue_again(session, broker, [move_money], at=AT)
-    work_until(broker, lambda: bool(ran))
+    work_until(embedded, [move_money], lambda: bool(ran))
     assert ran == ["a payout"]
     assert [(one.settled_at, one.settlement) for one in letters()] == [(AT, "queued again")]
 
