@@ -7,12 +7,13 @@ STAMP := $(VENV)/installed-$(shell pwd -P | cksum | cut -d ' ' -f 1)
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos check lock clean
+.PHONY: help install demo test test-slow chaos check lock clean
 
 help:
 	@echo 'make install   a virtual environment in $(VENV), with everything from the hashed lock'
 	@echo 'make demo      a whole market on this machine, until Ctrl-C'
-	@echo 'make test      every test; ARGS="-k offers" for some'
+	@echo 'make test      the tests; ARGS="-k offers" for some'
+	@echo 'make test-slow the tests that kill brokers and drive whole markets again and again'
 	@echo 'make chaos     a market while everything that serves it is killed; ARGS="--broker redis"'
 	@echo 'make check     linters, types, import contracts, migrations, locks'
 	@echo 'make lock      the locks again from pyproject.toml, newest versions (needs uv)'
@@ -57,6 +58,9 @@ demo: install
 
 test: install
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-slow: install
+	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 chaos: install
 	@$(BIN)/python -m tests.chaos $(ARGS)
