@@ -86,7 +86,7 @@ def _rate(
     )
     rates = followed.rates()
     placed = None if only is not None else places(followed.draw(seed=len(rows)))
-    known = totals(session, domain)
+    known = totals(session, domain, only)
     for expert, n in number.items():
         if only is not None and expert not in only:
             continue

@@ -55,13 +55,18 @@ def domains_of_credit(session: Session) -> list[str]:
     return list(session.scalars(select(ItemCredit.domain).distinct().order_by(ItemCredit.domain)))
 
 
-def totals(session: Session, domain: str) -> dict[UUID, tuple[int, float]]:
-    """Items and credit of each expert of a domain."""
-    rows = session.execute(
+def totals(
+    session: Session, domain: str, only: Sequence[UUID] | None = None
+) -> dict[UUID, tuple[int, float]]:
+    """Items and credit of each expert of a domain, or of some."""
+    statement = (
         select(ItemCredit.expert_id, func.count(), func.sum(ItemCredit.credit))
         .where(ItemCredit.domain == domain)
         .group_by(ItemCredit.expert_id)
     )
+    if only is not None:
+        statement = statement.where(ItemCredit.expert_id.in_(only))
+    rows = session.execute(statement)
     return {expert: (items, float(total)) for expert, items, total in rows}
 
 

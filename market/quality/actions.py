@@ -96,22 +96,8 @@ def weigh_votes(
         .values(submission_id=submission_id, **values)
         .on_conflict_do_update(index_elements=["submission_id"], set_=values)
     )
-    for ballot, (merit, right) in zip(ballots, merits, strict=True):
-        said: Json = {
-            "reviewer_id": ballot.reviewer_id,
-            "domain": found.domain,
-            "is_open": is_open,
-            "merit": merit,
-            "right": right,
-            "at": at,
-        }
-        session.execute(
-            insert_or(VoteMerit)
-            .values(review_id=ballot.review_id, **said)
-            .on_conflict_do_update(index_elements=["review_id"], set_=said)
-        )
-    for reviewer_id in sorted({ballot.reviewer_id for ballot in ballots}):
-        _tell_reliability(session, reviewer_id, found.domain, at=at)
+    _tell_merits(session, ballots, merits, found.domain, is_open=is_open, at=at)
+    _tell_reliability(session, {ballot.reviewer_id for ballot in ballots}, found.domain, at=at)
     return belief
 
 
@@ -158,26 +144,75 @@ def _weighed(
     return belief, [(m, m + 0.5 if is_measured else None) for m in merit.tolist()]
 
 
-def _tell_reliability(session: Session, reviewer_id: UUID, domain: str, *, at: datetime) -> None:
+def _tell_merits(
+    session: Session,
+    ballots: list[Ballot],
+    merits: list[tuple[float, float | None]],
+    domain: str,
+    *,
+    is_open: bool,
+    at: datetime,
+) -> None:
+    rows: list[Json] = [
+        {
+            "review_id": ballot.review_id,
+            "reviewer_id": ballot.reviewer_id,
+            "domain": domain,
+            "is_open": is_open,
+            "merit": merit,
+            "right": right,
+            "at": at,
+        }
+        # In one order, so that two that write the same rows do not wait for each other.
+        for ballot, (merit, right) in sorted(
+            zip(ballots, merits, strict=True), key=lambda one: one[0].review_id
+        )
+    ]
+    written = insert_or(VoteMerit).values(rows)
+    session.execute(
+        written.on_conflict_do_update(
+            index_elements=["review_id"],
+            set_={name: written.excluded[name] for name in rows[0] if name != "review_id"},
+        )
+    )
+
+
+def _tell_reliability(
+    session: Session, reviewer_ids: set[UUID], domain: str, *, at: datetime
+) -> None:
     from scipy.special import betaincinv
 
-    right, count = session.execute(
-        select(func.coalesce(func.sum(VoteMerit.right), 0.0), func.count(VoteMerit.right)).where(
-            VoteMerit.reviewer_id == reviewer_id, VoteMerit.domain == domain
+    counted = session.execute(
+        select(
+            VoteMerit.reviewer_id,
+            func.coalesce(func.sum(VoteMerit.right), 0.0),
+            func.count(VoteMerit.right),
         )
-    ).one()
-    a, b = PRIOR_RIGHT + float(right or 0.0), PRIOR_WRONG + count - float(right or 0.0)
-    values: Json = {
-        "accuracy": a / (a + b),
-        "low": float(betaincinv(a, b, 0.05)),
-        "high": float(betaincinv(a, b, 0.95)),
-        "votes": count,
-        "at": at,
-    }
+        .where(VoteMerit.reviewer_id.in_(reviewer_ids), VoteMerit.domain == domain)
+        .group_by(VoteMerit.reviewer_id)
+        .order_by(VoteMerit.reviewer_id)
+    ).all()
+    rows: list[Json] = []
+    for reviewer_id, right, count in counted:
+        a, b = PRIOR_RIGHT + float(right), PRIOR_WRONG + count - float(right)
+        rows.append(
+            {
+                "reviewer_id": reviewer_id,
+                "domain": domain,
+                "accuracy": a / (a + b),
+                "low": float(betaincinv(a, b, 0.05)),
+                "high": float(betaincinv(a, b, 0.95)),
+                "votes": count,
+                "at": at,
+            }
+        )
+    written = insert_or(ReviewerReliability).values(rows)
+    told = ("accuracy", "low", "high", "votes", "at")
     session.execute(
-        insert_or(ReviewerReliability)
-        .values(reviewer_id=reviewer_id, domain=domain, **values)
-        .on_conflict_do_update(index_elements=["reviewer_id", "domain"], set_=values)
+        written.on_conflict_do_update(
+            index_elements=["reviewer_id", "domain"],
+            set_={name: written.excluded[name] for name in told},
+        )
     )
 
 
