@@ -194,7 +194,7 @@ def _tell_reliability(
     ).all()
     rows: list[Json] = []
     for reviewer_id, right, count in counted:
-        a, b = PRIOR_RIGHT + float(right), PRIOR_WRONG + count - float(right)
+        a, b = PRIOR_RIGHT + float(right or 0.0), PRIOR_WRONG + count - float(right)
         rows.append(
             {
                 "reviewer_id": reviewer_id,
