@@ -194,7 +194,8 @@ def _tell_reliability(
     ).all()
     rows: list[Json] = []
     for reviewer_id, right, count in counted:
-        a, b = PRIOR_RIGHT + float(right or 0.0), PRIOR_WRONG + count - float(right)
+        sure = float(right or 0.0)
+        a, b = PRIOR_RIGHT + sure, PRIOR_WRONG + count - sure
         rows.append(
             {
                 "reviewer_id": reviewer_id,
