@@ -9,40 +9,27 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect, Template
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
 
 from market.appeals.actions import assign_appeal, decide_appeal
 from market.appeals.models import Appeal
 from market.appeals.queries import appeals
 from market.appeals.rules import OPEN
-from market.auth import Part
 from market.console.forms import Form
 from market.console.frame import back_to, page
-from market.console.visitors import FormUnreadable, for_parts
+from market.console.visitors import OPS, FormUnreadable, my_id
 from market.db import PLATFORM, database, now
 from market.dead_letters import open_letters, settle_letter
 from market.deliveries.models import WebhookDelivery, WebhookEndpoint
 from market.events import EventRow, StateChange
 from market.http import page_of, read_id
-from market.people.models import Organisation, Person
+from market.people.models import Organisation
+from market.people.queries import names_of
 from market.recoveries.actions import decide_case
 from market.recoveries.models import RecoveryCase
 from market.recoveries.queries import cases
 
-OPS = [for_parts(Part.OPS)]
 PAGE = 50
 LATELY = timedelta(days=1)
-
-
-def _me(request: Request[Any, Any, Any]) -> UUID:
-    found: UUID = request.scope["state"]["principal"].person_id
-    return found
-
-
-def _names(session: Session, ids: set[UUID | None]) -> dict[UUID, str]:
-    known = [one for one in ids if one is not None]
-    found = session.execute(select(Person.id, Person.name).where(Person.id.in_(known)))
-    return dict(found.all())
 
 
 @post("/queues/{letter_id:str}/{action:str}", guards=OPS, sync_to_thread=True, status_code=303)
@@ -62,7 +49,7 @@ def post_letter(
             letter,
             "replay" if action == "replay" else "drop",
             reason=reason,
-            by=_me(request),
+            by=my_id(request),
             at=now(),
         )
     return back_to("/console/ops/queues", f"letter-{action}")
@@ -101,8 +88,8 @@ def get_cases(
             pay=pay,
             ended=ended,
             following=following,
-            names=_names(session, people),
-            me=_me(request),
+            names=names_of(session, people),
+            me=my_id(request),
         )
 
 
@@ -117,13 +104,13 @@ def post_appeal(
         raise FormUnreadable("the share is a whole number of per cent")
     with database.begin() as session:
         if move == "take":
-            assign_appeal(session, found_id, decider_id=_me(request), at=at)
+            assign_appeal(session, found_id, decider_id=my_id(request), at=at)
         elif move == "decide" and data.get("outcome") in ("uphold", "overturn", "overturn_partly"):
             decide_appeal(
                 session,
                 found_id,
                 data["outcome"],
-                decider_id=_me(request),
+                decider_id=my_id(request),
                 decision=data.get("note", ""),
                 share=int(share) if share else None,
                 at=at,
@@ -144,7 +131,7 @@ def post_case(request: Request[Any, Any, Any], case_id: FromPath[str], data: For
             read_id("rcv", case_id),
             uphold=data["outcome"] == "uphold",
             decision=data.get("note", ""),
-            by=_me(request),
+            by=my_id(request),
             at=now(),
         )
     return back_to("/console/ops/cases", "case-decide")
@@ -192,7 +179,7 @@ def get_audit(
             of=kind,
             about=about.strip(),
             following=following,
-            names=_names(session, people | {move.actor_id for move in moves}),
+            names=names_of(session, people | {move.actor_id for move in moves}),
         )
 
 
@@ -233,7 +220,7 @@ def get_webhooks(request: Request[Any, Any, Any]) -> Template:
             "ops/webhooks.html",
             endpoints=endpoints,
             counts=counts,
-            owners={**_names(session, set(tenants)), **dict(owners.all())},
+            owners={**names_of(session, set(tenants)), **dict(owners.all())},
         )
 
 

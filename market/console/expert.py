@@ -12,10 +12,9 @@ from litestar.response import Redirect, Template
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from market.auth import Part
 from market.console.forms import Form, go
 from market.console.frame import back_to, page
-from market.console.visitors import for_parts
+from market.console.visitors import EXPERT, my_id
 from market.db import PLATFORM, database, now
 from market.earnings.models import Earning
 from market.earnings.queries import payout_states
@@ -38,7 +37,6 @@ from market.work.rules import GAP_S, seconds_between
 from payouts.models import Payout
 from payouts.payees import payee_of, payee_state
 
-EXPERT = [for_parts(Part.EXPERT)]
 PAGE = 50
 HELD = ("accepted", "active", "grace")
 
@@ -85,7 +83,7 @@ def cards_of(session: Session, offers: list[Offer]) -> list[OfferCard]:
 def get_offers(request: Request[Any, Any, Any], said: FromQuery[str | None] = None) -> Template:
     """What the expert may accept now, on terms that then stay as they are."""
     del said
-    me = request.scope["state"]["principal"].person_id
+    me = my_id(request)
     # As the platform, since it counts work that the expert may not see.
     with database.begin(PLATFORM) as session:
         fitting = work_for(session, me, at=now())
@@ -114,7 +112,7 @@ def get_offers(request: Request[Any, Any, Any], said: FromQuery[str | None] = No
 def post_accept(request: Request[Any, Any, Any], offer_id: FromPath[str], data: Form) -> Redirect:
     """Accept an offer on the terms shown."""
     del data
-    me = request.scope["state"]["principal"].person_id
+    me = my_id(request)
     # As the platform, because the seat and the task move along with the expert's own offer.
     with database.begin(PLATFORM) as session:
         accept_offer(session, read_id("ofr", offer_id), expert_id=me, at=now())
@@ -124,7 +122,7 @@ def post_accept(request: Request[Any, Any, Any], offer_id: FromPath[str], data: 
 @post("/offers/{offer_id:str}/decline", guards=EXPERT, sync_to_thread=True, status_code=303)
 def post_decline(request: Request[Any, Any, Any], offer_id: FromPath[str], data: Form) -> Redirect:
     """Decline an offer; it costs nothing."""
-    me = request.scope["state"]["principal"].person_id
+    me = my_id(request)
     # As the platform, because the seat is let go and the reservation of its money ends.
     with database.begin(PLATFORM) as session:
         decline_offer(
@@ -141,7 +139,7 @@ def post_decline(request: Request[Any, Any, Any], offer_id: FromPath[str], data:
 def get_work(request: Request[Any, Any, Any], said: FromQuery[str | None] = None) -> Template:
     """The running clock, and what became of what was sent in."""
     del said
-    me = request.scope["state"]["principal"].person_id
+    me = my_id(request)
     with database.begin() as session:
         at = now()
         running = open_session(session, me)
@@ -189,7 +187,7 @@ def get_work(request: Request[Any, Any, Any], said: FromQuery[str | None] = None
 def post_start(request: Request[Any, Any, Any], offer_id: FromPath[str], data: Form) -> Redirect:
     """Start the clock on an accepted offer."""
     del data
-    me = request.scope["state"]["principal"].person_id
+    me = my_id(request)
     # As the platform, because the offer moves with the session and is not the expert's to write.
     with database.begin(PLATFORM) as session:
         start_session(session, read_id("ofr", offer_id), expert_id=me, at=now())
@@ -204,7 +202,7 @@ def post_session(
     data: Form,
 ) -> Redirect:
     """Pause, resume or stop the clock, or prove that somebody is at work."""
-    me = request.scope["state"]["principal"].person_id
+    me = my_id(request)
     found_id = read_id("ses", session_id)
     # As the platform, because going on after a pause moves the offer's deadline.
     with database.begin(PLATFORM) as session:
@@ -244,7 +242,7 @@ def unproven_s(running: WorkSession | None, at: datetime) -> int:
 @get("/earnings", guards=EXPERT, sync_to_thread=True)
 def get_earnings(request: Request[Any, Any, Any], cursor: FromQuery[str | None] = None) -> Template:
     """Every line of pay: its minutes, its rate, and where the money is now."""
-    me = request.scope["state"]["principal"].person_id
+    me = my_id(request)
     with database.begin() as session:
         rows, following = page_of(
             session,

@@ -16,9 +16,10 @@ from market.attempts.actions import claim_stump, make_attempt, submit_attempt
 from market.attempts.models import Attempt
 from market.attempts.queries import attempts
 from market.attempts.rules import HANDED_IN, AttemptNotFound
-from market.console.expert import EXPERT, cards_of, unproven_s, zone_of
+from market.console.expert import cards_of, unproven_s, zone_of
 from market.console.forms import REFUSALS, Form, field, once, said_no
 from market.console.frame import Notice, back_to, page
+from market.console.visitors import EXPERT, my_id
 from market.db import PLATFORM, Json, database, now
 from market.http import read_id
 from market.offers.models import Offer
@@ -46,11 +47,6 @@ class Tried:
 
     attempt: Attempt
     outputs: list[str]
-
-
-def _me(request: Request[Any, Any, Any]) -> UUID:
-    me: UUID = request.scope["state"]["principal"].person_id
-    return me
 
 
 def _tried(session: Session, offer_id: UUID) -> list[Tried]:
@@ -82,7 +78,7 @@ def _bench(
     notice: Notice | None = None,
     typed: Mapping[str, str] | None = None,
 ) -> Template:
-    me, at = _me(request), now()
+    me, at = my_id(request), now()
     with database.begin() as session:
         offer = own_offer(session, offer_id, me)
         card = cards_of(session, [offer])[0]
@@ -149,7 +145,7 @@ def post_attempt(
             make_attempt(
                 session,
                 found,
-                expert_id=_me(request),
+                expert_id=my_id(request),
                 prompt=field(data, "prompt"),
                 reference=field(data, "reference"),
                 at=now(),
@@ -172,7 +168,7 @@ def post_claim(request: Request[Any, Any, Any], attempt_id: FromPath[str], data:
         row = claim_stump(
             session,
             read_id("att", attempt_id),
-            expert_id=_me(request),
+            expert_id=my_id(request),
             claims_stump=is_claim,
             at=now(),
         )
@@ -196,7 +192,7 @@ def post_draft(
     found = read_id("ofr", offer_id)
     try:
         with database.begin() as session:
-            save_draft(session, found, expert_id=_me(request), payload=_payload(data), at=now())
+            save_draft(session, found, expert_id=my_id(request), payload=_payload(data), at=now())
     except REFUSALS as refusal:
         status, notice = said_no(refusal)
         return _bench(request, found, status=status, notice=notice, typed=data)
@@ -208,7 +204,7 @@ def post_submission(
     request: Request[Any, Any, Any], offer_id: FromPath[str], data: Form
 ) -> Redirect | Template:
     """Hand in; the clock stops, and reviews follow."""
-    found, me = read_id("ofr", offer_id), _me(request)
+    found, me = read_id("ofr", offer_id), my_id(request)
     attempt = field(data, "attempt")
 
     def act() -> str:
@@ -242,7 +238,7 @@ def post_release(request: Request[Any, Any, Any], offer_id: FromPath[str], data:
         give_back(
             session,
             read_id("ofr", offer_id),
-            expert_id=_me(request),
+            expert_id=my_id(request),
             reason=data.get("reason", ""),
             note=field(data, "note") or None,
             at=now(),
@@ -256,7 +252,7 @@ def get_attempt(request: Request[Any, Any, Any], attempt_id: FromPath[str]) -> T
     found = read_id("att", attempt_id)
     with database.begin() as session:
         row = session.get(Attempt, found)
-        if row is None or row.expert_id != _me(request):
+        if row is None or row.expert_id != my_id(request):
             raise AttemptNotFound(found)
         return page(
             request,

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
-from uuid import UUID
 
 from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
@@ -13,10 +12,9 @@ from sqlalchemy import select
 
 from market.appeals.actions import file_appeal
 from market.appeals.models import Appeal
-from market.console.expert import EXPERT
 from market.console.forms import REFUSALS, Form, field, lines, once, said_no, whole_number
 from market.console.frame import Notice, back_to, page
-from market.console.visitors import FormUnreadable
+from market.console.visitors import EXPERT, FormUnreadable, my_id
 from market.db import PLATFORM, database, now
 from market.experts.actions import change_profile, create_profile
 from market.experts.models import Expert, Measure
@@ -29,11 +27,6 @@ from market.people.rules import PersonNotFound
 from market.qualifications.models import Qualification
 from market.treasury.actions import become_payee
 from market.treasury.routes import onboarding_url
-
-
-def _me(request: Request[Any, Any, Any]) -> UUID:
-    me: UUID = request.scope["state"]["principal"].person_id
-    return me
 
 
 def _typed_profile(profile: Profile) -> dict[str, str]:
@@ -89,7 +82,7 @@ def _profile(
     notice: Notice | None = None,
     typed: Mapping[str, str] | None = None,
 ) -> Template:
-    me, at = _me(request), now()
+    me, at = my_id(request), now()
     # As the platform, since it counts work that the expert may not see.
     with database.begin(PLATFORM) as session:
         fitting = work_for(session, me, at=at)
@@ -132,7 +125,7 @@ def get_profile(request: Request[Any, Any, Any]) -> Template:
 @post("/profile", guards=EXPERT, sync_to_thread=True, status_code=303)
 def post_profile(request: Request[Any, Any, Any], data: Form) -> Redirect | Template:
     """Make the visitor's profile, or replace what it says."""
-    me = _me(request)
+    me = my_id(request)
     try:
         profile = _read_profile(data)
         with database.begin() as session:
@@ -163,7 +156,7 @@ def post_measure_appeal(
                 session,
                 "measure",
                 found,
-                person_id=_me(request),
+                person_id=my_id(request),
                 note=field(data, "note"),
                 at=now(),
             )
@@ -181,9 +174,9 @@ def post_payee(request: Request[Any, Any, Any], data: Form) -> Redirect:
     """Say in which country one is paid; Stripe opens an account for it."""
     # As the platform, which alone plans calls to Stripe; the payee is the visitor.
     with database.begin(PLATFORM) as session:
-        me = person(session, _me(request))
+        me = person(session, my_id(request))
         if me is None:
-            raise PersonNotFound(_me(request))
+            raise PersonNotFound(my_id(request))
         become_payee(
             session,
             expert_id=me.id,
@@ -198,7 +191,7 @@ def post_payee(request: Request[Any, Any, Any], data: Form) -> Redirect:
 def post_onboarding(request: Request[Any, Any, Any], data: Form) -> Template:
     """A fresh page of Stripe's, as a plain link: a form may not lead away from here."""
     del data
-    return page(request, "expert/onboarding.html", url=onboarding_url(_me(request)))
+    return page(request, "expert/onboarding.html", url=onboarding_url(my_id(request)))
 
 
 ROUTES: list[HTTPRouteHandler] = [

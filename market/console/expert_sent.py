@@ -17,9 +17,10 @@ from market.appeals.rules import APPEAL_WITHIN, MIN_NOTE
 from market.approvals.queries import time_of_line
 from market.approvals.rules import what_next
 from market.attempts.models import Attempt
-from market.console.expert import EXPERT, zone_of
+from market.console.expert import zone_of
 from market.console.forms import REFUSALS, Form, field, once, said_no
 from market.console.frame import HEADERS, Notice, page
+from market.console.visitors import EXPERT, my_id
 from market.db import PLATFORM, database, now
 from market.earnings.models import Earning
 from market.earnings.queries import line_of_pay, payout_states
@@ -41,11 +42,6 @@ APPEALABLE = ("rejected", "partially_accepted")
 DECIDED = ("accepted", "partially_accepted", "rejected", "rejected_final", "appealed", "voided")
 
 
-def _me(request: Request[Any, Any, Any]) -> UUID:
-    me: UUID = request.scope["state"]["principal"].person_id
-    return me
-
-
 def _may_appeal(row: Submission, appeal: Appeal | None, at: datetime) -> bool:
     since = timedelta(0) if row.decided_at is None else at - row.decided_at
     return row.state in APPEALABLE and appeal is None and since <= APPEAL_WITHIN
@@ -62,7 +58,7 @@ def _sent(
     at = now()
     with database.begin() as session:
         row = submission(session, submission_id)
-        if row.expert_id != _me(request):
+        if row.expert_id != my_id(request):
             raise SubmissionNotFound(submission_id)
         appeal = session.scalar(
             select(Appeal).where(Appeal.kind == "submission", Appeal.subject_id == row.id)
@@ -114,7 +110,7 @@ def post_appeal(
                 session,
                 "submission",
                 found,
-                person_id=_me(request),
+                person_id=my_id(request),
                 note=field(data, "note"),
                 evidence=[one for one in field(data, "evidence").split("\n") if one.strip()],
                 at=now(),
@@ -134,7 +130,7 @@ def get_line(request: Request[Any, Any, Any], earning_id: FromPath[str]) -> Temp
     found, at = read_id("ear", earning_id), now()
     with database.begin() as session:
         line = line_of_pay(session, found)
-        if line.expert_id != _me(request):
+        if line.expert_id != my_id(request):
             raise LineNotFound(found)
         paid = payout_states(session, [line]).get(line.payout_id) if line.payout_id else None
         payout = session.get(Payout, line.payout_id) if line.payout_id else None
@@ -161,8 +157,8 @@ def get_statement(
 ) -> Response[str]:
     """Every line of the visitor's pay as a table to keep."""
     with database.begin() as session:
-        text = statement(session, _me(request), first=first, last=last)
-    name = wire_id("per", _me(request))
+        text = statement(session, my_id(request), first=first, last=last)
+    name = wire_id("per", my_id(request))
     return Response(
         text,
         media_type="text/csv",

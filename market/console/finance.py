@@ -1,8 +1,7 @@
-"""Pages of finance: the books, payout runs, what waits and why, differences with Stripe, proofs."""
+"""Pages of finance: the books, payout runs, and what waits and why."""
 
 from datetime import date, timedelta
 from typing import Any
-from uuid import UUID
 
 from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
@@ -11,20 +10,17 @@ from litestar.response import Redirect, Template
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from market.auth import Part
-from market.books.actions import BY_HAND, end_break, request_reconciliation, take_break
-from market.books.queries import breaks, proof, proofs
-from market.chargebacks.actions import answer_dispute
-from market.chargebacks.queries import card_disputes
+from market.books.queries import proofs
+from market.console.bank import MONEY, OPEN_DISPUTES
 from market.console.charts import Chart, line
 from market.console.forms import Form
 from market.console.frame import back_to, page
-from market.console.visitors import FormUnreadable, for_parts
+from market.console.visitors import OPS, FormUnreadable, my_id
 from market.db import database, now
 from market.earnings.models import Earning
 from market.earnings.rules import week_of
 from market.http import page_of, read_id, wire_id
-from market.people.models import Organisation, Person
+from market.people.queries import names_of
 from market.treasury.actions import (
     approve_again,
     bring_back,
@@ -52,21 +48,8 @@ from payouts.ledger import trial_balance
 from payouts.models import ExternalCall, Payout, PayoutHold, PayoutMove
 from payouts.proof_models import Break
 
-OPS = [for_parts(Part.OPS)]
 PAGE = 50
 WEEKS = 12
-MONEY = "/console/ops/money"
-OPEN_DISPUTES = ("inquiry", "open")
-
-
-def _me(request: Request[Any, Any, Any]) -> UUID:
-    found: UUID = request.scope["state"]["principal"].person_id
-    return found
-
-
-def _names(session: Session, ids: set[UUID]) -> dict[UUID, str]:
-    found = session.execute(select(Person.id, Person.name).where(Person.id.in_(ids)))
-    return dict(found.all())
 
 
 def _number(session: Session, model: Any, *conditions: Any) -> int:
@@ -145,7 +128,7 @@ def get_runs(
             "ops/payout_runs.html",
             runs=runs,
             following=following,
-            names=_names(session, {run.requested_by for run in runs if run.requested_by}),
+            names=names_of(session, [run.requested_by for run in runs]),
             periods=[latest - timedelta(weeks=n) for n in range(4)],
         )
 
@@ -156,7 +139,7 @@ def post_run(request: Request[Any, Any, Any], data: Form) -> Redirect:
     period_end = _day(data.get("period_end", ""))
     with database.begin() as session:
         opened = request_payout_run(
-            session, period_end=period_end, requested_by=_me(request), at=now()
+            session, period_end=period_end, requested_by=my_id(request), at=now()
         )
         # Only the clock is told that it has asked before.
         assert opened is not None
@@ -207,7 +190,7 @@ def get_run(
             ).all(),
             rows=rows,
             holds=holds_of(session, [row.id for row in rows]),
-            names=_names(session, {row.owner_id for row in rows}),
+            names=names_of(session, {row.owner_id for row in rows}),
             following=following,
         )
 
@@ -217,11 +200,7 @@ def post_cancel(request: Request[Any, Any, Any], run_id: FromPath[str], data: Fo
     """Stop a round, and take out what it has not sent."""
     with database.begin() as session:
         cancel_run(
-            session,
-            read_id("prn", run_id),
-            by=_me(request),
-            note=data.get("note", ""),
-            at=now(),
+            session, read_id("prn", run_id), by=my_id(request), note=data.get("note", ""), at=now()
         )
     return back_to(f"{MONEY}/runs/{run_id}", "payrun-stopped")
 
@@ -249,7 +228,7 @@ def get_payout(
             holds=holds_of(session, [found.id])[found.id],
             moves=moves,
             lines=lines,
-            names=_names(session, people),
+            names=names_of(session, people),
             reasons=EXTRA_REASONS,
         )
 
@@ -262,9 +241,9 @@ def post_payout(
     found_id, note, at = read_id("pay", payout_id), data.get("note", ""), now()
     with database.begin() as session:
         if move == "withdraw":
-            take_out(session, found_id, by=_me(request), note=note, at=at)
+            take_out(session, found_id, by=my_id(request), note=note, at=at)
         elif move == "recall":
-            bring_back(session, found_id, by=_me(request), note=note, at=at)
+            bring_back(session, found_id, by=my_id(request), note=note, at=at)
         elif move == "again":
             first = payout(session, found_id)
             second = pay_again(
@@ -317,7 +296,7 @@ def get_holds(
             holds=rows,
             payouts=found,
             unknown=unknown,
-            names=_names(session, {hold.owner_id for hold in rows}),
+            names=names_of(session, {hold.owner_id for hold in rows}),
             following=following,
         )
 
@@ -329,7 +308,7 @@ def post_hold(request: Request[Any, Any, Any], hold_id: FromPath[str], data: For
         end_hold(
             session,
             read_id("hld", hold_id),
-            by=_me(request),
+            by=my_id(request),
             note=data.get("note", ""),
             at=now(),
             policy=hold_policy(),
@@ -344,132 +323,12 @@ def post_call(request: Request[Any, Any, Any], call_id: FromPath[str], data: For
         approve_again(
             session,
             read_id("cal", call_id),
-            by=_me(request),
+            by=my_id(request),
             note=data.get("note", ""),
             at=now(),
             policy=hold_policy(),
         )
     return back_to(f"{MONEY}/holds", "call-approved")
-
-
-# Against Stripe -----------------------------------------------------------------------------------
-
-
-@get("/money/reconciliation", guards=OPS, sync_to_thread=True)
-def get_reconciliation(
-    request: Request[Any, Any, Any],
-    ended: FromQuery[bool] = False,
-    cursor: FromQuery[str | None] = None,
-    said: FromQuery[str | None] = None,
-) -> Template:
-    """What Stripe and the books say differently, and the proofs that were published."""
-    del said
-    with database.begin() as session:
-        rows, following = page_of(
-            session,
-            breaks(is_open=not ended),
-            Break.id,
-            limit=PAGE,
-            cursor=cursor,
-            filters=f"breaks {ended}",
-        )
-        people = {row.assigned_to for row in rows} | {row.resolved_by for row in rows}
-        return page(
-            request,
-            "ops/reconciliation.html",
-            breaks=rows,
-            ended=ended,
-            following=following,
-            proofs=proofs(session, before=None, limit=12),
-            names=_names(session, {one for one in people if one}),
-            ways=[str(way) for way in BY_HAND],
-        )
-
-
-@post("/money/reconciliation", guards=OPS, sync_to_thread=True, status_code=303)
-def post_reconciliation(request: Request[Any, Any, Any]) -> Redirect:
-    """Match Stripe with the books now, and publish the proof."""
-    with database.begin() as session:
-        request_reconciliation(session, by=_me(request), at=now())
-    return back_to(f"{MONEY}/reconciliation", "reconciling")
-
-
-@post("/money/breaks/{break_id:str}/{move:str}", guards=OPS, sync_to_thread=True, status_code=303)
-def post_break(
-    request: Request[Any, Any, Any], break_id: FromPath[str], move: FromPath[str], data: Form
-) -> Redirect:
-    """Look into a difference, or end it by a decision."""
-    found_id = read_id("brk", break_id)
-    with database.begin() as session:
-        if move == "take":
-            take_break(session, found_id, by=_me(request))
-        elif move == "end":
-            end_break(
-                session,
-                found_id,
-                how=data.get("how", ""),
-                note=data.get("note", ""),
-                by=_me(request),
-                at=now(),
-            )
-        else:
-            raise FormUnreadable("a difference is taken or ended")
-    return back_to(f"{MONEY}/reconciliation", f"break-{move}")
-
-
-@get("/money/proofs/{number:int}", guards=OPS, sync_to_thread=True)
-def get_proof(request: Request[Any, Any, Any], number: FromPath[int]) -> Template:
-    """One published proof, word for word."""
-    with database.begin() as session:
-        return page(request, "ops/proof.html", proof=proof(session, number))
-
-
-@get("/money/disputes", guards=OPS, sync_to_thread=True)
-def get_disputes(
-    request: Request[Any, Any, Any],
-    cursor: FromQuery[str | None] = None,
-    said: FromQuery[str | None] = None,
-) -> Template:
-    """Payments that a lab's bank took back or asks about, and our answer."""
-    del said
-    with database.begin() as session:
-        rows, following = page_of(
-            session,
-            card_disputes(),
-            CardDispute.id,
-            limit=PAGE,
-            cursor=cursor,
-            filters="card disputes",
-        )
-        labs = session.execute(
-            select(Organisation.id, Organisation.name).where(
-                Organisation.id.in_([row.lab_id for row in rows])
-            )
-        )
-        return page(
-            request,
-            "ops/card_disputes.html",
-            rows=rows,
-            labs=dict(labs.all()),
-            following=following,
-            open_states=OPEN_DISPUTES,
-        )
-
-
-@post("/money/disputes/{dispute_id:str}", guards=OPS, sync_to_thread=True, status_code=303)
-def post_evidence(
-    request: Request[Any, Any, Any], dispute_id: FromPath[str], data: Form
-) -> Redirect:
-    """Send the bank what was agreed and what the money paid for."""
-    with database.begin() as session:
-        answer_dispute(
-            session,
-            read_id("cdp", dispute_id),
-            note=data.get("note", ""),
-            by=_me(request),
-            at=now(),
-        )
-    return back_to(f"{MONEY}/disputes", "evidence")
 
 
 ROUTES: list[HTTPRouteHandler] = [
@@ -483,10 +342,4 @@ ROUTES: list[HTTPRouteHandler] = [
     get_holds,
     post_hold,
     post_call,
-    get_reconciliation,
-    post_reconciliation,
-    post_break,
-    get_proof,
-    get_disputes,
-    post_evidence,
 ]

@@ -10,9 +10,8 @@ from litestar.response import Template
 from sqlalchemy import Integer, cast, func, select
 from sqlalchemy.orm import Session
 
-from market.auth import Part
 from market.console.frame import page
-from market.console.visitors import for_parts
+from market.console.visitors import LAB, my_lab
 from market.db import database, now
 from market.fundings.queries import LabMoney, ProjectMoney, lab_money
 from market.http import page_of, read_id
@@ -25,7 +24,6 @@ from market.verdicts.models import Verdict
 from market.verdicts.queries import progress
 from market.verdicts.rules import Share, wilson
 
-LAB = [for_parts(Part.LAB)]
 PAGE = 25
 DONE = ("accepted", "delivered")
 MOVING = ("active", "in_review", "disputed")
@@ -85,12 +83,11 @@ def _money_by_project(money: list[LabMoney]) -> dict[UUID, ProjectMoney]:
 @get("/", guards=LAB, sync_to_thread=True)
 def get_projects(request: Request[Any, Any, Any]) -> Template:
     """Every project of the lab, at a glance."""
-    principal = request.scope["state"]["principal"]
     with database.begin() as session:
         found = session.scalars(select(Project).order_by(Project.id.desc()).limit(PAGE)).all()
         ids = [one.id for one in found]
         counts, shares = _task_counts(session, ids), _shares(session, ids)
-        money = _money_by_project(lab_money(session, principal.organisation_id))
+        money = _money_by_project(lab_money(session, my_lab(request)))
         cards = [
             {
                 "project": one,
@@ -110,7 +107,6 @@ def get_project(
     cursor: FromQuery[str | None] = None,
 ) -> Template:
     """One project: speed, volume, quality, spend, and the stumps found so far."""
-    principal = request.scope["state"]["principal"]
     found_id = read_id("prj", project_id)
     with database.begin() as session:
         found = project(session, found_id)
@@ -142,7 +138,7 @@ def get_project(
             .limit(8)
         ).all()
         model = session.get(TargetModel, found.target_model_id) if found.target_model_id else None
-        money = _money_by_project(lab_money(session, principal.organisation_id)).get(found.id)
+        money = _money_by_project(lab_money(session, my_lab(request))).get(found.id)
         return page(
             request,
             "lab/project.html",

@@ -14,7 +14,7 @@ from market.appeals.actions import unreject_submission
 from market.attempts.models import Attempt
 from market.console.forms import Form, field
 from market.console.frame import HEADERS, back_to, page
-from market.console.lab import LAB
+from market.console.visitors import LAB, my_id
 from market.db import PLATFORM, Scope, current_scope, database, now
 from market.http import page_of, read_id
 from market.projects.queries import project
@@ -139,7 +139,7 @@ def post_unreject(
             found,
             reason_code=field(data, "reason_code") or "by_lab",
             at=now(),
-            actor_id=request.scope["state"]["principal"].person_id,
+            actor_id=my_id(request),
         )
     return back_to(f"/console/lab/submissions/{submission_id}", "unrejected")
 

@@ -16,14 +16,13 @@ from market.approvals.actions import approve_lines
 from market.approvals.queries import lines_to_approve, owners_of_lines
 from market.console.forms import REFUSALS, Form, field, minor, once, said_no
 from market.console.frame import HEADERS, Notice, page
-from market.console.lab import LAB
-from market.console.visitors import FormUnreadable
+from market.console.visitors import LAB, FormUnreadable, my_lab
 from market.db import PLATFORM, database, now
 from market.earnings.models import Earning
 from market.fundings.actions import request_funding
 from market.fundings.models import Funding
 from market.fundings.queries import lab_money
-from market.http import page_of, read_id
+from market.http import page_of, principal_of_request, read_id
 from market.invoices.queries import InvoiceLine, invoice_lines
 from market.invoices.routes import invoice_csv
 from market.offers.models import Offer
@@ -41,17 +40,16 @@ def _money(
     notice: Notice | None = None,
     typed: Mapping[str, str] | None = None,
 ) -> Template:
-    principal = request.scope["state"]["principal"]
     # As the platform, since lines of pay are their experts'; only the lab's own are read.
     with database.begin(PLATFORM) as session:
-        charged = _by_project(invoice_lines(session, principal.organisation_id))
+        charged = _by_project(invoice_lines(session, my_lab(request)))
     with database.begin() as session:
         return page(
             request,
             "lab/money.html",
             status=status,
             notice=notice,
-            money=lab_money(session, principal.organisation_id),
+            money=lab_money(session, my_lab(request)),
             fundings=session.scalars(select(Funding).order_by(Funding.id.desc()).limit(PAGE)).all(),
             charged=charged,
             typed=typed or {},
@@ -84,7 +82,7 @@ def get_money(request: Request[Any, Any, Any]) -> Template:
 @post("/fundings", guards=LAB, sync_to_thread=True, status_code=303)
 def post_funding(request: Request[Any, Any, Any], data: Form) -> Redirect | Template:
     """Pay in from a bank account or a card that Stripe knows."""
-    principal = request.scope["state"]["principal"]
+    principal = principal_of_request(request)
 
     def act() -> str:
         currency = field(data, "currency").upper() or "USD"
@@ -117,10 +115,9 @@ def get_invoice(
     last: FromQuery[date | None] = None,
 ) -> Response[str]:
     """Every line that the lab was charged, as a table to keep; each traces to its item."""
-    principal = request.scope["state"]["principal"]
     # As the platform, since lines of pay are their experts'; only the lab's own are read.
     with database.begin(PLATFORM) as session:
-        found = invoice_lines(session, principal.organisation_id, first=first, last=last)
+        found = invoice_lines(session, my_lab(request), first=first, last=last)
     return Response(
         invoice_csv(found),
         media_type="text/csv",
@@ -131,7 +128,7 @@ def get_invoice(
 @get("/hours", guards=LAB, sync_to_thread=True)
 def get_hours(request: Request[Any, Any, Any], cursor: FromQuery[str | None] = None) -> Template:
     """Lines of pay that wait for the lab, which its silence approves."""
-    principal = request.scope["state"]["principal"]
+    principal = principal_of_request(request)
     with database.begin() as session:
         rows, following = page_of(
             session,
@@ -167,7 +164,7 @@ def get_hours(request: Request[Any, Any, Any], cursor: FromQuery[str | None] = N
 @post("/hours", guards=LAB, sync_to_thread=True, status_code=303)
 def post_hours(request: Request[Any, Any, Any], data: Form) -> Redirect | Template:
     """Approve the lines that were ticked before silence would."""
-    principal = request.scope["state"]["principal"]
+    principal = principal_of_request(request)
     wanted = [read_id("ear", name) for name in data if name.startswith("ear_")]
 
     def act() -> str:

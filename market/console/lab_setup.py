@@ -26,11 +26,10 @@ from market.console.forms import (
     whole_number,
 )
 from market.console.frame import Notice, page
-from market.console.lab import LAB
-from market.console.visitors import FormUnreadable
+from market.console.visitors import LAB, FormUnreadable, my_lab
 from market.db import PLATFORM, database, now
 from market.fundings.queries import lab_money
-from market.http import read_id
+from market.http import principal_of_request, read_id
 from market.imports import BulkImport, ImportRow
 from market.projects.actions import (
     ModelTerms,
@@ -160,7 +159,7 @@ def get_new(request: Request[Any, Any, Any]) -> Template:
 @post("/projects/new", guards=LAB, sync_to_thread=True, status_code=303)
 def post_new(request: Request[Any, Any, Any], data: Form) -> Redirect | Template:
     """Draft a project."""
-    principal = request.scope["state"]["principal"]
+    principal = principal_of_request(request)
 
     def act() -> str:
         with database.begin() as session:
@@ -194,15 +193,10 @@ def _setup(
     notice: Notice | None = None,
     typed: Mapping[str, str] | None = None,
 ) -> Template:
-    principal = request.scope["state"]["principal"]
     with database.begin() as session:
         found = project(session, project_id)
         money = next(
-            (
-                m
-                for m in lab_money(session, principal.organisation_id)
-                if m.currency == found.currency
-            ),
+            (m for m in lab_money(session, my_lab(request)) if m.currency == found.currency),
             None,
         )
         models = session.scalars(
@@ -249,7 +243,7 @@ def post_setup(
     request: Request[Any, Any, Any], project_id: FromPath[str], data: Form
 ) -> Redirect | Template:
     """Replace the terms of a project; offers made before keep theirs."""
-    principal, found_id = request.scope["state"]["principal"], read_id("prj", project_id)
+    principal, found_id = principal_of_request(request), read_id("prj", project_id)
 
     def act() -> str:
         with database.begin() as session:
@@ -276,7 +270,7 @@ def post_model(
     request: Request[Any, Any, Any], project_id: FromPath[str], data: Form
 ) -> Redirect | Template:
     """Choose which model a project tests, or name a new one for it."""
-    principal, found_id = request.scope["state"]["principal"], read_id("prj", project_id)
+    principal, found_id = principal_of_request(request), read_id("prj", project_id)
     chosen = field(data, "model_id")
 
     def act() -> str:
@@ -404,7 +398,7 @@ def post_launch(
     request: Request[Any, Any, Any], project_id: FromPath[str], data: Form
 ) -> Redirect | Template:
     """Check a project and launch it, in one step that happens whole or not at all."""
-    principal, found_id = request.scope["state"]["principal"], read_id("prj", project_id)
+    principal, found_id = principal_of_request(request), read_id("prj", project_id)
 
     def act() -> str:
         at = now()
@@ -430,7 +424,7 @@ def post_move(
     request: Request[Any, Any, Any], project_id: FromPath[str], data: Form
 ) -> Redirect | Template:
     """Pause, resume or drain a project."""
-    principal, found_id = request.scope["state"]["principal"], read_id("prj", project_id)
+    principal, found_id = principal_of_request(request), read_id("prj", project_id)
     action = data.get("action", "")
 
     def act() -> str:

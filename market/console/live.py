@@ -10,13 +10,13 @@ from litestar.params import FromQuery
 from litestar.response import Redirect, Template
 from litestar.response import Stream as StreamResponse
 
-from market.auth import Part, Principal
+from market.auth import Part
 from market.console.forms import Form, go
 from market.console.frame import HEADERS, page
 from market.console.visitors import for_parts
 from market.db import PLATFORM, database, now
 from market.feeds import feed_of
-from market.http import page_of, read_id, wire_id
+from market.http import page_of, principal_of_request, read_id, wire_id
 from market.inbox.actions import mark_read
 from market.inbox.models import Notification
 from market.inbox.queries import notifications, unread
@@ -65,7 +65,7 @@ async def get_stream(
     types: FromQuery[str | None] = None,
 ) -> StreamResponse:
     """The visitor's event stream, as `/v1/events/stream` gives it, for the script of a page."""
-    principal: Principal = request.scope["state"]["principal"]
+    principal = principal_of_request(request)
     wanted = read_types(types)
     asked = read_position(request.headers.get("last-event-id"))
     streams: Streams = request.app.state["streams"]
@@ -98,7 +98,7 @@ def _where(row: Notification, part: Part) -> str | None:
 @get("/inbox", guards=EVERYBODY, sync_to_thread=True)
 def get_inbox(request: Request[Any, Any, Any], cursor: FromQuery[str | None] = None) -> Template:
     """What the visitor was told, newest first, each with the page that it is about."""
-    principal: Principal = request.scope["state"]["principal"]
+    principal = principal_of_request(request)
     me = principal.person_id
     with database.begin(PLATFORM) as session:
         rows, following = page_of(
@@ -121,7 +121,7 @@ def get_inbox(request: Request[Any, Any, Any], cursor: FromQuery[str | None] = N
 @post("/inbox/read", guards=EVERYBODY, sync_to_thread=True, status_code=303)
 def post_read(request: Request[Any, Any, Any], data: Form) -> Redirect:
     """Mark one thing as read and go where it leads, or mark everything."""
-    principal: Principal = request.scope["state"]["principal"]
+    principal = principal_of_request(request)
     wanted = data.get("id", "")
     with database.begin(PLATFORM) as session:
         if not wanted:

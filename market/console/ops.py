@@ -12,20 +12,20 @@ from litestar.response import Redirect, Template
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from market.auth import Part
 from market.broker import QUEUES, DeadLetter, queue_depth_rows
 from market.console.forms import Form
 from market.console.frame import back_to, page
-from market.console.visitors import FormUnreadable, for_parts
+from market.console.visitors import OPS, FormUnreadable
 from market.db import database, now
 from market.events import EventRow
 from market.experts.models import Expert, ExpertDomain
 from market.experts.queries import tiers_of
 from market.explanations.rules import OPEN_WORDS
-from market.http import page_of, read_id, wire_id
+from market.http import page_of, principal_of_request, read_id, wire_id
 from market.offers.models import Offer
 from market.operations import Operation
-from market.people.models import Organisation, Person
+from market.people.models import Organisation
+from market.people.queries import names_of
 from market.policies.models import PolicyVersion
 from market.projects.models import Project
 from market.reviews.models import Review
@@ -36,7 +36,6 @@ from market.tasks.models import Task, TaskSlot
 from market.work.models import WorkSession
 from payouts.models import Payout
 
-OPS = [for_parts(Part.OPS)]
 PAGE = 50
 
 
@@ -159,7 +158,7 @@ def get_runs(request: Request[Any, Any, Any], said: FromQuery[str | None] = None
 @post("/runs", guards=OPS, sync_to_thread=True, status_code=303)
 def post_run(request: Request[Any, Any, Any], data: Form) -> Redirect:
     """Ask for a matching run."""
-    principal = request.scope["state"]["principal"]
+    principal = principal_of_request(request)
     project, policy = data.get("project") or None, data.get("policy") or None
     seed = data.get("seed", "").strip()
     if seed and not (seed.isdecimal() and len(seed) < 19):
@@ -228,7 +227,7 @@ def get_run(
 
 def _named(session: Session, offers: list[Offer]) -> list[dict[str, object]]:
     """Offers with the names of their expert and task."""
-    people = _names(session, [offer.expert_id for offer in offers])
+    people = names_of(session, [offer.expert_id for offer in offers])
     tasks = dict(
         session.execute(
             select(Task.id, Task.external_id).where(Task.id.in_([o.task_id for o in offers]))
@@ -238,11 +237,6 @@ def _named(session: Session, offers: list[Offer]) -> list[dict[str, object]]:
         {"offer": o, "expert": people.get(o.expert_id, ""), "task": tasks.get(o.task_id, "")}
         for o in offers
     ]
-
-
-def _names(session: Session, person_ids: list[UUID]) -> dict[UUID, str]:
-    found = session.execute(select(Person.id, Person.name).where(Person.id.in_(person_ids)))
-    return dict(found.all())
 
 
 @get("/offers", guards=OPS, sync_to_thread=True)
@@ -278,7 +272,7 @@ def get_experts(request: Request[Any, Any, Any], cursor: FromQuery[str | None] =
             session, select(Expert), Expert.id, limit=PAGE, cursor=cursor, filters="experts"
         )
         ids = [expert.id for expert in found]
-        names = _names(session, ids)
+        names = names_of(session, ids)
         tiers = tiers_of(session, ids, now())
         domains: dict[UUID, list[str]] = {}
         for row in session.scalars(select(ExpertDomain).where(ExpertDomain.expert_id.in_(ids))):

@@ -10,9 +10,8 @@ from litestar.response import Redirect, Template
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from market.auth import Part
 from market.console.frame import Notice, back_to, page
-from market.console.visitors import for_parts
+from market.console.visitors import OPS, my_id
 from market.db import database, now
 from market.experts.models import Expert
 from market.explanations.queries import hindrances, recorded
@@ -23,8 +22,6 @@ from market.runs.actions import cancel_run, request_check
 from market.runs.models import MatchingRun
 from market.runs.queries import run as matching_run
 from market.tasks.models import Task
-
-OPS = [for_parts(Part.OPS)]
 
 
 def _task(session: Session, text: str, run: MatchingRun) -> Task | None:
@@ -130,7 +127,7 @@ def _told(
 @post("/runs/{run_id:str}/check", guards=OPS, sync_to_thread=True, status_code=303)
 def post_check(request: Request[Any, Any, Any], run_id: FromPath[str]) -> Redirect:
     """Solve a run once more from what it kept, to see whether the answer is the same."""
-    me = request.scope["state"]["principal"].person_id
+    me = my_id(request)
     with database.begin() as session:
         request_check(session, read_id("mrn", run_id), requested_by=me, at=now())
     return back_to(f"/console/ops/runs/{run_id}", "checking")
@@ -139,7 +136,7 @@ def post_check(request: Request[Any, Any, Any], run_id: FromPath[str]) -> Redire
 @post("/runs/{run_id:str}/cancel", guards=OPS, sync_to_thread=True, status_code=303)
 def post_cancel(request: Request[Any, Any, Any], run_id: FromPath[str]) -> Redirect:
     """Stop a run; it leaves no offer."""
-    me = request.scope["state"]["principal"].person_id
+    me = my_id(request)
     with database.begin() as session:
         cancel_run(session, read_id("mrn", run_id), at=now(), actor_id=me)
     return back_to(f"/console/ops/runs/{run_id}", "run-cancelled")

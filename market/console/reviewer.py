@@ -12,10 +12,9 @@ from litestar.response import Redirect, Template
 from sqlalchemy import func, select
 
 from market.attempts.queries import attempt as attempt_with_id
-from market.auth import Part
 from market.console.forms import REFUSALS, Form, field, go, once, said_no, whole_number
 from market.console.frame import Notice, back_to, page
-from market.console.visitors import for_parts
+from market.console.visitors import REVIEWER, my_id
 from market.db import PLATFORM, database, now
 from market.http import page_of, read_id
 from market.qualifications.models import Qualification
@@ -29,21 +28,15 @@ from market.votes.actions import record_vote
 from market.votes.queries import votes_below
 from market.votes.rules import MIN_REJECTION, MIN_REMARK, Vote, criteria_of
 
-REVIEWER = [for_parts(Part.REVIEWER)]
 QUEUE = 25
 PAGE = 25
 LONGEST_S = 24 * 3600
 
 
-def _me(request: Request[Any, Any, Any]) -> UUID:
-    me: UUID = request.scope["state"]["principal"].person_id
-    return me
-
-
 @get("/", guards=REVIEWER, sync_to_thread=True)
 def get_queue(request: Request[Any, Any, Any], cursor: FromQuery[str | None] = None) -> Template:
     """What the visitor holds, what it could take, and what it said before."""
-    me, at = _me(request), now()
+    me, at = my_id(request), now()
     with database.begin() as session:
         mine = select(Review).where(Review.reviewer_id == me)
         open_to_me = claimable(me, at=at).subquery()
@@ -81,7 +74,7 @@ def post_next(request: Request[Any, Any, Any], data: Form) -> Redirect:
     del data
     # As the platform, because the submission moves with its first claim.
     with database.begin(PLATFORM) as session:
-        row = claim_next_review(session, reviewer_id=_me(request), at=now())
+        row = claim_next_review(session, reviewer_id=my_id(request), at=now())
         return back_to(_address(row.id), "taken")
 
 
@@ -91,7 +84,7 @@ def post_claim(request: Request[Any, Any, Any], review_id: FromPath[str], data: 
     del data
     # As the platform, because the submission moves with its first claim.
     with database.begin(PLATFORM) as session:
-        row = claim_review(session, read_id("rev", review_id), reviewer_id=_me(request), at=now())
+        row = claim_review(session, read_id("rev", review_id), reviewer_id=my_id(request), at=now())
         return back_to(_address(row.id), "taken")
 
 
@@ -100,7 +93,7 @@ def post_recuse(request: Request[Any, Any, Any], review_id: FromPath[str], data:
     """Step back for a conflict of interest."""
     del data
     with database.begin(PLATFORM) as session:
-        recuse_reviewer(session, read_id("rev", review_id), reviewer_id=_me(request), at=now())
+        recuse_reviewer(session, read_id("rev", review_id), reviewer_id=my_id(request), at=now())
     return back_to("/console/reviewer", "recused")
 
 
@@ -116,7 +109,7 @@ def _review(
     notice: Notice | None = None,
     typed: Mapping[str, str] | None = None,
 ) -> Template:
-    me = _me(request)
+    me = my_id(request)
     with database.begin() as session:
         row = review(session, review_id)
         if row.reviewer_id not in (None, me):
@@ -178,7 +171,7 @@ def post_vote(
     request: Request[Any, Any, Any], review_id: FromPath[str], data: Form
 ) -> Redirect | Template:
     """Vote; with the last vote that is needed the submission is decided."""
-    found, me = read_id("rev", review_id), _me(request)
+    found, me = read_id("rev", review_id), my_id(request)
     verdict = data.get("verdict", "")
 
     def act() -> str:

@@ -11,6 +11,7 @@ from litestar.static_files import create_static_files_router
 from sqlalchemy.exc import DataError, OperationalError
 
 from market.console import (
+    bank,
     desk,
     doors,
     expert,
@@ -152,6 +153,7 @@ PAGES: dict[str, list[HTTPRouteHandler]] = {
         *ops.ROUTES,
         *signals.ROUTES,
         *finance.ROUTES,
+        *bank.ROUTES,
         *tuning.ROUTES,
         *pairs.ROUTES,
         *desk.ROUTES,

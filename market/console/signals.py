@@ -15,11 +15,10 @@ from litestar.response import Template
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from market.auth import Part
 from market.console.charts import Chart, bounded, line, picture
 from market.console.finance import pay_by_week
 from market.console.frame import page
-from market.console.visitors import for_parts
+from market.console.visitors import OPS
 from market.console.words import domain, share
 from market.db import database
 from market.http import NotFound
@@ -34,7 +33,6 @@ from matching.concentration import Concentration, concentration, lorenz
 if TYPE_CHECKING:
     from matching.frontier import FrontierTracker
 
-OPS = [for_parts(Part.OPS)]
 LATEST = 20_000
 SHOWN_LEVELS = 4
 BINS = 8

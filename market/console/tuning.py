@@ -2,25 +2,22 @@
 
 from collections.abc import Mapping
 from typing import Any
-from uuid import UUID
 
 from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect, Template
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
-from market.auth import Part
 from market.console.charts import Chart, line, picture
 from market.console.forms import Form
 from market.console.frame import Notice, back_to, page
-from market.console.visitors import for_parts
+from market.console.visitors import OPS, my_id
 from market.console.words import capital, words
 from market.db import database, now
 from market.errors import MarketError
 from market.http import page_of, read_id, wire_id
-from market.people.models import Person
+from market.people.queries import names_of
 from market.policies.actions import (
     approve_policy,
     choose_default_policy,
@@ -36,29 +33,11 @@ from market.policies.queries import (
     policy_approval,
     policy_uses,
 )
-from market.policies.rules import (
-    ALL_SETTINGS,
-    PolicyRefused,
-    differences,
-    read_policy,
-    settings_of,
-)
+from market.policies.rules import ALL_SETTINGS, PolicyRefused, differences, read_policy, settings_of
 from market.problems import code_of
 
-OPS = [for_parts(Part.OPS)]
 PAGE = 50
 HOME = "/console/ops/policies"
-
-
-def _me(request: Request[Any, Any, Any]) -> UUID:
-    found: UUID = request.scope["state"]["principal"].person_id
-    return found
-
-
-def _names(session: Session, ids: set[UUID | None]) -> dict[UUID, str]:
-    known = [one for one in ids if one is not None]
-    found = session.execute(select(Person.id, Person.name).where(Person.id.in_(known)))
-    return dict(found.all())
 
 
 def _label(setting: str) -> str:
@@ -95,7 +74,7 @@ def get_policies(
                     select(PolicyVersion).where(PolicyVersion.id.in_(wanted))
                 )
             },
-            names=_names(session, people),
+            names=names_of(session, people),
         )
 
 
@@ -146,8 +125,8 @@ def get_policy(
                 for name, kind in ALL_SETTINGS.items()
             ],
             chart=weights_chart(obeyed, found),
-            names=_names(session, {found.author_id, approval.approver_id if approval else None}),
-            is_mine=found.author_id == _me(request),
+            names=names_of(session, {found.author_id, approval.approver_id if approval else None}),
+            is_mine=found.author_id == my_id(request),
         )
 
 
@@ -208,7 +187,7 @@ def post_proposal(
                 name=found.name,
                 document=document,
                 reason=data.get("reason", ""),
-                author_id=_me(request),
+                author_id=my_id(request),
                 at=now(),
                 based_on=found.version_no,
             )
@@ -250,7 +229,7 @@ def post_approval(
         approve_policy(
             session,
             read_id("plc", policy_id),
-            approver_id=_me(request),
+            approver_id=my_id(request),
             note=data.get("note", ""),
             at=now(),
         )
@@ -264,7 +243,7 @@ def post_use(request: Request[Any, Any, Any], policy_id: FromPath[str], data: Fo
         choose_default_policy(
             session,
             read_id("plc", policy_id),
-            actor_id=_me(request),
+            actor_id=my_id(request),
             at=now(),
             reason=data.get("note", ""),
         )
@@ -275,7 +254,7 @@ def post_use(request: Request[Any, Any, Any], policy_id: FromPath[str], data: Fo
 def post_return(request: Request[Any, Any, Any]) -> Redirect:
     """Put back what was obeyed before, in one step."""
     with database.begin() as session:
-        return_policy(session, actor_id=_me(request), at=now())
+        return_policy(session, actor_id=my_id(request), at=now())
     return back_to(HOME, "policy-returned")
 
 

@@ -3,6 +3,7 @@
 import hmac
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import anyio.to_thread
 from litestar import Request
@@ -12,7 +13,7 @@ from litestar.handlers import BaseRouteHandler
 from market.auth import Part, Principal, RequestContext, keyring
 from market.db import current_scope
 from market.errors import MarketError
-from market.http import request_context
+from market.http import principal_of_request, request_context
 from market.people.queries import principal_of_visit
 
 COOKIE = "stumpwork_visit"
@@ -82,6 +83,29 @@ def for_parts(*parts: Part) -> Any:
             raise NotHere(principal.part.value if principal else None)
 
     return admit
+
+
+OPS = [for_parts(Part.OPS)]
+LAB = [for_parts(Part.LAB)]
+EXPERT = [for_parts(Part.EXPERT)]
+REVIEWER = [for_parts(Part.REVIEWER)]
+
+
+def my_id(request: Request[Any, Any, Any]) -> UUID:
+    """Whose page it is; for pages behind a guard that lets nobody in without a key."""
+    return principal_of_request(request).person_id
+
+
+def my_lab(request: Request[Any, Any, Any]) -> UUID:
+    """The lab whose page it is.
+
+    Raises:
+        NotHere, for a key that belongs to no organisation.
+    """
+    principal = principal_of_request(request)
+    if principal.organisation_id is None:
+        raise NotHere(principal.part.value)
+    return principal.organisation_id
 
 
 async def open_page(request: Request[Any, Any, Any]) -> None:

@@ -9,10 +9,10 @@ from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect, Template
 from sqlalchemy.orm import Session
 
-from market.auth import Part, Principal
+from market.auth import Principal
 from market.console.forms import REFUSALS, Form, field, go, once, said_no
 from market.console.frame import Notice, back_to, page
-from market.console.visitors import FormUnreadable, for_parts
+from market.console.visitors import LAB, FormUnreadable
 from market.db import PLATFORM, database, now
 from market.deliveries.actions import (
     Wish,
@@ -28,10 +28,9 @@ from market.deliveries.queries import attempts_at, deliveries, delivery, endpoin
 from market.deliveries.routes import check_url
 from market.deliveries.rules import SignatureKind
 from market.feeds import feed_of
-from market.http import page_of, read_id
+from market.http import page_of, principal_of_request, read_id
 from market.notices.rules import checked_types
 
-LAB = [for_parts(Part.LAB)]
 PAGE = 25
 HOME = "/console/lab/webhooks"
 
@@ -50,11 +49,6 @@ OFFERED = (
     "funding.failed",
 )
 """The events that a lab's form offers; the API takes every type."""
-
-
-def _me(request: Request[Any, Any, Any]) -> Principal:
-    me: Principal = request.scope["state"]["principal"]
-    return me
 
 
 def _own(
@@ -77,7 +71,9 @@ def _list(
             status=status,
             notice=notice,
             endpoints=session.scalars(
-                endpoints(feed_of(_me(request)).tenant_id).order_by(WebhookEndpoint.id.desc())
+                endpoints(feed_of(principal_of_request(request)).tenant_id).order_by(
+                    WebhookEndpoint.id.desc()
+                )
             ).all(),
             offered=OFFERED,
             typed=typed or {},
@@ -93,7 +89,7 @@ def get_webhooks(request: Request[Any, Any, Any]) -> Template:
 @post("/webhooks", guards=LAB, sync_to_thread=True, status_code=200)
 def post_webhook(request: Request[Any, Any, Any], data: Form) -> Template:
     """Have what happens sent to an address; its secret is shown on the next page, once."""
-    principal = _me(request)
+    principal = principal_of_request(request)
     try:
         check_url(field(data, "url"))
         wish = Wish(
@@ -125,7 +121,7 @@ def get_webhook(
 ) -> Template:
     """One endpoint, and what was sent to it."""
     with database.begin(PLATFORM) as session:
-        found = _own(session, endpoint_id, _me(request))
+        found = _own(session, endpoint_id, principal_of_request(request))
         rows, following = page_of(
             session,
             deliveries(found.id),
@@ -150,9 +146,10 @@ def get_message(
     request: Request[Any, Any, Any], endpoint_id: FromPath[str], delivery_id: FromPath[str]
 ) -> Template:
     """One message with every try at it and what the receiver said."""
+    principal = principal_of_request(request)
     with database.begin(PLATFORM) as session:
-        found = _own(session, endpoint_id, _me(request))
-        sent = delivery(session, read_id("whd", delivery_id), feed_of(_me(request)).tenant_id)
+        found = _own(session, endpoint_id, principal)
+        sent = delivery(session, read_id("whd", delivery_id), feed_of(principal).tenant_id)
         tries = attempts_at(session, sent.id)
         return page(request, "lab/message.html", endpoint=found, message=sent, tries=tries)
 
@@ -170,7 +167,7 @@ def post_again(
     data: Form,
 ) -> Redirect:
     """Send one message once more."""
-    principal = _me(request)
+    principal = principal_of_request(request)
 
     def act() -> str:
         with database.begin(PLATFORM) as session:
@@ -185,7 +182,7 @@ def post_again(
 @post("/webhooks/{endpoint_id:str}/move", guards=LAB, sync_to_thread=True, status_code=303)
 def post_move(request: Request[Any, Any, Any], endpoint_id: FromPath[str], data: Form) -> Redirect:
     """Send a test, switch an endpoint off or on, or take it away."""
-    principal, action, at = _me(request), data.get("action", ""), now()
+    principal, action, at = principal_of_request(request), data.get("action", ""), now()
     with database.begin(PLATFORM) as session:
         found = _own(session, endpoint_id, principal, lock=action != "ping")
         if action == "ping":

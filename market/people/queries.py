@@ -1,7 +1,7 @@
 """Reads about people and keys."""
 
 import hmac
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -88,6 +88,12 @@ def _principal(
 def person(session: Session, person_id: UUID) -> Person | None:
     """The person with this id."""
     return session.get(Person, person_id)
+
+
+def names_of(session: Session, person_ids: Iterable[UUID | None]) -> dict[UUID, str]:
+    """What people are called, by their ids; ids that are absent are passed over."""
+    known = {one for one in person_ids if one is not None}
+    return dict(session.execute(select(Person.id, Person.name).where(Person.id.in_(known))).all())
 
 
 def organisation(session: Session, organisation_id: UUID) -> Organisation | None:
