@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from litestar import Litestar
@@ -24,6 +25,7 @@ from market.schedule import TIMETABLE
 from market.settings import Settings
 from market.tables import FEATURES
 from tests import openapi, states
+from tests.bench import __main__ as benches
 from tests.factories import AT, make_project
 from tests.states import machines, modules
 
@@ -203,3 +205,10 @@ def test_history_that_does_not_lead_to_a_state_is_found(db: Session) -> None:
     db.expire_all()
     change_state(db, PROJECT, project, "launch", at=AT)
     assert unfolded(db) == [f"project {project.id} moved from ready while it was checking"]
+
+
+def test_every_bench_that_is_listed_can_be_run_and_says_what_it_measures() -> None:
+    for name in benches.names():
+        file = Path(benches.__file__).with_name(f"{name}.py")
+        assert "def main(argv: list[str]) -> int:" in file.read_text(), name
+        assert benches.summary(name), name

@@ -1,5 +1,6 @@
 """`python -m tests.bench NAME ...`: runs a bench by the name of its file in this folder."""
 
+import ast
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -20,10 +21,19 @@ def names() -> list[str]:
     return sorted(file.stem for file in files)
 
 
+def summary(name: str) -> str:
+    """What a bench measures: the first words of its file, up to how it is called."""
+    file = Path(__file__).with_name(f"{name}.py")
+    first = (ast.get_docstring(ast.parse(file.read_text())) or "").partition("\n")[0]
+    return first.partition(": `")[0].rstrip(".")
+
+
 def main(argv: list[str]) -> int:
     """List the benches, or run one."""
     if not argv or argv[0] in ("-h", "--help"):
-        print("python -m tests.bench NAME ...", *names(), sep="\n  ")
+        print("python -m tests.bench NAME ...")
+        for each in names():
+            print(f"  {each.replace('_', '-'):<16}{summary(each)}")
         return 0
     # A name may be written as the shell likes it: match-pairs is the file match_pairs.py.
     name = argv[0].replace("-", "_")

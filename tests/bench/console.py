@@ -1,4 +1,4 @@
-"""`python -m tests.bench console`: pages a second and p99 beside a bare handler of the same server.
+"""Pages a second and p99 beside a bare handler of the same server: `python -m tests.bench console`.
 
 A made-up market, one web process, a few readers at once over loopback; also the largest page.
 """

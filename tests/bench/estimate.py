@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
-from tests.bench import estimate_responses, estimate_sets
+from tests.bench.estimating import responses, sets
 
 
 class Votes(Protocol):
@@ -28,15 +28,15 @@ def main(argv: list[str]) -> int:
     parser.add_argument("target", help="a set of the shared quality data, or a folder")
     asked = parser.parse_args(argv)
     folder = Path(asked.target)
-    if asked.target in estimate_sets.SETS:
-        answer = estimate_sets.SETS[asked.target](estimate_sets.quality())
+    if asked.target in sets.SETS:
+        answer = sets.SETS[asked.target](sets.quality())
     elif (folder / "responses.parquet").is_file():
-        answer = estimate_responses.run(folder)
+        answer = responses.run(folder)
     elif (folder / "votes.parquet").is_file() or asked.target == "crowd_labels":
         votes = cast("Votes", import_module("tests.bench.estimate_votes"))
-        answer = votes.run(folder if folder.is_dir() else estimate_sets.quality() / asked.target)
+        answer = votes.run(folder if folder.is_dir() else sets.quality() / asked.target)
     else:
-        known = ", ".join(estimate_sets.SETS)
+        known = ", ".join(sets.SETS)
         print(
             f"{asked.target!r} is no folder with responses.parquet or votes.parquet, and no set;"
             f" sets are: {known}, crowd_labels",

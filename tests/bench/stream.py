@@ -1,4 +1,4 @@
-"""`python -m tests.bench stream`: from an event to the client of a stream, with many streams open.
+"""From an event to the client of a stream, with many streams open: `python -m tests.bench stream`.
 
 A web process and a relay of their own; `--streams` clients hold a stream each, over real sockets,
 and `--events` events are written one after another, as the actions write them. What is measured is

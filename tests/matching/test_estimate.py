@@ -8,7 +8,7 @@ import pytest
 
 from matching.problem import Float64
 from tests.bench import estimate
-from tests.bench.estimate_responses import auc, ece
+from tests.bench.estimating.responses import auc, ece
 from tests.matching.answers import make_responses
 
 NAMED = {"log_loss", "auc", "brier", "ece", "update_us", "refit_s", "baselines"}

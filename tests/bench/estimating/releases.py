@@ -15,7 +15,7 @@ from scipy.special import expit
 from matching.problem import Float64, Int64
 from matching.refit import Factor, Fit, fit_map
 from matching.release import Release
-from tests.bench.estimate_responses import codes, intervals, reals, scored
+from tests.bench.estimating.responses import codes, intervals, reals, scored
 
 HALVES = 20
 FIRST_MODEL = 3

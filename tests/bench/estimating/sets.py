@@ -10,15 +10,15 @@ import pyarrow.parquet as pq
 
 from matching.problem import Float64, Int64
 from matching.responses import Responses
-from tests.bench import estimate_contests, estimate_releases
-from tests.bench.estimate_responses import Split, codes, reals, run_responses
+from tests.bench.estimating import contests, releases
+from tests.bench.estimating.responses import Split, codes, reals, run_responses
 
 Judge = Callable[[Path], dict[str, object]]
 
 
 def quality() -> Path:
     """The folder of the shared quality data, beside the checkout or where the environment says."""
-    beside = Path(__file__).parents[2].parent / "shared" / "data"
+    beside = Path(__file__).parents[3].parent / "shared" / "data"
     return Path(os.environ.get("STUMPWORK_SHARED_DATA", beside)) / "quality"
 
 
@@ -149,7 +149,7 @@ SETS: dict[str, Judge] = {
     "nibbler_r1_r3": lambda root: run_responses(nibbler(root, "stump")),
     "nibbler_validated": lambda root: run_responses(nibbler(root, "validated")),
     "gahd_r1_r3": lambda root: run_responses(gahd(root)),
-    "codeforces_ranks": estimate_contests.run,
-    "metr_runs": estimate_releases.run,
+    "codeforces_ranks": contests.run,
+    "metr_runs": releases.run,
     "advscore_qa": lambda root: run_responses(advscore(root)),
 }

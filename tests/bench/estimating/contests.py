@@ -10,7 +10,7 @@ from scipy.special import expit, ndtr, ndtri
 
 from matching.problem import Float64, Int64
 from matching.standings import Standings
-from tests.bench.estimate_responses import intervals, reals, scored
+from tests.bench.estimating.responses import intervals, reals, scored
 
 FIT_SHARE = 0.2
 FEWEST = 10

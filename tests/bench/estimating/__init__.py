@@ -1,0 +1,1 @@
+"""What `estimate` judges: the public sets, and how each kind of row is held out and scored."""
