@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(shell pwd -P | cksum | cut -d ' ' -f 1)
 ARGS :=
 
+# Tests and the demo start dozens of processes; what these import is compiled once, not each time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow chaos check lock clean
 
@@ -42,7 +45,8 @@ $(STAMP): requirements-dev.txt pyproject.toml
 	fi; \
 	if command -v uv >/dev/null 2>&1; then \
 	  echo 'installing from requirements-dev.txt, with uv'; \
-	  uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.txt; \
+	  uv pip install --quiet --compile-bytecode --python $(BIN)/python \
+	    --require-hashes -r requirements-dev.txt; \
 	  uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
 	else \
 	  echo 'installing from requirements-dev.txt, with pip; the first time takes about a minute'; \
