@@ -43,139 +43,109 @@ class Notice:
     text: str
 
 
-def _of(topic: str, audience: Audience, mail: Mail, title: str, text: str) -> Notice:
-    return Notice(topic, audience, mail, title, text)
+def _now(title: str, text: str) -> tuple[Mail, str, str]:
+    return Mail.NOW, title, text
 
 
-_P, _L, _O = Audience.PERSON, Audience.LAB, Audience.OPS
+def _digest(title: str, text: str) -> tuple[Mail, str, str]:
+    return Mail.DIGEST, title, text
 
-NOTICES: dict[str, Notice] = {
-    "offer.created": _of(
-        "offers", _P, Mail.NOW, "You have an offer", "A task waits for your answer."
-    ),
-    "offer.timed_out": _of(
-        "offers", _P, Mail.DIGEST, "An offer ran out", "It was not answered; nothing counts."
-    ),
-    "offer.rescinded": _of(
-        "offers", _P, Mail.DIGEST, "An offer was taken back", "Nothing is held against you."
-    ),
-    "offer.canceled": _of(
-        "offers", _P, Mail.DIGEST, "An offer was withdrawn", "Its task ended; nothing counts."
-    ),
-    "offer.abandoned": _of(
-        "work",
-        _P,
-        Mail.NOW,
-        "Your task went back",
-        "We no longer heard from it; your time is paid.",
-    ),
-    "session.idle": _of(
-        "work", _P, Mail.NOW, "Are you still working?", "Your session will end unless you go on."
-    ),
-    "session.idle_warning": _of(
-        "work", _P, Mail.NOW, "Are you still working?", "Your session will end unless you go on."
-    ),
-    "session.ended": _of(
-        "work", _P, Mail.DIGEST, "A work session ended", "Look at the time that was recorded."
-    ),
-    "time_entry.changed": _of(
-        "work", _P, Mail.NOW, "A time entry changed", "Recorded time of yours was decided upon."
-    ),
-    "submission.accepted": _of(
-        "reviews", _P, Mail.NOW, "Your work was accepted", "The verdict and its reasons are there."
-    ),
-    "submission.partially_accepted": _of(
-        "reviews", _P, Mail.NOW, "Your work was accepted in part", "The reasons are there."
-    ),
-    "submission.rejected": _of(
-        "reviews", _P, Mail.NOW, "Your work was not accepted", "Read why; you may appeal."
-    ),
-    "submission.rework_requested": _of(
-        "reviews",
-        _P,
-        Mail.NOW,
-        "Your work came back",
-        "A reviewer asks for changes; they are paid.",
-    ),
-    "submission.returned": _of(
-        "reviews", _P, Mail.DIGEST, "A submission was returned", "Nothing counts against you."
-    ),
-    "review.overturned": _of(
-        "reviews", _P, Mail.NOW, "A verdict of yours was overturned", "An appeal was decided."
-    ),
-    "appeal.filed": _of("appeals", _P, Mail.NOW, "Your appeal is in", "Somebody else looks at it."),
-    "appeal.decided": _of("appeals", _P, Mail.NOW, "Your appeal was decided", "Read the decision."),
-    "appeal.sla_missed": _of(
-        "appeals", _P, Mail.NOW, "Your appeal took too long", "It was decided in your favour."
-    ),
-    "standing.changed": _of(
-        "standing", _P, Mail.NOW, "Your standing changed", "The reasons are there; you may appeal."
-    ),
-    "qualification.granted": _of(
-        "standing", _P, Mail.NOW, "You are qualified", "New work is open to you."
-    ),
-    "qualification.revoked": _of(
-        "standing", _P, Mail.NOW, "A qualification ended", "The reasons are there."
-    ),
-    "qualification.regraded": _of(
-        "standing", _P, Mail.NOW, "A test was graded anew", "Look at the new result."
-    ),
-    "terms.published": _of("standing", _P, Mail.NOW, "New terms", "Read them before they bind."),
-    "earning.accrued": _of(
-        "pay", _P, Mail.DIGEST, "You earned something", "It is on your account."
-    ),
-    "payee.ready": _of("pay", _P, Mail.NOW, "You can be paid", "Your details were accepted."),
-    "payee.not_ready": _of(
-        "pay", _P, Mail.NOW, "You cannot be paid yet", "The payment service asks for something."
-    ),
-    "payout.held": _of("pay", _P, Mail.NOW, "A payout is held", "The reason is beside it."),
-    "payout.on_its_way": _of(
-        "pay", _P, Mail.DIGEST, "A payout is on its way", "Your bank has it within days."
-    ),
-    "payout.paid": _of("pay", _P, Mail.NOW, "You were paid", "The money has left for your bank."),
-    "payout.failed": _of("pay", _P, Mail.NOW, "A payout failed", "Check where you are paid."),
-    "payout.returned": _of(
-        "pay", _P, Mail.NOW, "A payout came back", "Your bank returned it; check your details."
-    ),
-    "payout.cancelled": _of(
-        "pay", _P, Mail.NOW, "A payout was cancelled", "What you earned is still yours."
-    ),
-    "payout.reversed": _of(
-        "pay", _P, Mail.NOW, "A payout was undone", "The decision is beside it."
-    ),
-    "project.live": _of("projects", _L, Mail.DIGEST, "A project is live", "Offers go out."),
-    "project.paused": _of("projects", _L, Mail.NOW, "A project is paused", "No offers go out."),
-    "project.closed": _of("projects", _L, Mail.DIGEST, "A project is closed", "All is settled."),
-    "tasks.imported": _of("projects", _L, Mail.DIGEST, "Tasks were imported", "Look at the rows."),
-    "funding.succeeded": _of("money", _L, Mail.NOW, "Money has arrived", "It can be budgeted."),
-    "funding.failed": _of("money", _L, Mail.NOW, "A payment failed", "No money was taken."),
-    "budget.low": _of("money", _L, Mail.NOW, "A budget runs low", "Add to it, or work stops."),
-    "budget.exhausted": _of("money", _L, Mail.NOW, "A budget is used up", "No new offers go out."),
-    "refund.sent": _of("money", _L, Mail.NOW, "A refund was sent", "Your bank has it within days."),
-    "refund.refused": _of(
-        "money", _L, Mail.NOW, "A refund was refused", "The money is still here."
-    ),
-    "export.ready": _of("projects", _L, Mail.NOW, "An export is ready", "It can be downloaded."),
-    "quality.alert": _of("projects", _L, Mail.NOW, "Something needs a look", "See the project."),
-    "external_call.unknown": _of(
-        "platform", _O, Mail.NOW, "A call has no known end", "Somebody must look it up."
-    ),
-    "card_dispute.opened": _of(
-        "platform", _O, Mail.NOW, "A payment is disputed", "Evidence is due."
-    ),
-    "payout.escalated": _of(
-        "platform", _O, Mail.NOW, "A payout needs somebody", "It was held for too long."
-    ),
-    "webhook_endpoint.failing": _of(
-        "webhooks",
-        _L,
-        Mail.NOW,
-        "A webhook endpoint fails",
-        "It will be disabled on the fifth day.",
-    ),
-    "webhook_endpoint.disabled": _of(
-        "webhooks", _L, Mail.NOW, "A webhook endpoint is disabled", "Nothing more is sent to it."
-    ),
+
+_TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
+    ("offers", Audience.PERSON): {
+        "offer.created": _now("You have an offer", "A task waits for your answer."),
+        "offer.timed_out": _digest("An offer ran out", "It was not answered; nothing counts."),
+        "offer.rescinded": _digest("An offer was taken back", "Nothing is held against you."),
+        "offer.canceled": _digest("An offer was withdrawn", "Its task ended; nothing counts."),
+    },
+    ("work", Audience.PERSON): {
+        "offer.abandoned": _now(
+            "Your task went back", "We no longer heard from it; your time is paid."
+        ),
+        "session.idle": _now("Are you still working?", "Your session will end unless you go on."),
+        "session.idle_warning": _now(
+            "Are you still working?", "Your session will end unless you go on."
+        ),
+        "session.ended": _digest("A work session ended", "Look at the time that was recorded."),
+        "time_entry.changed": _now(
+            "A time entry changed", "Recorded time of yours was decided upon."
+        ),
+    },
+    ("reviews", Audience.PERSON): {
+        "submission.accepted": _now(
+            "Your work was accepted", "The verdict and its reasons are there."
+        ),
+        "submission.partially_accepted": _now(
+            "Your work was accepted in part", "The reasons are there."
+        ),
+        "submission.rejected": _now("Your work was not accepted", "Read why; you may appeal."),
+        "submission.rework_requested": _now(
+            "Your work came back", "A reviewer asks for changes; they are paid."
+        ),
+        "submission.returned": _digest("A submission was returned", "Nothing counts against you."),
+        "review.overturned": _now("A verdict of yours was overturned", "An appeal was decided."),
+    },
+    ("appeals", Audience.PERSON): {
+        "appeal.filed": _now("Your appeal is in", "Somebody else looks at it."),
+        "appeal.decided": _now("Your appeal was decided", "Read the decision."),
+        "appeal.sla_missed": _now("Your appeal took too long", "It was decided in your favour."),
+    },
+    ("standing", Audience.PERSON): {
+        "standing.changed": _now("Your standing changed", "The reasons are there; you may appeal."),
+        "qualification.granted": _now("You are qualified", "New work is open to you."),
+        "qualification.revoked": _now("A qualification ended", "The reasons are there."),
+        "qualification.regraded": _now("A test was graded anew", "Look at the new result."),
+        "terms.published": _now("New terms", "Read them before they bind."),
+    },
+    ("pay", Audience.PERSON): {
+        "earning.accrued": _digest("You earned something", "It is on your account."),
+        "payee.ready": _now("You can be paid", "Your details were accepted."),
+        "payee.not_ready": _now(
+            "You cannot be paid yet", "The payment service asks for something."
+        ),
+        "payout.held": _now("A payout is held", "The reason is beside it."),
+        "payout.on_its_way": _digest("A payout is on its way", "Your bank has it within days."),
+        "payout.paid": _now("You were paid", "The money has left for your bank."),
+        "payout.failed": _now("A payout failed", "Check where you are paid."),
+        "payout.returned": _now("A payout came back", "Your bank returned it; check your details."),
+        "payout.cancelled": _now("A payout was cancelled", "What you earned is still yours."),
+        "payout.reversed": _now("A payout was undone", "The decision is beside it."),
+    },
+    ("projects", Audience.LAB): {
+        "project.live": _digest("A project is live", "Offers go out."),
+        "project.paused": _now("A project is paused", "No offers go out."),
+        "project.closed": _digest("A project is closed", "All is settled."),
+        "tasks.imported": _digest("Tasks were imported", "Look at the rows."),
+        "export.ready": _now("An export is ready", "It can be downloaded."),
+        "quality.alert": _now("Something needs a look", "See the project."),
+    },
+    ("money", Audience.LAB): {
+        "funding.succeeded": _now("Money has arrived", "It can be budgeted."),
+        "funding.failed": _now("A payment failed", "No money was taken."),
+        "budget.low": _now("A budget runs low", "Add to it, or work stops."),
+        "budget.exhausted": _now("A budget is used up", "No new offers go out."),
+        "refund.sent": _now("A refund was sent", "Your bank has it within days."),
+        "refund.refused": _now("A refund was refused", "The money is still here."),
+    },
+    ("platform", Audience.OPS): {
+        "external_call.unknown": _now("A call has no known end", "Somebody must look it up."),
+        "card_dispute.opened": _now("A payment is disputed", "Evidence is due."),
+        "payout.escalated": _now("A payout needs somebody", "It was held for too long."),
+    },
+    ("webhooks", Audience.LAB): {
+        "webhook_endpoint.failing": _now(
+            "A webhook endpoint fails", "It will be disabled on the fifth day."
+        ),
+        "webhook_endpoint.disabled": _now(
+            "A webhook endpoint is disabled", "Nothing more is sent to it."
+        ),
+    },
+}
+
+NOTICES = {
+    event: Notice(topic, audience, mail, title, text)
+    for (topic, audience), told in _TOLD.items()
+    for event, (mail, title, text) in told.items()
 }
 """What people are told. Types that nothing emits yet are named as the requirements name them."""
 
