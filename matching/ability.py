@@ -18,7 +18,7 @@ from matching.batch import predict_many
 from matching.forecaster import NORMAL_90, Forecaster, Prediction
 from matching.keeping import kept, restored
 from matching.problem import Float64, Int64
-from matching.release import Release
+from matching.release import ModelBelief
 from matching.responses import BadResponses, Responses
 
 __all__ = ["DAILY", "HALF_LIFE_DAYS", "STAGES", "Attempts", "Chances", "StumpModel", "mixed"]
@@ -27,6 +27,8 @@ STAGES = ("start", "fooled", "valid")
 
 HALF_LIFE_DAYS = 90.0
 """After so many days an attempt weighs half in a refit."""
+
+YEAR_DAYS = 365.25
 
 DAILY: Mapping[str, float] = {"subject": 0.001, "domain": 0.001, "context0": 0.003}
 """Drift of craft, skill and target model, squared logits a day; endpoints change silently."""
@@ -163,24 +165,29 @@ class StumpModel:
 
     # --- A new target model -------------------------------------------------------------------
 
-    def new_model_release(self, model: int, *, day: float, vendor: Int64) -> Release:
+    def new_model_release(self, model: int, *, day: float, vendor: Int64) -> ModelBelief:
         """Give a model that nobody has asked its prior, and return it for calibration.
 
-        The returned release proposes tasks and learns their outcomes; `calibrated` puts what it
-        has learned into force. Shapes: vendor (models,), the vendor's earlier models.
+        What is returned proposes tasks and learns their outcomes, with `without_model` for what
+        the tasks are like; `calibrated` puts what it has learned into force.
+
+        Shapes: vendor (models,), the vendor's earlier models.
         """
         known = [code for code in self.releases_ if code != model]
-        effect = np.array([self.model_effect(code)[0] for code in known])
-        days = np.array([self.releases_[code] for code in known])
-        own = effect[np.isin(np.array(known, np.int64), vendor)] if known else effect
-        release = Release(effect, days, own, at=day)
+        belief = ModelBelief.of(
+            np.array([-self.model_effect(code)[0] for code in known]),
+            np.array([self.releases_[code] for code in known]) / YEAR_DAYS,
+            np.isin(np.array(known, np.int64), vendor),
+            release_date=day / YEAR_DAYS,
+            release_vendor=True,
+        )
         self.releases_[model] = day
-        self.calibrated(model, release, day=day)
-        return release
+        self.calibrated(model, belief, day=day)
+        return belief
 
-    def calibrated(self, model: int, release: Release, *, day: float) -> StumpModel:
-        """Let predictions for a model follow its release's grid from here on."""
-        return self.believe(model, release.mean, release.variance, day=day)
+    def calibrated(self, model: int, belief: ModelBelief, *, day: float) -> StumpModel:
+        """Let predictions for a model follow what its runs have shown from here on."""
+        return self.believe(model, -belief.mean, belief.sd**2, day=day)
 
     def believe(self, model: int, mean: float, variance: float, *, day: float) -> StumpModel:
         """Put what was found of a target model elsewhere, or before, into force.
@@ -195,7 +202,7 @@ class StumpModel:
     def without_model(self, attempts: Attempts) -> tuple[Float64, Float64]:
         """Mean and variance of the logit of being fooled, the target model's effect left out.
 
-        This is what a `Release` predicts and learns from.
+        This is the base of the tasks that a `ModelBelief` predicts and learns from.
         """
         nobody = np.full(len(attempts), -1, np.int64)
         said = self.stages_["fooled"].predict(self._rows(replace(attempts, model=nobody), "fooled"))

@@ -5,7 +5,7 @@ import pytest
 
 from matching.ability import Attempts, StumpModel, mixed
 from matching.archive import NotAVersion, packed
-from matching.release import MOST_TASKS, Release
+from matching.release import ModelBelief, calibration_set
 from tests.matching.answers import make_attempts
 
 
@@ -75,12 +75,17 @@ def test_bytes_of_something_else_are_refused() -> None:
 
 def test_a_new_model_lies_between_its_vendors_best_and_the_trend(model: StumpModel) -> None:
     own = StumpModel.from_bytes(model.to_bytes())
-    release = own.new_model_release(9, day=181.0, vendor=np.array([1, 2]))
-    ends = sorted([release.best_, release.trend_.mean])
-    assert release.best_ == own.model_effect(2)[0]
-    assert ends[0] <= release.mean <= ends[1]
+    belief = own.new_model_release(9, day=181.0, vendor=np.array([1, 2]))
+    best = -min(own.model_effect(code)[0] for code in (1, 2))
+    known = sorted(own.releases_.keys() - {9})
+    ability = [-own.model_effect(code)[0] for code in known]
+    trend = ModelBelief.of(
+        ability, [own.releases_[code] / 365.25 for code in known], release_date=181.0 / 365.25
+    )
+    assert abs(belief.mean - best) < 1.0
+    assert abs(belief.mean - trend.mean) < 1.0
     mean, variance = own.model_effect(9)
-    assert (mean, variance) == pytest.approx((release.mean, release.variance))
+    assert (mean, variance) == pytest.approx((-belief.mean, belief.sd**2))
     assert variance > own.model_effect(2)[1]
     # A nightly refit has nothing to say of a model that nobody asked.
     own.refit(make_attempts(4000))
@@ -89,27 +94,28 @@ def test_a_new_model_lies_between_its_vendors_best_and_the_trend(model: StumpMod
 
 def test_calibration_runs_bring_a_new_model_to_its_place(model: StumpModel) -> None:
     own = StumpModel.from_bytes(model.to_bytes())
-    release = own.new_model_release(9, day=181.0, vendor=np.array([2]))
+    belief = own.new_model_release(9, day=181.0, vendor=np.array([2]))
     pool = replace(make_attempts(200, seed=8), model=np.full(200, 9))
     logit, variance = own.without_model(pool)
-    chosen = release.propose(logit, variance, count=30)
+    doubt = np.sqrt(variance)
+    chosen = calibration_set(belief, logit, pool.level, size=30, seed=1, base_sd=doubt)
     assert len(set(chosen.tolist())) == 30
-    truth = -3.0
-    odds = 1 / (1 + np.exp(-(logit[chosen] + truth)))
-    before = abs(release.mean - truth)
+    truth = 3.0
+    odds = 1 / (1 + np.exp(-(logit[chosen] - truth)))
+    before = abs(belief.mean - truth)
     drawn = (np.random.default_rng(0).random(30) < odds).astype(float)
-    release.learn(logit[chosen], variance[chosen], drawn)
-    assert abs(release.mean - truth) < 0.6 * before
-    own.calibrated(9, release, day=182.0)
+    after = belief.seen(logit[chosen], drawn, pool.level[chosen], base_sd=doubt[chosen])
+    assert abs(after.mean - truth) < 0.6 * before
+    own.calibrated(9, after, day=182.0)
     assert own.predict(pool).fooled.mean.mean() < model.predict(pool).fooled.mean.mean()
 
 
 def test_a_release_without_any_earlier_model_is_wide() -> None:
     none = np.zeros(0)
-    release = Release(none, none, none, at=10.0)
-    assert release.variance > 0.5
-    assert release.mean == pytest.approx(0.0, abs=1e-9)
-    few = release.propose(np.zeros(4), np.ones(4), count=MOST_TASKS)
+    belief = ModelBelief.of(none, none, release_date=10.0)
+    assert belief.sd > 0.7
+    assert belief.mean == pytest.approx(0.0, abs=1e-9)
+    few = calibration_set(belief, np.zeros(4), np.zeros(4), size=30, seed=1)
     assert sorted(few.tolist()) == [0, 1, 2, 3]
 
 

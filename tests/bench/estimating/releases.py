@@ -1,4 +1,4 @@
-"""Judges `Release` on dated models: each is predicted from the earlier ones, then after 30 runs.
+"""Judges `ModelBelief` on dated models: predicted from the earlier ones, then after 30 runs.
 
 The scored rows are a random half of the tasks, twenty draws for each model, the same for every
 number of runs; the runs that are revealed come from the other half.
@@ -12,14 +12,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.special import expit
 
+from matching.ability import YEAR_DAYS
 from matching.problem import Float64, Int64
 from matching.refit import Factor, Fit, fit_map
-from matching.release import Release
+from matching.release import ModelBelief, calibration_set
 from tests.bench.estimating.responses import codes, intervals, reals, scored
 
 HALVES = 20
 FIRST_MODEL = 3
 RUNS = (0, 10, 30)
+SEED = 7
+LEVELS = (-1.0, 1.0, 3.0, 5.0)
+"""Where levels of length part, in doublings of eight minutes: 4, 16, 64 and 256 minutes."""
 
 
 def _fitted(x: Float64, task: Int64, family: Int64, model: Int64, y: Float64) -> Fit:
@@ -69,6 +73,7 @@ def run(root: Path) -> dict[str, object]:
         effect = fit.level[2]
         when = born[np.searchsorted(names, np.sort(names[earlier]))]
         base, variance = _bases(fit, x[is_new], task[is_new], family[is_new])
+        doubt, level = np.sqrt(variance), np.digitize(x[is_new], LEVELS)
         outcome, tasks = y[is_new], task[is_new]
         last = earlier[-1]
         own = _last_model(model, task, y, names[earlier], names[last], tasks, is_train)
@@ -83,15 +88,30 @@ def run(root: Path) -> dict[str, object]:
             truth.append(outcome[scored_rows])
             cluster.append(np.full(len(scored_rows), n))
             for runs in RUNS:
-                release = Release(effect, when, effect, at=float(born[n]), sign=1.0)
+                belief = ModelBelief.of(
+                    effect, when / YEAR_DAYS, release_date=float(born[n]) / YEAR_DAYS
+                )
                 if runs:
                     begun = time.process_time()
-                    chosen = pool[release.propose(base[pool], variance[pool], count=runs)]
-                    release.learn(base[chosen], variance[chosen], outcome[chosen])
+                    picked = calibration_set(
+                        belief,
+                        -base[pool],
+                        level[pool],
+                        size=runs,
+                        seed=SEED,
+                        base_sd=doubt[pool],
+                    )
+                    chosen = pool[picked]
+                    failed = 1 - outcome[chosen]
+                    belief = belief.seen(
+                        -base[chosen], failed, level[chosen], base_sd=doubt[chosen]
+                    )
                     update_s += time.process_time() - begun
                     updates += runs
-                p = release.predict(base[scored_rows], variance[scored_rows])
-                said.setdefault(f"after {runs} runs", []).append(p)
+                p = belief.stump_rate(
+                    -base[scored_rows], level[scored_rows], base_sd=doubt[scored_rows]
+                )
+                said.setdefault(f"after {runs} runs", []).append(1 - p)
             said.setdefault("last_model", []).append(own[scored_rows])
             best = expit(base[scored_rows] + effect.max())
             said.setdefault("best_earlier", []).append(best)

@@ -5,8 +5,8 @@ from scipy.special import expit
 
 from matching.complexity import Proposal, propose_level
 from matching.frontier import FrontierTracker
-from matching.lineup import ABILITY, ModelBelief, calibration_set
 from matching.problem import Float64
+from matching.release import ABILITY, ModelBelief, calibration_set
 from tests.bench.simulations.agents import Fit, Runs, agent_runs, fit_runs
 from tests.bench.simulations.story import (
     MINUTES,
