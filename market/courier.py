@@ -14,11 +14,12 @@ from sqlalchemy.exc import DBAPIError
 
 from market.auth import keyring
 from market.db import PLATFORM, database, now
-from market.deliveries.actions import Letter, fan_out, reserve_deliveries
-from market.deliveries.jobs import carry_letter
+from market.deliveries.actions import fan_out
 from market.deliveries.queries import endpoints_behind
 from market.feeds import CHANNEL
 from market.inbox.jobs import tell_people
+from market.letters.actions import Letter, reserve_deliveries
+from market.letters.jobs import carry_letter
 from market.logs import configure_logs
 from market.settings import in_force, read_settings
 

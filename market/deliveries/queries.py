@@ -17,7 +17,7 @@ from market.deliveries.models import (
 from market.deliveries.rules import DeliveryNotFound, EndpointNotFound
 from market.earnings.models import Earning
 from market.events import EventRow
-from market.feeds import FeedHead
+from market.feeds import Feed, FeedHead, FeedKind
 from market.imports import BulkImport
 from market.notices.rules import kind_of
 from market.offers.models import Offer
@@ -118,6 +118,11 @@ def endpoints_behind(session: Session) -> Sequence[UUID]:
         .join(FeedHead, FeedHead.tenant_id == WebhookEndpoint.tenant_id)
         .where(WebhookEndpoint.state != "disabled", WebhookEndpoint.told_seq < FeedHead.last_seq)
     ).all()
+
+
+def feed_heard(owner: WebhookEndpoint) -> Feed:
+    """The feed that an endpoint is told of."""
+    return Feed(owner.tenant_id, FeedKind(owner.feed_kind))
 
 
 def number_of_endpoints(session: Session, tenant_id: UUID) -> int:

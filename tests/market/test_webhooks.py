@@ -24,16 +24,7 @@ from standardwebhooks.exceptions import WebhookVerificationError
 from market.auth import Part
 from market.courier import Senders, make_deliveries
 from market.db import PLATFORM, database, new_id, now
-from market.deliveries.actions import (
-    Letter,
-    Result,
-    Wish,
-    create_endpoint,
-    fan_out,
-    record_result,
-    reserve_deliveries,
-)
-from market.deliveries.jobs import carry_letter
+from market.deliveries.actions import Wish, create_endpoint, fan_out
 from market.deliveries.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from market.deliveries.rules import (
     MAX_ENDPOINTS,
@@ -46,6 +37,8 @@ from market.deliveries.rules import (
 )
 from market.events import Event, EventRow, emit, unfolded
 from market.feeds import Feed, FeedKind, publish
+from market.letters.actions import Letter, Result, record_result, reserve_deliveries
+from market.letters.jobs import carry_letter
 from market.settings import Settings, in_force
 from tests.conftest import SECRET
 from tests.factories import AT, Caller, make_caller, make_project

@@ -3,7 +3,6 @@
 import random
 
 from market.db import database, now
-from market.deliveries.actions import Letter, Result, record_result
 from market.deliveries.rules import (
     SLOW_S,
     SLOW_STATUSES,
@@ -14,6 +13,7 @@ from market.deliveries.rules import (
     signed_headers,
 )
 from market.egress import AddressRefused, Unanswered, post_bytes
+from market.letters.actions import Letter, Result, record_result
 from market.settings import in_force
 
 KEPT_REPLY = 1_000

@@ -1,0 +1,1 @@
+"""Webhook messages on their way: what an attempt carries, how it went, what follows from that."""
