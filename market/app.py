@@ -54,6 +54,7 @@ from market.logs import configure_logs
 from market.notices.routes import ROUTES as NOTICES
 from market.notices.routes import encoded
 from market.offers.routes import ROUTES as OFFERS
+from market.payees.routes import ROUTES as PAYEES
 from market.people.queries import principal_of, refused_keys
 from market.people.routes import ROUTES as PEOPLE
 from market.policies.routes import ROUTES as POLICIES
@@ -118,6 +119,7 @@ ROUTES = [
     *FUNDINGS,
     *CHARGEBACKS,
     *INVOICES,
+    *PAYEES,
     *TREASURY,
     *RECOVERIES,
     *BOOKS,

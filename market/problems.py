@@ -44,6 +44,7 @@ from market.fundings import rules as fundings
 from market.inbox import rules as inbox
 from market.notices import rules as notices
 from market.offers import rules as offers
+from market.payees import rules as payees
 from market.people import rules as people
 from market.policies import rules as policies
 from market.predictions import rules as predictions
@@ -152,9 +153,9 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     books.ProofNotFound: (404, "not_found"),
     books.OwnMoneyShort: (409, "own_money_short"),
     treasury.StripeDiffers: (500, "stripe_differs"),
-    treasury.CountryInvalid: (422, "country_invalid"),
-    treasury.NotAPayee: (404, "not_a_payee"),
-    treasury.OnboardingNotReady: (409, "onboarding_not_ready"),
+    payees.CountryInvalid: (422, "country_invalid"),
+    payees.NotAPayee: (404, "not_a_payee"),
+    payees.OnboardingNotReady: (409, "onboarding_not_ready"),
     treasury.PeriodEndInvalid: (422, "period_end_invalid"),
     treasury.PayoutNotFound: (404, "not_found"),
     treasury.PayoutRunNotFound: (404, "not_found"),

@@ -22,11 +22,11 @@ from market.experts.queries import domains_of, measures_of, profile_of, tiers_of
 from market.experts.rules import Claim, Profile
 from market.explanations.queries import work_for
 from market.http import read_id
+from market.payees.actions import become_payee
+from market.payees.routes import onboarding_url
 from market.people.queries import person
 from market.people.rules import PersonNotFound
 from market.qualifications.models import Qualification
-from market.treasury.actions import become_payee
-from market.treasury.routes import onboarding_url
 
 
 def _typed_profile(profile: Profile) -> dict[str, str]:

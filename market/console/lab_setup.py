@@ -15,16 +15,7 @@ from litestar.response import Redirect, Template
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from market.console.forms import (
-    REFUSALS,
-    Form,
-    field,
-    lines,
-    minor,
-    once,
-    said_no,
-    whole_number,
-)
+from market.console.forms import REFUSALS, Form, field, lines, minor, once, said_no, whole_number
 from market.console.frame import Notice, page
 from market.console.visitors import LAB, FormUnreadable, my_lab
 from market.db import PLATFORM, database, now

@@ -32,13 +32,7 @@ from market.console import (
     webhooks,
 )
 from market.console.frame import HEADERS, HERE, page
-from market.console.visitors import (
-    ForeignForm,
-    FormUnreadable,
-    NotHere,
-    for_anyone,
-    open_page,
-)
+from market.console.visitors import ForeignForm, FormUnreadable, NotHere, for_anyone, open_page
 from market.console.words import capital
 from market.errors import MarketError
 from market.problems import code_of

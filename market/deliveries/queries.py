@@ -8,12 +8,7 @@ from sqlalchemy import Select, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from market.attempts.models import Attempt
-from market.deliveries.models import (
-    WebhookAttempt,
-    WebhookDelivery,
-    WebhookEndpoint,
-    WebhookKey,
-)
+from market.deliveries.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookKey
 from market.deliveries.rules import DeliveryNotFound, EndpointNotFound
 from market.earnings.models import Earning
 from market.events import EventRow

@@ -27,11 +27,7 @@ from market.deliveries.actions import (
     replay_range,
     rotate_key,
 )
-from market.deliveries.models import (
-    WebhookAttempt,
-    WebhookDelivery,
-    WebhookEndpoint,
-)
+from market.deliveries.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from market.deliveries.queries import (
     attempts_at,
     deliveries,

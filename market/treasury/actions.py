@@ -25,20 +25,17 @@ from market.treasury.rules import (
     PAYOUT_RUN,
     CallNotFound,
     CallStillOpen,
-    CountryInvalid,
     ExtraReasonUnknown,
     HoldNotFound,
     NothingOwed,
     PayoutNotMovable,
     checked_note,
     checked_period_end,
-    is_country,
 )
 from payouts.calls import Fact, FactKind
 from payouts.errors import CallNotOpen, PayoutStateConflict, UnknownCall, UnknownHold
 from payouts.holds import HoldPolicy
-from payouts.models import Payee, Payout, PayoutHold
-from payouts.payees import ensure_payee
+from payouts.models import Payout, PayoutHold
 from payouts.sender import approve_new_attempt
 from payouts.states import PayoutState
 from payouts.transfers import clear_hold, open_payout
@@ -135,21 +132,6 @@ def hold_policy() -> HoldPolicy:
 def is_live() -> bool:
     """Whether the key in force moves real money."""
     return "_live_" in in_force.settings.stripe_key
-
-
-def become_payee(
-    session: Session, *, expert_id: UUID, country: str, email: str, at: datetime
-) -> Payee:
-    """Open an account for an expert to be paid on; asked again, the first one is looked at again.
-
-    Raises:
-        CountryInvalid.
-    """
-    if not is_country(country):
-        raise CountryInvalid(country)
-    payee = ensure_payee(session, owner_id=expert_id, country=country, email=email, at=at)
-    emit(session, Event.PAYEE_REQUESTED, payee.id, at=at, person_id=expert_id)
-    return payee
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """States, limits and refusals of money on its way to experts."""
 
-import re
 from collections.abc import Mapping
 from datetime import date, datetime
 from uuid import UUID
@@ -21,16 +20,6 @@ PAYOUT_RUN = Machine(
     ),
 )
 
-COUNTRY = re.compile(r"[A-Z]{2}")
-
-
-class CountryInvalid(MarketError):
-    """A text that is no country."""
-
-    def __init__(self, country: str) -> None:
-        super().__init__("country is two capital letters, such as US (ISO 3166-1)")
-        self.country = country[:8]
-
 
 class PeriodEndInvalid(MarketError):
     """A day on which no pay period has ended."""
@@ -41,21 +30,6 @@ class PeriodEndInvalid(MarketError):
             f" not {period_end}"
         )
         self.latest = latest.isoformat()
-
-
-class NotAPayee(MarketError):
-    """This expert has not said yet where to be paid."""
-
-    def __init__(self, expert_id: UUID) -> None:
-        super().__init__("say first where you are paid: POST /v1/payees/me")
-        self.expert_id = expert_id
-
-
-class OnboardingNotReady(MarketError):
-    """Stripe's page for an expert cannot be shown now."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
 
 
 class PayoutRunNotFound(MarketError):
@@ -72,11 +46,6 @@ class PayoutNotFound(MarketError):
     def __init__(self, payout_id: UUID) -> None:
         super().__init__("there is no such payout")
         self.payout_id = payout_id
-
-
-def is_country(text: str) -> bool:
-    """Whether a text has the form of a country's code."""
-    return COUNTRY.fullmatch(text) is not None
 
 
 def checked_period_end(period_end: date, *, at: datetime) -> date:
