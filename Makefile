@@ -18,6 +18,7 @@ help:
 	@echo 'make test      the tests; ARGS="-k offers" for some'
 	@echo 'make test-slow the tests that kill brokers and drive whole markets again and again'
 	@echo 'make chaos     a market while everything that serves it is killed; ARGS="--broker redis"'
+	@echo '                or ARGS=money: every write to Stripe, killed at every point'
 	@echo 'make check     linters, types, import contracts, migrations, locks'
 	@echo 'make lock      the locks again from pyproject.toml, newest versions (needs uv)'
 	@echo 'make clean     takes $(VENV) and caches away; data stays'

@@ -68,6 +68,7 @@ async def _route(app: FakeStripeApp, method: str, parts: list[str], data: Json) 
             app.pace.forget()
             app.deliverer.log.clear()
             app.deliverer.held = False
+            app.withhold = ""
             return {}
         case ("DELETE", "_gate"):
             app.gate.complaints.clear()
@@ -80,6 +81,14 @@ async def _route(app: FakeStripeApp, method: str, parts: list[str], data: Json) 
             return {"rules": app.faults.dump()}
         case ("DELETE", "_faults"):
             app.faults.rules.clear()
+            return {}
+        case ("POST", "_answers", "withhold"):
+            app.withhold, app.withheld = str(data["operation"]), 0
+            return {}
+        case ("GET", "_answers", "withhold"):
+            return {"withheld": app.withheld}
+        case ("DELETE", "_answers", "withhold"):
+            app.withhold = ""
             return {}
         case ("POST", "_clock"):
             world.clock_offset_s += float(data.get("advance_s", 0))

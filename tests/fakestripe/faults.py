@@ -16,6 +16,7 @@ BEFORE = {
     "429": "too many requests; should_retry and retry_after set the headers of those names",
     "lock_timeout": "429 too, but only because another request holds the object",
     "409": "another request holds this key",
+    "mismatch": "the key was used before with other parameters",
     "500_before": "an internal error before anything was done; kept for the key",
     "502_html": "a page from a proxy",
     "slow": "the request is executed after delay_s; meanwhile its key is in use",

@@ -131,6 +131,8 @@ class FakeStripeApp:
         self.requests = 0
         self.pace = Pace()
         self.last_headers: dict[str, str] = {}
+        self.withhold = ""
+        self.withheld = 0
         self._background: list[asyncio.Task[None]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -240,7 +242,17 @@ class FakeStripeApp:
             }
             with self.tape.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(line) + "\n")
+        await self._keep_back(asked)
         return answer
+
+    async def _keep_back(self, asked: Asked) -> None:
+        """Keep an answer to what was done until the wish to is taken back: its caller may die."""
+        found = match_route(asked.method, asked.path)
+        if found is None or f"{asked.method.lower()} {found[0]}" != self.withhold:
+            return
+        self.withheld += 1
+        while self.withhold:
+            await asyncio.sleep(0.01)
 
     async def _api(self, asked: Asked) -> Answer:
         found = match_route(asked.method, asked.path)
@@ -397,6 +409,9 @@ class FakeStripeApp:
             "402": ApiRefusal(402, "invalid_request_error", fault.message, code=fault.code),
             "409": ApiRefusal(
                 409, "api_error", "Another request holds this key.", code="idempotency_key_in_use"
+            ),
+            "mismatch": ApiRefusal(
+                400, "idempotency_error", "This key was first used with other parameters."
             ),
             "429": ApiRefusal(429, "invalid_request_error", "Too many requests", code="rate_limit"),
             "lock_timeout": ApiRefusal(
