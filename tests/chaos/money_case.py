@@ -282,9 +282,8 @@ class Run:
         self._finish_calls()
         books = self.books
         self._wait(lambda: not books.stripe.ask("GET", "/_webhooks")["waiting"])
-        came = books.mailbox.take()
         # A page for onboarding is told by no event: then it is any, which must do nothing.
-        self._letters = came or [self._some_event()]
+        self._letters += books.mailbox.take() or [self._some_event()]
         pid, port = self._serve(STORED if dies_in_web else None)
         if not dies_in_web:
             self._post(port)
@@ -389,7 +388,7 @@ class Run:
         if self.case.fault == "F12":
             for call in self._open():
                 self._send(call.id)
-            self.books.pass_time(seconds=KEY_FORGOTTEN.total_seconds())
+            self._pass(KEY_FORGOTTEN)
 
     def _meet_fault(self) -> None:
         """Let the first sending go wrong, so that the next one is the one whose process dies."""
@@ -422,8 +421,15 @@ class Run:
         if outcome.result in (Result.TRY_LATER, Result.BUSY) and outcome.retry_at is not None:
             self._until(outcome.retry_at - self.books.now())
 
+    def _pass(self, span: timedelta) -> None:
+        """Let time go by; what Stripe has told of is taken in first, as its signature ages."""
+        came = self.books.mailbox.take()
+        self.books.store(came)
+        self._letters += came
+        self.books.pass_time(seconds=span.total_seconds())
+
     def _until(self, wait: timedelta) -> None:
-        self.books.pass_time(seconds=max(wait.total_seconds(), 0))
+        self._pass(max(wait, timedelta(0)))
         # What the stand-in is still busy with takes real time too.
         time.sleep(0.1)
 
@@ -484,7 +490,7 @@ class Run:
                 order = msgspec.structs.replace(order, subject_id=uuid4())
             if self.case.operation is CallOperation.ACCOUNT_LINK:
                 # A page of its own for each five minutes.
-                books.pass_time(minutes=5)
+                self._pass(timedelta(minutes=5))
             with books.begin() as session:
                 plan(session, order, books.now)
             self._orders[number] = order
