@@ -64,6 +64,7 @@ from market.projects.routes import ROUTES as PROJECTS
 from market.qualifications.routes import ROUTES as QUALIFICATIONS
 from market.quality.routes import ROUTES as QUALITY
 from market.recoveries.routes import ROUTES as RECOVERIES
+from market.releases.routes import ROUTES as RELEASES
 from market.review_plans.routes import ROUTES as REVIEW_PLANS
 from market.reviews.routes import ROUTES as REVIEWS
 from market.runs.routes import ROUTES as RUNS
@@ -104,6 +105,7 @@ ROUTES = [
     *QUALIFICATIONS,
     *QUALITY,
     *IMPACT,
+    *RELEASES,
     *PROJECTS,
     *TASKS,
     *ELIGIBILITY,

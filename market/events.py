@@ -152,6 +152,11 @@ class Event(StrEnum):
     REFIT_REQUESTED = "stump_model.refit_requested"
     MODEL_REFITTED = "stump_model.refitted"
     QUALITY_ALERT = "quality.alert"
+    RELEASE_TOLD = "model_release.told"
+    RELEASE_CALIBRATING = "model_release.calibrating"
+    RELEASE_CALIBRATED = "model_release.calibrated"
+    RELEASE_ADOPTED = "model_release.adopted"
+    RELEASE_WITHDRAWN = "model_release.withdrawn"
     STRIPE_EVENT_RECEIVED = "stripe_event.received"
 
 

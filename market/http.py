@@ -179,6 +179,7 @@ KINDS = {
     "qua": "qualification",
     "rcv": "recovery_case",
     "rev": "review",
+    "rls": "model_release",
     "ses": "work_session",
     "slt": "slot",
     "sub": "submission",

@@ -52,6 +52,7 @@ from market.previews import rules as previews
 from market.projects import rules as projects
 from market.qualifications import rules as qualifications
 from market.recoveries import rules as recoveries
+from market.releases import rules as releases
 from market.review_plans import rules as review_plans
 from market.reviews import rules as reviews
 from market.runs import rules as runs
@@ -251,6 +252,8 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     attempts.AnswerFailed: (502, "answer_failed"),
     attempts.LeaseHeld: (409, "lease_held"),
     predictions.FitHeld: (409, "fit_held"),
+    releases.ReleaseNotFound: (404, "not_found"),
+    releases.CalibrationTooFew: (409, "calibration_too_few"),
     predictions.ObservationNotFound: (404, "not_found"),
     attempts.NoOpenSession: (409, "no_open_session"),
     appeals.AppealNotFound: (404, "not_found"),

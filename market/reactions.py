@@ -22,6 +22,7 @@ from market.plans.jobs import (
 )
 from market.previews.jobs import preview_policy
 from market.quality.jobs import learn_offer, learn_verdict, refit_stump_model, watch_frontier
+from market.releases.jobs import follow_calibration, propose_calibration, reprice_experts
 from market.reviews.jobs import clear_claim, open_reviews, recuse_conflicted
 from market.runs.jobs import check_run, match_anew, run_matching
 from market.tasks.jobs import reseat_tasks
@@ -66,7 +67,9 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.PAYOUT_BATCHED: (send_payout,),
     Event.PAYOUT_PAID: (settle_paid_time,),
     Event.STRIPE_EVENT_RECEIVED: (apply_stripe_event,),
-    Event.VERDICT_WEIGHED: (measure_impact, watch_frontier),
+    Event.VERDICT_WEIGHED: (measure_impact, watch_frontier, follow_calibration),
+    Event.RELEASE_TOLD: (propose_calibration,),
+    Event.RELEASE_CALIBRATED: (reprice_experts,),
     Event.MODEL_REFITTED: (rank_experts,),
     Event.REFIT_REQUESTED: (refit_stump_model,),
     Event.RUN_FINISHED: (note_run,),

@@ -165,22 +165,27 @@ class StumpModel:
 
     # --- A new target model -------------------------------------------------------------------
 
-    def new_model_release(self, model: int, *, day: float, vendor: Int64) -> ModelBelief:
-        """Give a model that nobody has asked its prior, and return it for calibration.
-
-        What is returned proposes tasks and learns their outcomes, with `without_model` for what
-        the tasks are like; `calibrated` puts what it has learned into force.
+    def release_prior(self, model: int, *, day: float, vendor: Int64) -> ModelBelief:
+        """What to expect of a model that nobody has asked, from all that were; nothing is learned.
 
         Shapes: vendor (models,), the vendor's earlier models.
         """
         known = [code for code in self.releases_ if code != model]
-        belief = ModelBelief.of(
+        return ModelBelief.of(
             np.array([-self.model_effect(code)[0] for code in known]),
             np.array([self.releases_[code] for code in known]) / YEAR_DAYS,
             np.isin(np.array(known, np.int64), vendor),
             release_date=day / YEAR_DAYS,
             release_vendor=True,
         )
+
+    def new_model_release(self, model: int, *, day: float, vendor: Int64) -> ModelBelief:
+        """Give a model that nobody has asked its prior, and return it for calibration.
+
+        What is returned proposes tasks and learns their outcomes, with `without_model` for what
+        the tasks are like; `calibrated` puts what it has learned into force. Shapes: as above.
+        """
+        belief = self.release_prior(model, day=day, vendor=vendor)
         self.releases_[model] = day
         self.calibrated(model, belief, day=day)
         return belief

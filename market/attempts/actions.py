@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import cast
 from uuid import UUID
 
-from sqlalchemy import exists, select, text
+from sqlalchemy import exists, func, select, text
 from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.orm import Session
 
@@ -42,6 +42,7 @@ from market.offers.queries import own_offer
 from market.projects.models import Project, TargetModel
 from market.submissions.actions import submit_work
 from market.submissions.models import Submission
+from market.tasks.models import Task
 from market.work.models import WorkSession
 
 
@@ -103,8 +104,10 @@ def make_attempt(
         raise NoOpenSession()
     target = session.scalar(
         select(TargetModel)
-        .join(Project, Project.target_model_id == TargetModel.id)
-        .where(Project.id == offer.project_id)
+        .join(Task, Task.id == offer.task_id)
+        .join(Project, Project.id == offer.project_id)
+        # A task of a release's calibration set asks that model, whatever its project asks.
+        .where(TargetModel.id == func.coalesce(Task.target_model_id, Project.target_model_id))
     )
     if target is None:
         raise NoTargetModel()

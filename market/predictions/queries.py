@@ -21,6 +21,7 @@ from market.predictions.rules import (
     Outcome,
     Predictions,
     Record,
+    ToldRelease,
     attempts_of,
     code_of,
     day_of,
@@ -32,6 +33,7 @@ from matching.problem import Float64
 
 if TYPE_CHECKING:
     from matching.ability import Chances, StumpModel
+    from matching.release import ModelBelief
 
 # Verdicts are recorded by a feature that stands later in a task's life; they are read as a table,
 # for experts by the index on it.
@@ -163,6 +165,19 @@ class Present:
         with self.guard:
             return self.model.predict_many(attempts)
 
+    def release_prior(
+        self, target_model_id: UUID, *, at: datetime, vendor: Sequence[UUID]
+    ) -> "ModelBelief":
+        """What to expect of a target model that nobody has asked yet."""
+        own = np.array([code_of(one) for one in vendor], np.int64)
+        with self.guard:
+            return self.model.release_prior(code_of(target_model_id), day=day_of(at), vendor=own)
+
+    def without_model(self, attempts: Attempts) -> tuple[Float64, Float64]:
+        """Mean and variance of the logit that rows fool a model, its own effect left out."""
+        with self.guard:
+            return self.model.without_model(attempts)
+
     def learn(self, rows: Sequence[Observation]) -> None:
         """Take in the next rows of the log."""
         with self.guard:
@@ -268,6 +283,20 @@ def record(session: Session, *, through: int) -> list[Outcome]:
         .order_by(Observation.at, Observation.seq)
     )
     return [outcome_of(row) for row in session.scalars(wanted)]
+
+
+def told_releases(session: Session, *, through: int) -> list[ToldRelease]:
+    """What was last told of each new target model, up to a place in the log."""
+    rows = session.scalars(
+        select(Observation)
+        .where(Observation.kind == "release", Observation.seq <= through)
+        .order_by(Observation.seq)
+    )
+    return [
+        ToldRelease(row.target_model_id, row.at, row.effect, row.variance)
+        for row in rows
+        if row.target_model_id is not None and row.effect is not None and row.variance is not None
+    ]
 
 
 def last_seq(session: Session) -> int:

@@ -177,6 +177,16 @@ class Outcome:
     tested: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ToldRelease:
+    """What was told of a new target model. Units: effect in logits, variance their square."""
+
+    target_model_id: UUID
+    at: datetime
+    effect: float
+    variance: float
+
+
 def code_of(one: UUID | None) -> int:
     """The model's name for something with an id, the same in every version; -1 for nothing.
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from market.auth import keyring
@@ -28,6 +29,7 @@ from market.projects.rules import (
     REOPEN_WITHIN,
     BudgetCurrencyWrong,
     FundsShort,
+    ModelVersion,
     MoveAutomatic,
     PauseReasonUnknown,
     ProjectFieldInvalid,
@@ -306,6 +308,66 @@ def change_target_model(session: Session, target_model_id: UUID, terms: ModelTer
     found.version += 1
     session.flush()
     return found
+
+
+def create_version(
+    session: Session, earlier: TargetModel, version: ModelVersion, *, at: datetime
+) -> TargetModel:
+    """Another version of a target model: asked as the earlier one is, but for what is new.
+
+    The key goes along only to the address that it was given for.
+
+    Raises:
+        BaseUrlInvalid.
+    """
+    made = create_target_model(
+        session,
+        earlier.organisation_id,
+        ModelTerms(
+            name=version.name,
+            base_url=version.base_url or earlier.base_url,
+            model=version.model,
+            key=version.key,
+            timeout_s=earlier.timeout_s,
+            max_tokens=earlier.max_tokens,
+            samples=earlier.samples,
+            price_in_minor=earlier.price_in_minor,
+            price_out_minor=earlier.price_out_minor,
+            cost_cap_minor=earlier.cost_cap_minor,
+        ),
+        at=at,
+    )
+    if version.key is None and made.base_url == earlier.base_url:
+        made.sealed_key = earlier.sealed_key
+        session.flush()
+    return made
+
+
+def retarget_projects(
+    session: Session,
+    earlier_model_id: UUID,
+    target_model_id: UUID,
+    *,
+    at: datetime,
+    actor_id: UUID | None = None,
+) -> list[UUID]:
+    """Let every project that tests one version of a model test another; nothing else of it changes.
+
+    Projects whose terms are settled for good stay with the version that they tested.
+    """
+    rows = session.scalars(
+        select(Project)
+        .where(Project.target_model_id == earlier_model_id, Project.state.in_(CHANGEABLE))
+        .order_by(Project.id)
+        .with_for_update()
+    ).all()
+    for found in rows:
+        found.target_model_id = target_model_id
+        found.version += 1
+    session.flush()
+    for found in rows:
+        _tell(session, found, at, actor_id)
+    return [found.id for found in rows]
 
 
 def _ask_by(model: TargetModel, terms: ModelTerms) -> None:

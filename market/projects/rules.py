@@ -1,6 +1,7 @@
 """The project's states, its limits, and what is refused about it and its target models."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -94,6 +95,16 @@ def check_base_url(url: str) -> None:
         raise BaseUrlInvalid("carries a query or a fragment")
     if len(url) > 2000 or not url.isascii() or any(c.isspace() or c < "!" for c in url):
         raise BaseUrlInvalid("is longer than 2000 characters, or has blanks or other than ASCII")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """What is new about a version of a target model; what is None stays as it was."""
+
+    name: str
+    model: str
+    base_url: str | None = None
+    key: str | None = None
 
 
 class ProjectNotFound(MarketError):

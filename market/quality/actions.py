@@ -1,6 +1,7 @@
 """What is learned of verdicts: abilities, difficulties, and new versions of the stump model."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from market.events import Event, emit
 from market.predictions.actions import learn_outcomes, tell_abilities
 from market.predictions.models import StumpPresent
 from market.predictions.queries import present
-from market.predictions.rules import pairs_at
+from market.predictions.rules import ToldRelease, code_of, day_of, pairs_at
 from market.quality.models import FrontierAlarm, ItemBelief, ReviewerReliability, VoteMerit
 from market.quality.queries import (
     Ballot,
@@ -236,11 +237,13 @@ def catch_up(session: Session, *, at: datetime) -> int:
     return learn_outcomes(session, found, at=at) if found else 0
 
 
-def fitted(before: bytes, known_rows: int, rows: Attempts) -> tuple["StumpModel", float]:
+def fitted(
+    before: bytes, known_rows: int, rows: Attempts, releases: Sequence[ToldRelease] = ()
+) -> tuple["StumpModel", float]:
     """A new version from the whole record, and the seconds that it took.
 
     The version before it lends what it tuned, unless the record has grown so much that it is to be
-    tuned anew.
+    tuned anew. A target model that nobody has asked yet is known by what its release told.
     """
     # Loads scipy, which only the job that fits needs.
     from matching.ability import StumpModel
@@ -251,11 +254,16 @@ def fitted(before: bytes, known_rows: int, rows: Attempts) -> tuple["StumpModel"
         model = StumpModel.from_bytes(before)
     except NotAVersion:
         # Kept by another release of this software: the record is all that is needed.
-        return StumpModel().fit(rows), time.perf_counter() - begun
-    if len(rows) > FIT_ANEW * known_rows:
+        model, known_rows = StumpModel(), 0
+    if len(rows) > FIT_ANEW * known_rows or not known_rows:
         model.fit(rows)
     else:
         model.refit(rows)
+    asked = set(rows.model[np.isfinite(rows.fooled)].tolist())
+    for told in releases:
+        code = code_of(told.target_model_id)
+        if code not in asked:
+            model.believe(code, told.effect, told.variance, day=day_of(told.at))
     return model, time.perf_counter() - begun
 
 

@@ -12,7 +12,7 @@ from market.predictions.actions import (
     swap_version,
     take_refit,
 )
-from market.predictions.queries import in_force, last_seq, record
+from market.predictions.queries import in_force, last_seq, record, told_releases
 from market.predictions.rules import attempts_of
 from market.quality.actions import (
     catch_up,
@@ -82,12 +82,13 @@ def refit_stump_model(fit_id: str) -> None:
         through = last_seq(session)
         before = in_force(session)
         outcomes = record(session, through=through)
+        releases = told_releases(session, through=through)
     if before is None:
         return
     rows = attempts_of(outcomes)
     _report(which, "fitting", 2)
     try:
-        model, seconds = fitted(before.content, before.rows, rows)
+        model, seconds = fitted(before.content, before.rows, rows, releases)
     except BadResponses as refusal:
         with database.begin() as session:
             fail_refit(session, which, detail=str(refusal), at=now())

@@ -33,7 +33,8 @@ _DECIDED = """
 
 _ENDED = """
     select cast('offer' as text) as kind, o.id as subject_id, 1::bigint as version,
-        o.project_id, o.task_id, o.expert_id, t.domain, p.target_model_id,
+        o.project_id, o.task_id, o.expert_id, t.domain,
+        coalesce(t.target_model_id, p.target_model_id) as target_model_id,
         t.complexity - 1 as level, o.ended_at as at,
         (o.state in ('released', 'abandoned'))::int::float8 as start,
         case when exists (select from market.attempt a

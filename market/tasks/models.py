@@ -51,6 +51,10 @@ class Task(Base):
     created_at: Mapped[datetime]
     complexity: Mapped[int] = mapped_column(SmallInteger, default=1)
     value_weight: Mapped[float] = mapped_column(Double, default=1.0)
+    target_model_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("market.target_model.id"), default=None
+    )
+    """The model that this task is put to, where it is not its project's: a release's."""
     state: Mapped[str] = mapped_column(default="queued")
     held_from: Mapped[str | None] = mapped_column(default=None)
     import_id: Mapped[UUID | None] = mapped_column(default=None)
