@@ -98,12 +98,19 @@ def committed(fresh_url: str) -> Iterator[str]:
     database.close()
 
 
-@pytest.fixture
-def web(db: Session, settings: Settings) -> Iterator[TestClient[Litestar]]:
-    """A caller of the API without a key; its requests are rolled back with `db`."""
-    del db
+@pytest.fixture(scope="session")
+def whole_app(settings: Settings) -> Iterator[TestClient[Litestar]]:
+    """The whole web application, made once: it keeps nothing of the requests that it answers."""
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
         yield client
+
+
+@pytest.fixture
+def web(db: Session, whole_app: TestClient[Litestar]) -> TestClient[Litestar]:
+    """A caller of the API without a key; its requests are rolled back with `db`."""
+    del db
+    whole_app.cookies.clear()
+    return whole_app
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
+from litestar import Litestar
 from litestar.testing import TestClient
 
-from market.app import create_app
 from market.db import database
 from market.earnings.queries import unbacked_lines
 from market.settings import Settings, in_force
@@ -42,7 +42,11 @@ def stripe_beside(post_box: Mailbox) -> Iterator[FakeStripe]:
 
 @pytest.fixture
 def house(
-    stripe_beside: FakeStripe, post_box: Mailbox, committed: str, settings: Settings
+    stripe_beside: FakeStripe,
+    post_box: Mailbox,
+    committed: str,
+    settings: Settings,
+    whole_app: TestClient[Litestar],
 ) -> Iterator[House]:
     """The web and its jobs on a database of their own; at the end the books hold, and the bank of
     the stand-in lost no cent.
@@ -60,8 +64,8 @@ def house(
         first_payout_wait_s=0,
     )
     in_force.open(own)
-    with TestClient(create_app(own), raise_server_exceptions=False) as web:
-        yield House(web, stripe_beside, post_box)
+    whole_app.cookies.clear()
+    yield House(whole_app, stripe_beside, post_box)
     in_force.open(settings)
     with database.begin() as session:
         found = [f"{one.invariant} {one.subject}" for one in violations(session)]

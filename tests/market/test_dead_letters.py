@@ -11,10 +11,10 @@ import dramatiq
 import psycopg
 import pytest
 from dramatiq.broker import Broker
+from litestar import Litestar
 from litestar.testing import TestClient
 from sqlalchemy import select
 
-from market.app import create_app
 from market.auth import Part
 from market.broker import (
     DeadLetter,
@@ -175,40 +175,39 @@ def test_an_operator_lists_and_drops_by_command(committed: str) -> None:
 
 
 def test_ops_read_replay_and_drop_and_who_did_it_is_kept(
-    committed: str, settings: Settings, broker: Broker
+    committed: str, whole_app: TestClient[Litestar], broker: Broker
 ) -> None:
     known, dropped, unknown = (
         make_letter("expire_offers"),
         make_letter(),
         make_letter("a_job_of_long_ago"),
     )
-    with TestClient(create_app(settings), raise_server_exceptions=False) as web:
-        with database.begin() as session:
-            ops = make_caller(session, web, Part.OPS)
-        with database.begin() as session:
-            lab = make_caller(session, web, Part.LAB)
-        assert lab.get("/v1/dead-letters").status_code == 403
-        listed = ops.get("/v1/dead-letters").json()["items"]
-        assert [one["job"] for one in listed] == [
-            "a_job_of_long_ago",
-            "move_money",
-            "expire_offers",
-        ]
-        path = "/v1/dead-letters/dlt_"
-        assert ops.get(f"{path}{known.id.hex}").json()["error"] == "ValueError: no"
-        assert ops.get(f"{path}{uuid4().hex}").status_code == 404
-        refused = ops.post(f"{path}{unknown.id.hex}/transitions", json={"action": "replay"})
-        assert (refused.status_code, refused.json()["code"]) == (409, "job_unknown")
-        for letter, action in ((known, "replay"), (dropped, "drop")):
-            answer = ops.post(
-                f"{path}{letter.id.hex}/transitions", json={"action": action, "reason": "seen"}
-            )
-            assert answer.status_code == 200, answer.text
-            assert answer.json()["settled_by"] == f"per_{ops.person_id.hex}"
-            again = ops.post(f"{path}{letter.id.hex}/transitions", json={"action": action})
-            assert again.status_code == 404
-        settled = ops.get("/v1/dead-letters?settled=true").json()["items"]
-        assert [one["settlement"] for one in settled] == ["dropped: seen", "queued again: seen"]
+    with database.begin() as session:
+        ops = make_caller(session, whole_app, Part.OPS)
+    with database.begin() as session:
+        lab = make_caller(session, whole_app, Part.LAB)
+    assert lab.get("/v1/dead-letters").status_code == 403
+    listed = ops.get("/v1/dead-letters").json()["items"]
+    assert [one["job"] for one in listed] == [
+        "a_job_of_long_ago",
+        "move_money",
+        "expire_offers",
+    ]
+    path = "/v1/dead-letters/dlt_"
+    assert ops.get(f"{path}{known.id.hex}").json()["error"] == "ValueError: no"
+    assert ops.get(f"{path}{uuid4().hex}").status_code == 404
+    refused = ops.post(f"{path}{unknown.id.hex}/transitions", json={"action": "replay"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "job_unknown")
+    for letter, action in ((known, "replay"), (dropped, "drop")):
+        answer = ops.post(
+            f"{path}{letter.id.hex}/transitions", json={"action": action, "reason": "seen"}
+        )
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["settled_by"] == f"per_{ops.person_id.hex}"
+        again = ops.post(f"{path}{letter.id.hex}/transitions", json={"action": action})
+        assert again.status_code == 404
+    settled = ops.get("/v1/dead-letters?settled=true").json()["items"]
+    assert [one["settlement"] for one in settled] == ["dropped: seen", "queued again: seen"]
     with database.begin() as session:
         publish(session, at=AT)
     relay_batch(broker, at=AT)

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from pyarrow import parquet
 
 from market.replay.folders import read_folder
 from market.replay.generate import TIERS, generate_market
@@ -17,6 +18,8 @@ from market.replay.rows import MOST_AT_ONCE, batches_of
 from market.replay.script import Recorded, ReplayRefused, whole_weeks_until
 
 LONGEST_S = 900
+FIRST = 150
+"""Attempts of a record that every run of the tests goes through."""
 
 
 def replayed(*words: str) -> dict[str, object]:
@@ -55,6 +58,26 @@ def test_a_conference_is_matched_at_its_published_optimum_over_http(shared_data:
     assert abs(facts["matched_value"] - 1406.25) < 1e-6
 
 
+def test_the_first_days_of_a_record_come_out_as_recorded(shared_data: Path, tmp_path: Path) -> None:
+    whole = shared_data / "quality" / "nibbler_r1_r3"
+    attempts = parquet.read_table(whole / "submissions.parquet").sort_by("time").slice(0, FIRST)
+    votes = parquet.read_table(whole / "validations.parquet")
+    kept = votes.join(attempts.select(["round", "example"]), ["round", "example"], None, "inner")
+    parquet.write_table(attempts, tmp_path / "submissions.parquet")
+    parquet.write_table(kept, tmp_path / "validations.parquet")
+    rows = attempts.to_pylist()
+    report = replayed(str(tmp_path))
+    facts = report["facts"]
+    assert isinstance(facts, dict)
+    assert report["holds"] is True
+    assert facts["attempts"] == facts["answers_kept"] == FIRST
+    assert facts["people"] == len({row["submitter"] for row in rows}) > 5
+    assert facts["votes"] == kept.num_rows == 5 * FIRST
+    assert facts["validated_share"] == sum(row["validated"] for row in rows) / FIRST
+    assert facts["stump_share"] == sum(row["stump"] for row in rows) / FIRST
+
+
+@pytest.mark.slow
 def test_a_record_of_people_who_stumped_a_model_comes_out_as_recorded(shared_data: Path) -> None:
     report = replayed(str(shared_data / "quality" / "nibbler_r1_r3"))
     facts = report["facts"]

@@ -160,25 +160,21 @@ def test_a_key_of_another_form_is_refused(web: Web, key: str) -> None:
     assert (answer.status_code, answer.json()["code"]) == (400, "idempotency_key_invalid")
 
 
-def test_twenty_requests_at_once_under_one_key_do_one_thing(
-    committed: str, settings: Settings
-) -> None:
+def test_twenty_requests_at_once_under_one_key_do_one_thing(committed: str, whole_app: Web) -> None:
     del committed
-    app: Litestar = create_app(settings)
     gate = threading.Barrier(20)
-    with TestClient(app) as client:
 
-        def send(_: int) -> int:
-            gate.wait(10)
-            answer = client.post(
-                "/v1/signups",
-                json={"part": "expert", "name": "E", "email": "once@x.example"},
-                headers={"Idempotency-Key": "race"},
-            )
-            return answer.status_code
+    def send(_: int) -> int:
+        gate.wait(10)
+        answer = whole_app.post(
+            "/v1/signups",
+            json={"part": "expert", "name": "E", "email": "once@x.example"},
+            headers={"Idempotency-Key": "race"},
+        )
+        return answer.status_code
 
-        with ThreadPoolExecutor(20) as pool:
-            statuses = list(pool.map(send, range(20)))
+    with ThreadPoolExecutor(20) as pool:
+        statuses = list(pool.map(send, range(20)))
     assert set(statuses) <= {201, 409}
     assert 201 in statuses
     with database.begin() as session:
