@@ -18,8 +18,8 @@ from market.auth import keyring
 from market.db import database, new_id, now
 from market.lease import LeaseTaken, let_lease_go, take_lease
 from market.logs import configure_logs
-from market.plans.actions import Plans, keep_plans
-from market.plans.rules import LEASE, LEASE_S
+from market.plans.actions import Plans, give_plan_up, keep_plans
+from market.plans.rules import LEASE, LEASE_S, PlanLost
 from market.settings import in_force, read_settings
 
 IDLE_S = 0.03
@@ -40,8 +40,7 @@ class Keeper:
     def turn(self) -> int | None:
         """Answer what waits, once; how many changes, or none while another is the keeper.
 
-        Raises:
-            PlanDiffers.
+        A plan that cannot go on is given up, and made anew by a run.
         """
         if self.plans is None or time.monotonic() - self._renewed >= LEASE_S / 4:
             with database.begin() as session:
@@ -53,7 +52,10 @@ class Keeper:
         if self.fence is None:
             return None
         try:
-            return self._answer(self.fence)
+            try:
+                return self._answer(self.fence)
+            except PlanLost as lost:
+                return self._give_up(self.fence, lost)
         except LeaseTaken:
             log.warning("keeper.lease_taken", fence=self.fence)
             self.fence = self.plans = None
@@ -69,6 +71,15 @@ class Keeper:
             with database.begin() as session:
                 let_lease_go(session, LEASE, self.holder_id, self.fence)
         self.fence = self.plans = None
+
+    def _give_up(self, fence: int, lost: PlanLost) -> int:
+        log.error("keeper.plan_lost", run_id=str(lost.run_id), reason=lost.reason)
+        # What is in memory was changed and not written; the other plans are restored next time.
+        self.plans = None
+        with database.begin() as session:
+            keep_plans(session, self.holder_id, fence)
+            give_plan_up(session, lost.run_id, reason=lost.reason, at=now())
+        return 1
 
     def _answer(self, fence: int) -> int:
         with database.begin() as session:

@@ -7,6 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import delete, exists, insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from market.candidates.actions import Pick, offer_picks
@@ -23,6 +24,7 @@ from market.offers.queries import room_of
 from market.offers.rules import LIVE
 from market.plans.models import KeptPlanRow, PlanChange, PlanStep
 from market.plans.queries import (
+    given_up,
     imported_subjects,
     new_tasks,
     open_plans,
@@ -37,12 +39,14 @@ from market.plans.rules import (
     LEASE,
     LEASE_S,
     MANY,
-    Accepted,
+    REBUILD_WITHIN,
+    REBUILDS,
     Budgeted,
     Declined,
     Demanded,
     Free,
     KeptPlan,
+    PlanLost,
     Retired,
     read,
     written,
@@ -51,8 +55,10 @@ from market.policies.queries import policy
 from market.policies.rules import RunPolicy, read_policy
 from market.predictions.queries import predictions_for
 from market.projects.models import Project
+from market.projects.queries import project
 from market.runs.actions import request_run
 from market.runs.models import MatchingRun
+from matching.problem import ProblemInvalid
 from payouts.chart import project_budget
 from payouts.ledger import balances
 
@@ -110,6 +116,42 @@ def note_change(session: Session, kind: str, subject_id: UUID, *, at: datetime) 
     )
 
 
+def give_plan_up(session: Session, run_id: UUID, *, reason: str, at: datetime) -> None:
+    """Close a plan that cannot go on, and leave its scope to a new run, which makes another.
+
+    A plan that was lost while it began had closed no other, and those go on meanwhile. When plans
+    of one scope are lost again and again, the next run is left to people.
+    """
+    lost = session.get_one(MatchingRun, run_id)
+    row = {"run_id": run_id, "project_id": lost.project_id, "opened_at": at, "steps": 0}
+    end = {"closed_at": at, "given_up": reason}
+    session.execute(
+        upsert(KeptPlanRow)
+        .values(**row, **end)
+        .on_conflict_do_update(index_elements=[KeptPlanRow.run_id], set_=end)
+    )
+    # Else it would begin once more, in the same way.
+    session.execute(
+        delete(PlanChange).where(PlanChange.kind == "run", PlanChange.subject_id == run_id)
+    )
+    if given_up(session, lost.project_id, since=at - REBUILD_WITHIN) <= REBUILDS:
+        _ask_for_run(session, lost.project_id, at=at)
+
+
+def _ask_for_run(session: Session, project_id: UUID | None, *, at: datetime) -> None:
+    """Leave a project, or everything, to a run, unless one is on its way: what a run misses while
+    it solves is looked at again when its plan begins. A project that is not live waits until it is.
+    """
+    if project_id is not None and project(session, project_id).state != "live":
+        return
+    coming = exists().where(
+        MatchingRun.project_id.is_not_distinct_from(project_id),
+        MatchingRun.state.in_(("pending", "running")),
+    )
+    if not session.scalar(select(coming)):
+        request_run(session, project_id=project_id, at=at)
+
+
 @dataclass(slots=True)
 class Changed:
     """What has to be looked at again."""
@@ -143,7 +185,7 @@ class Plans:
         """Restore each from the run that it began with and the steps made since.
 
         Raises:
-            PlanDiffers.
+            PlanLost.
         """
         self._plans: dict[UUID | None, KeptPlan] = {}
         self._policies: dict[UUID, RunPolicy] = {}
@@ -167,7 +209,7 @@ class Plans:
         When it raises, what is in memory is not what is written, and has to be restored.
 
         Raises:
-            LeaseTaken.
+            LeaseTaken, PlanLost.
         """
         waiting = waiting_changes(session, limit=CHANGES_AT_ONCE)
         if not waiting:
@@ -193,8 +235,13 @@ class Plans:
 
     def _open(self, session: Session, run_id: UUID, changed: Changed, *, at: datetime) -> None:
         found = session.get_one(MatchingRun, run_id)
-        before = self._plans.get(found.project_id)
-        if found.state != "succeeded" or (before is not None and before.run_id >= run_id):
+        before = self._plans.get(found.project_id, self._plans.get(None))
+        # Word of a run may come again when its plan has been closed long since.
+        if found.state != "succeeded" or session.get(KeptPlanRow, run_id) is not None:
+            return
+        if before is not None and before.run_id > run_id:
+            # What it offered took seats that the later plan may count on.
+            changed.projects.update(before.projects)
             return
         # A run over everything takes the place of all plans.
         gone = [
@@ -212,9 +259,7 @@ class Plans:
         self._plans[found.project_id] = plan
         free = plan.free()
         stands = standing_offers(session, [(one.task_id, one.expert_id) for one in free])
-        for one in free:
-            is_out = stands.get((one.task_id, one.expert_id)) in KEPT
-            plan.make(Accepted(one.pair) if is_out else Declined(one.pair))
+        plan.settle(free, {pair for pair, state in stands.items() if state in KEPT})
         # What happened while the run was solving: its id is as old as the wish for it.
         since = session.execute(
             select(EventRow.type, EventRow.subject_id).where(
@@ -304,7 +349,7 @@ class _Answering:
             found = new_tasks(self.session, project_id, limit=MANY)
             unknown = [one for one in found if not self.plan.knows_task(one)]
             if unknown and (project_id not in self.plan.projects or len(unknown) == MANY):
-                self._ask_for_run(project_id)
+                _ask_for_run(self.session, project_id, at=self.at)
             else:
                 arrived.update(unknown)
         return arrived
@@ -329,7 +374,7 @@ class _Answering:
             if whole != before:
                 self.plan.make(Budgeted(number, whole))
             if whole > before and self.plan.wants_money(number, whole - before):
-                self._ask_for_run(project_id)
+                _ask_for_run(self.session, project_id, at=self.at)
 
     def _seats(self, tasks: set[UUID]) -> set[UUID]:
         """Seats of the tasks that the plan knows; tasks that it does not know yet."""
@@ -346,18 +391,8 @@ class _Answering:
                 arrived.add(task_id)
             elif seats:
                 # A project that is new to the market needs a plan with its budget in it.
-                self._ask_for_run(now.project_id)
+                _ask_for_run(self.session, now.project_id, at=self.at)
         return arrived
-
-    def _ask_for_run(self, project_id: UUID) -> None:
-        """Leave a project to a run, unless one is on its way: what a run misses while it solves is
-        looked at again when its plan begins.
-        """
-        coming = exists().where(
-            MatchingRun.project_id == project_id, MatchingRun.state.in_(("pending", "running"))
-        )
-        if not self.session.scalar(select(coming)):
-            request_run(self.session, project_id=project_id, at=self.at)
 
     def _experts(self, experts: set[UUID]) -> None:
         for expert_id in sorted(experts):
@@ -414,10 +449,7 @@ class _Answering:
             )
         left: Counter[tuple[int, str]] = Counter()
         made = offer_picks(self.session, self.plan.run_id, seen, picks, left, at=self.at)
-        out = {(offer.task_id, offer.expert_id) for offer in made}
-        for one in free:
-            is_out = (one.task_id, one.expert_id) in out
-            self.plan.make(Accepted(one.pair) if is_out else Declined(one.pair))
+        self.plan.settle(free, {(offer.task_id, offer.expert_id) for offer in made})
         return True
 
     def _weighed(
@@ -436,7 +468,10 @@ class _Answering:
         obeyed = self.session.get_one(MatchingRun, self.plan.run_id).policy_id
         trial = trial_for(self.session, obeyed, self.plan.project_id)
         believed = predictions_for(self.session, asked_of(seen))
-        return seen, weigh(seen, believed, self.policy, seed=0, trial=trial)
+        try:
+            return seen, weigh(seen, believed, self.policy, seed=0, trial=trial)
+        except ProblemInvalid as refusal:
+            raise PlanLost(self.plan.run_id, str(refusal)) from refusal
 
 
 def _write_step(session: Session, plan: KeptPlan, fence: int, *, at: datetime) -> None:

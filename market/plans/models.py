@@ -29,6 +29,8 @@ class KeptPlanRow(Base):
     project_id: Mapped[UUID | None] = mapped_column(ForeignKey("market.project.id"), default=None)
     closed_at: Mapped[datetime | None] = mapped_column(default=None)
     steps: Mapped[int] = mapped_column(default=0)
+    given_up: Mapped[str | None] = mapped_column(default=None)
+    """Why the plan could not go on; none where it can, or another took its place."""
 
 
 class PlanStep(Base):

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, bindparam, select, text
+from sqlalchemy import ARRAY, Uuid, bindparam, func, select, text
 from sqlalchemy.orm import Session
 
 from market.explanations.rules import Ids
@@ -70,6 +71,16 @@ def standing_offers(
         .order_by(Offer.id)
     )
     return {(row.task_id, row.expert_id): row.state for row in rows}
+
+
+def given_up(session: Session, project_id: UUID | None, *, since: datetime) -> int:
+    """How many plans of a scope were lost since then."""
+    rows = select(func.count()).where(
+        KeptPlanRow.project_id.is_not_distinct_from(project_id),
+        KeptPlanRow.given_up.is_not(None),
+        KeptPlanRow.closed_at >= since,
+    )
+    return session.scalar(rows) or 0
 
 
 def new_tasks(session: Session, project_id: UUID, *, limit: int) -> list[UUID]:

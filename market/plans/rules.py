@@ -1,8 +1,9 @@
 """A plan that is kept between runs: every move written down, so that it can be made again; pure."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from market.candidates.rules import Candidates, Weighed, id_at
 from market.explanations.rules import Recorded
-from matching.problem import MICRO, Int64
+from matching.problem import MICRO, Int64, ProblemInvalid
 
 if TYPE_CHECKING:
     pass
@@ -29,13 +30,33 @@ CHANGES_AT_ONCE = 200
 """Changes that one step answers together."""
 
 
-class PlanDiffers(RuntimeError):
+REBUILDS, REBUILD_WITHIN = 3, timedelta(hours=1)
+"""How many lost plans of one scope a new run is asked for, and within what time."""
+
+
+class PlanLost(RuntimeError):
+    """A kept plan that cannot go on, and has to be made anew by a run."""
+
+    def __init__(self, run_id: UUID, reason: str) -> None:
+        super().__init__(f"the plan of run {run_id} cannot go on: {reason}")
+        self.run_id = run_id
+        self.reason = reason
+
+
+class PlanDiffers(PlanLost):
     """A plan that was made again from its steps and is not what it was."""
 
     def __init__(self, run_id: UUID, number: int) -> None:
-        super().__init__(f"the plan of run {run_id} is another one after its step {number}")
-        self.run_id = run_id
+        super().__init__(run_id, f"it is another one after its step {number}")
         self.number = number
+
+
+class MoveRefused(PlanLost):
+    """A move that does not fit what the plan has become."""
+
+    def __init__(self, run_id: UUID, move: "Move", refusal: ProblemInvalid) -> None:
+        super().__init__(run_id, f"it refuses {type(move).__name__}: {refusal}")
+        self.move = move
 
 
 class Accepted(msgspec.Struct, frozen=True, tag="accept"):
@@ -170,8 +191,30 @@ class KeptPlan:
         """Make one move, and remember it.
 
         Raises:
-            ProblemInvalid.
+            MoveRefused.
         """
+        try:
+            self._do(move)
+        except ProblemInvalid as refusal:
+            raise MoveRefused(self.run_id, move, refusal) from refusal
+        self._moves.append(move)
+
+    def settle(self, free: Sequence[Free], out: Container[tuple[UUID, UUID]]) -> None:
+        """Keep those of the free pairs that have an offer, by task and expert; give the others up.
+
+        All offers come first: a pair that is given up lets its expert take the place of another,
+        and that may not be one who has an offer.
+
+        Raises:
+            MoveRefused.
+        """
+        given = [(one.task_id, one.expert_id) in out for one in free]
+        for kept in (True, False):
+            for one, is_out in zip(free, given, strict=True):
+                if is_out is kept:
+                    self.make(Accepted(one.pair) if kept else Declined(one.pair))
+
+    def _do(self, move: Move) -> None:
         plan = self.plan
         match move:
             case Accepted(pair):
@@ -213,7 +256,6 @@ class KeptPlan:
                     hours=np.array(move.hours),
                     cost=np.array(move.costs, np.int64),
                 )
-        self._moves.append(move)
 
     def take_moves(self) -> list[Move]:
         """The moves since they were last taken; they are one step."""
@@ -224,7 +266,7 @@ class KeptPlan:
         """Make the moves of a step once more.
 
         Raises:
-            PlanDiffers.
+            PlanDiffers, MoveRefused.
         """
         for move in moves:
             self.make(move)

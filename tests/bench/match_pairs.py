@@ -6,8 +6,10 @@ The files, the defaults and the answer are described in docs/matching.md.
 import argparse
 import hashlib
 import json
+import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,7 @@ import pyarrow.parquet
 
 from matching.assign import Assignment, Effort, Progress, assign, under_policy
 from matching.policy import Policy
-from matching.problem import MICRO, Float64, Int64, Problem, UInt64
+from matching.problem import MICRO, Float64, Int32, Int64, Problem, UInt64
 from matching.verify import verify
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
@@ -34,6 +36,17 @@ LIMITS = {
     "share_cap",
 }
 
+COLUMNS = {
+    "pairs": ("expert", "task", "value", "hours", "cost"),
+    "tasks": ("task", "demand", "project"),
+    "experts": ("expert", "seats", "hours", "min_load"),
+    "projects": ("project", "budget"),
+}
+
+
+LARGEST = float(1 << 53)
+"""Whole numbers beyond this have no place of their own among floats."""
+
 
 class InputRefused(ValueError):
     """A file is missing or says what cannot be read; the sentence names it."""
@@ -46,6 +59,9 @@ class Loaded:
     problem: Problem
     experts: list[str]
     tasks: list[str]
+    ignored: tuple[str, ...]
+    """What the files say and nothing makes use of: columns that have no meaning, limits that find
+    nothing to count."""
 
 
 def read_table(folder: Path, name: str, needed: tuple[str, ...]) -> pa.Table | None:
@@ -57,24 +73,70 @@ def read_table(folder: Path, name: str, needed: tuple[str, ...]) -> pa.Table | N
     if len(found) > 1:
         raise InputRefused(f"{name} is there twice: {found[0].name} and {found[1].name}")
     path = found[0]
-    if path.suffix == ".parquet":
-        table = pyarrow.parquet.read_table(path)
-    else:
-        # Ids are any text: 007 is not 7.
-        text = dict.fromkeys(("expert", "task", "project"), pa.string())
-        convert = pyarrow.csv.ConvertOptions(column_types=text, strings_can_be_null=False)
-        table = pyarrow.csv.read_csv(path, convert_options=convert)
+    try:
+        table = _parsed(path)
+    except (pa.ArrowException, OSError) as refusal:
+        # A sentence may go on about how the file was opened; where it is, the reader knows.
+        said = str(refusal).replace(str(path), path.name).splitlines()[0]
+        raise InputRefused(f"{path.name} cannot be read: {said}") from refusal
+    for column in COLUMNS[name]:
+        if table.column_names.count(column) > 1:
+            raise InputRefused(f"{path.name} has two columns {column!r}")
     for column in needed:
         if column not in table.column_names:
             raise InputRefused(f"{path.name} has no column {column!r}")
+        if column == "value":
+            continue
+        row = pc.index(pc.fill_null(_texts(table[column], column), ""), "").as_py()
+        if row >= 0:
+            raise InputRefused(f"{path.name}: row {row} names no {column}")
     return table
+
+
+def _parsed(path: Path) -> pa.Table:
+    if path.suffix == ".parquet":
+        return pyarrow.parquet.read_table(path)
+    # Ids are any text: 007 is not 7.
+    text = dict.fromkeys(("expert", "task", "project"), pa.string())
+    convert = pyarrow.csv.ConvertOptions(column_types=text, strings_can_be_null=False)
+    return pyarrow.csv.read_csv(path, convert_options=convert)
+
+
+def _texts(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowException as refusal:
+        raise InputRefused(f"{name}: {column.type} is no text and no number") from refusal
+
+
+def read_limits(path: Path) -> dict[str, float]:
+    """The defaults for all; a limit of null, or of infinitely much, is no limit."""
+    if not path.exists():
+        raise InputRefused(f"{path.name} is missing")
+    try:
+        limits = json.loads(path.read_text())
+    except ValueError as refusal:
+        raise InputRefused(f"{path.name} cannot be read: {refusal}") from refusal
+    if not isinstance(limits, dict):
+        raise InputRefused(f"{path.name} is not one object")
+    unknown = sorted(set(limits) - LIMITS)
+    if unknown:
+        raise InputRefused(f"{path.name}: {unknown[0]!r} is not a limit")
+    for name, limit in limits.items():
+        if limit is None:
+            continue
+        is_number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
+        if not is_number or math.isnan(limit):
+            raise InputRefused(f"{path.name}: {name} is {limit!r}, not a number")
+    endless = {name for name in ("hours", "budget") if limits.get(name) == math.inf}
+    return {
+        name: limit for name, limit in limits.items() if limit is not None and name not in endless
+    }
 
 
 def codes(column: pa.ChunkedArray, known: list[str]) -> tuple[Int64, list[str]]:
     """Numbers for texts: those known first, in order, then new ones as they come."""
-    texts = column.cast(pa.string()).combine_chunks()
-    if texts.null_count:
-        raise InputRefused("an id is missing")
+    texts = _texts(column, "ids").combine_chunks()
     mine = texts.dictionary_encode()
     names = mine.dictionary.to_pylist()
     number = {name: place for place, name in enumerate(known)}
@@ -90,17 +152,31 @@ def codes(column: pa.ChunkedArray, known: list[str]) -> tuple[Int64, list[str]]:
 
 def numbers(table: pa.Table, column: str) -> Float64:
     """A column of numbers; an empty cell is not a number, and is refused later by its index."""
-    return np.asarray(
-        pc.cast(table[column], pa.float64()).to_numpy(zero_copy_only=False), np.float64
-    )
+    given = table[column]
+    try:
+        cast = pc.cast(given, pa.float64())
+    except (pa.ArrowException, NotImplementedError) as refusal:
+        said = str(refusal).splitlines()[0]
+        raise InputRefused(f"column {column!r} is not all numbers: {said}") from refusal
+    return np.asarray(cast.to_numpy(zero_copy_only=False), np.float64)
 
 
 def whole(name: str, values: Float64) -> Int64:
     """Numbers that have to be whole."""
-    off = np.flatnonzero(~(values == np.rint(values)))
+    off = np.flatnonzero(~((values == np.rint(values)) & (np.abs(values) < LARGEST)))
     if len(off):
-        raise InputRefused(f"{name}: row {off[0]} is not a whole number: {values[off[0]]}")
+        what = "too large" if abs(values[off[0]]) >= LARGEST else "not a whole number"
+        raise InputRefused(f"{name}: row {off[0]} is {what}: {values[off[0]]}")
     return values.astype(np.int64)
+
+
+def seats_in(name: str, values: Float64) -> Int32:
+    """Numbers of seats."""
+    seats = whole(name, values)
+    off = np.flatnonzero(seats > np.iinfo(np.int32).max)
+    if len(off):
+        raise InputRefused(f"{name}: row {off[0]} is too large: {seats[off[0]]}")
+    return np.maximum(seats, -1).astype(np.int32)
 
 
 def spread(table: pa.Table | None, column: str, place: Int64, size: int, default: float) -> Float64:
@@ -115,13 +191,9 @@ def spread(table: pa.Table | None, column: str, place: Int64, size: int, default
 
 def load(folder: Path) -> Loaded:
     """The problem that a folder describes."""
-    path = folder / "limits.json"
-    if not path.exists():
-        raise InputRefused("limits.json is missing")
-    limits = json.loads(path.read_text())
-    unknown = sorted(set(limits) - LIMITS)
-    if unknown:
-        raise InputRefused(f"limits.json: {unknown[0]!r} is not a limit")
+    if not folder.is_dir():
+        raise InputRefused(f"{folder} is not a folder")
+    limits = read_limits(folder / "limits.json")
     pairs = read_table(folder, "pairs", ("expert", "task", "value"))
     if pairs is None:
         raise InputRefused("pairs.csv, pairs.csv.gz or pairs.parquet is missing")
@@ -152,15 +224,13 @@ def load(folder: Path) -> Loaded:
 
     def given(column: str, name: str) -> bool:
         table = tables[name]
-        return limits.get(column) is not None or (
-            table is not None and column in table.column_names
-        )
+        return column in limits or (table is not None and column in table.column_names)
 
     cost = budget = hours = hours_available = min_load = None
     if "cost" in pairs.column_names:
         cost = whole("cost", numbers(pairs, "cost"))
         if given("budget", "project"):
-            top = float(1 << 52)
+            top = LARGEST / 2
             money = spread(
                 tables["project"], "budget", place["project"], projects, limits.get("budget", top)
             )
@@ -170,7 +240,7 @@ def load(folder: Path) -> Loaded:
         hours_available = spread(
             tables["expert"], "hours", place["expert"], experts, limits.get("hours", 1e9)
         )
-    seats = whole(
+    seats = seats_in(
         "seats", spread(tables["expert"], "seats", place["expert"], experts, limits.get("seats", 1))
     )
     value = numbers(pairs, "value")
@@ -179,31 +249,49 @@ def load(folder: Path) -> Loaded:
         asked = limits.get("min_load", 0)
         floors = spread(tables["expert"], "min_load", place["expert"], experts, asked)
         # A floor cannot ask for more than there is to give.
-        min_load = np.minimum(whole("min_load", floors), seats)
+        min_load = np.minimum(seats_in("min_load", floors), seats)
         if price is None:
             # Dearer than what any one seat could lose, so that a floor is met where it can be.
             price = min(10 * float(np.abs(value).max(initial=0)) + 1, 1e6)
-    demand = whole(
+    demand = seats_in(
         "demand", spread(tables["task"], "demand", place["task"], tasks, limits.get("demand", 1))
     )
     problem = Problem(
         expert=expert.astype(np.int32),
         task=task.astype(np.int32),
         value=value,
-        demand=demand.astype(np.int32),
-        capacity=seats.astype(np.int32),
+        demand=demand,
+        capacity=seats,
         hours=hours,
         hours_available=hours_available,
         cost=cost,
         project=project.astype(np.int32),
         budget=budget,
-        min_load=None if min_load is None else min_load.astype(np.int32),
+        min_load=min_load,
         min_load_price=price,
         share_cap=limits.get("share_cap"),
         open_seat_price=limits.get("open_seat_price"),
         tie_break=pair_hashes(names["expert"], names["task"], expert, task),
     )
-    return Loaded(problem, names["expert"], names["task"])
+    every = {"pairs": pairs, **{f"{name}s": table for name, table in tables.items()}}
+    return Loaded(problem, names["expert"], names["task"], _ignored(every, given))
+
+
+def _ignored(
+    tables: dict[str, pa.Table | None], given: Callable[[str, str], bool]
+) -> tuple[str, ...]:
+    said = [
+        f"{name}: column {column!r} has no meaning here"
+        for name, table in tables.items()
+        if table is not None
+        for column in table.column_names
+        if column not in COLUMNS[name]
+    ]
+    pairs = tables["pairs"]
+    for limit, name, counted in (("budget", "project", "cost"), ("hours", "expert", "hours")):
+        if given(limit, name) and pairs is not None and counted not in pairs.column_names:
+            said.append(f"{limit} limits nothing: pairs have no column {counted!r}")
+    return tuple(said)
 
 
 def pair_hashes(experts: list[str], tasks: list[str], expert: Int64, task: Int64) -> UInt64:
@@ -257,12 +345,17 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, help="write the chosen pairs here, as CSV")
     asked = parser.parse_args(argv)
     begun = time.perf_counter()
+    policy = None
     try:
         loaded = load(asked.folder)
-    except ValueError as refusal:
+        if asked.policy is not None:
+            policy = Policy.from_dict(json.loads(asked.policy.read_text()))
+    except (ValueError, OSError) as refusal:
         print(json.dumps({"refused": str(refusal)}))
         return 2
     problem = loaded.problem
+    for sentence in loaded.ignored:
+        print(f"not used: {sentence}", file=sys.stderr)
 
     def tell(one: Progress) -> None:
         print(
@@ -271,9 +364,6 @@ def main(argv: list[str]) -> int:
         )
 
     solving = time.perf_counter()
-    policy = None
-    if asked.policy is not None:
-        policy = Policy.from_dict(json.loads(asked.policy.read_text()))
     effort = Effort(rounds=asked.rounds, neighbourhoods=asked.groups, target_gap=asked.gap)
     try:
         answer = assign(problem, policy, seed=asked.seed, effort=effort, progress=tell)
@@ -307,6 +397,7 @@ def main(argv: list[str]) -> int:
                 "proof": answer.proof,
                 "rounds": answer.rounds,
                 "read_s": round(solving - begun, 4),
+                "ignored": loaded.ignored,
             }
         )
     )

@@ -20,7 +20,7 @@ from market.offers.models import Offer
 from market.plans.actions import Plans, note_change
 from market.plans.jobs import note_run
 from market.plans.models import KeptPlanRow, PlanStep
-from market.plans.rules import PlanDiffers
+from market.plans.rules import REBUILDS, Accepted, PlanDiffers, written
 from market.projects.models import Project
 from market.reactions import REACTIONS
 from market.runs.actions import request_run
@@ -378,3 +378,89 @@ def test_a_failed_run_changes_no_plan(stage: Stage) -> None:
     assert stage.keeper.turn() == 1
     with database.begin() as session:
         assert session.scalars(select(KeptPlanRow.run_id)).one() == stage.run_id
+
+
+@pytest.mark.parametrize("harm", ["digest", "moves"])
+def test_a_plan_that_cannot_go_on_is_made_anew_by_a_run(stage: Stage, harm: str) -> None:
+    with database.engine.begin() as owner:
+        if harm == "digest":
+            owner.execute(text("update market.plan_step set digest = 'another' where number = 1"))
+        else:
+            impossible = {"moves": written([Accepted(10**6)])}
+            owner.execute(text("update market.plan_step set moves = :moves"), impossible)
+        newcomer = make_expert(Session(owner), max_concurrent=1)
+    # As after a crash: the next one has to make the plan again from its steps.
+    stage.keeper.plans = None
+    assert stage.react()
+    with database.begin() as session:
+        lost, kept = session.scalars(select(KeptPlanRow).order_by(KeptPlanRow.run_id)).all()
+        assert lost.run_id == stage.run_id
+        assert lost.closed_at is not None
+        assert ("another one" if harm == "digest" else "is not an open choice") in str(
+            lost.given_up
+        )
+        assert (kept.project_id, kept.closed_at) == (stage.project.id, None)
+    assert newcomer.id in {expert for _, expert in stage.live()}
+    assert len(stage.live()) == 3
+    check_equals_fresh(stage.keeper)
+
+
+def test_plans_that_are_lost_again_and_again_are_left_to_people(stage: Stage) -> None:
+    for _ in range(REBUILDS + 1):
+        with database.engine.begin() as owner:
+            owner.execute(
+                text(
+                    "insert into market.plan_step (run_id, number, fence, at, moves, digest)"
+                    " select run_id, steps + 1, 1, now(), :moves, '' from market.kept_plan"
+                    " where closed_at is null"
+                ),
+                {"moves": written([Accepted(10**6)])},
+            )
+        stage.keeper.plans = None
+        assert stage.react()
+    with database.begin() as session:
+        rows = session.scalars(select(KeptPlanRow)).all()
+        assert len(rows) == 1 + REBUILDS
+        assert all(row.given_up for row in rows)
+    assert stage.keeper.turn() == 0
+
+
+def test_offers_that_ended_before_their_plan_began_leave_the_others_where_they_are(
+    committed: str,
+) -> None:
+    del committed
+    with database.begin() as session:
+        project = make_project(session)
+        for n in range(2):
+            make_expert(session, max_concurrent=1)
+            make_task(session, project, value_weight=3.0 - n)
+    keeper = Keeper()
+    keeper.turn()
+    stage = Stage(project, keeper, matched(project))
+    with database.begin() as session:
+        dearest, other = offers_out(session)
+        # The plan would rather move the other expert to the seat that is open now, whose offer is
+        # out already.
+        decline_offer(
+            session, dearest.id, expert_id=dearest.expert_id, reason="no_time", at=datetime.now(UTC)
+        )
+    assert stage.react()
+    assert stage.live() == {(other.task_id, other.expert_id)}
+    check_equals_fresh(keeper)
+    keeper.stop()
+
+
+def test_word_of_a_run_that_comes_late_or_again_opens_no_plan(stage: Stage) -> None:
+    with database.begin() as session:
+        early, _ = request_run(session, project_id=stage.project.id, seed=1, at=datetime.now(UTC))
+    whole = matched(None)
+    stage.react()
+    run_matching(str(early.id))
+    for late in (stage.run_id, early.id, whole):
+        note_run(str(late))
+        assert stage.keeper.turn()
+    with database.begin() as session:
+        rows = select(KeptPlanRow.run_id).where(KeptPlanRow.closed_at.is_(None))
+        assert session.scalars(rows).all() == [whole]
+    stage.react()
+    check_equals_fresh(stage.keeper)

@@ -118,6 +118,18 @@ def test_minimum_loads_hold_where_they_can_and_are_counted_where_not(
             "experts lists an id twice",
         ),
         ({"limits.json": '{"seats": 1.5}', "pairs.csv": PAIRS}, "not a whole number"),
+        ({"limits.json": "[1]", "pairs.csv": PAIRS}, "limits.json is not one object"),
+        ({"limits.json": '{"seats": }', "pairs.csv": PAIRS}, "limits.json cannot be read"),
+        ({"limits.json": '{"seats": "two"}', "pairs.csv": PAIRS}, "seats is 'two', not a number"),
+        ({"limits.json": '{"seats": true}', "pairs.csv": PAIRS}, "seats is True, not a number"),
+        ({"limits.json": '{"seats": 1e30}', "pairs.csv": PAIRS}, "row 0 is too large"),
+        ({"limits.json": "{}", "pairs.csv": ""}, "pairs.csv cannot be read: Empty CSV file"),
+        ({"limits.json": "{}", "pairs.csv": PAIRS + ",b,1\n"}, "row 4 names no expert"),
+        ({"limits.json": "{}", "pairs.csv": PAIRS + "a,b,high\n"}, "column 'value' is not all"),
+        ({"limits.json": "{}", "pairs.csv": PAIRS + "a,b,1,2\n"}, "Expected 3 columns, got 4"),
+        ({"limits.json": "{}", "pairs.csv": "expert,task,value,value\na,b,1,2\n"}, "two columns"),
+        ({"limits.json": "{}", "pairs.csv.gz": PAIRS}, "pairs.csv.gz cannot be read"),
+        ({"limits.json": "{}", "pairs.parquet": PAIRS}, "pairs.parquet cannot be read"),
     ],
 )
 def test_files_that_cannot_be_read_are_refused_in_words(
@@ -127,6 +139,131 @@ def test_files_that_cannot_be_read_are_refused_in_words(
         (tmp_path / name).write_text(text)
     with pytest.raises(InputRefused, match=words.replace("(", r"\(")):
         load(tmp_path)
+
+
+ODD_INPUTS: dict[str, tuple[dict[str, str], dict[str, object], dict[str, object]]] = {
+    "no pairs": ({"pairs.csv": "expert,task,value\n"}, {}, {"objective": 0.0, "open_seats": 0}),
+    "no pairs under every limit": (
+        {"pairs.csv": "expert,task,value,hours,cost\n"},
+        {"budget": 5, "hours": 3, "min_load": 1},
+        {"objective": 0.0, "bound": 0.0},
+    ),
+    "one pair without a line's end": (
+        {"pairs.csv": "expert,task,value\na,x,1"},
+        {},
+        {"objective": 1.0, "worst_task_value": 1.0},
+    ),
+    "ids with commas, quotes, line ends and other letters": (
+        {"pairs.csv": 'expert,task,value\n"a,1","x ""y""",1\n"ü\nï",📄,2\n'},
+        {},
+        {"objective": 3.0},
+    ),
+    "a mark before the first byte and two marks at a line's end": (
+        {"pairs.csv": "\ufeff" + PAIRS.replace("\n", "\r\n")},
+        {},
+        {"objective": 3.0},
+    ),
+    "more seats than experts": ({"pairs.csv": PAIRS}, {"demand": 50}, {"open_seats": 97}),
+    "floors that cannot be met": (
+        {"pairs.csv": PAIRS},
+        {"min_load": 2, "seats": 2},
+        {"missed_min_load": 4, "seats_filled": 2},
+    ),
+    "nobody has a seat": (
+        {"pairs.csv": PAIRS},
+        {"seats": 0},
+        {"objective": 0.0, "seats_filled": 0},
+    ),
+    "limits of null and of infinitely much": (
+        {"pairs.csv": PAIRS},
+        {"seats": None, "min_load": None, "budget": float("inf")},
+        {"objective": 3.0, "ignored": []},
+    ),
+    "columns and limits that mean nothing here": (
+        {
+            "pairs.csv": PAIRS.replace("value", "value,colour")
+            .replace("5\n", "5,red\n")
+            .replace("1\n", "1,red\n")
+            .replace("2\n", "2,red\n")
+        },
+        {"budget": 3},
+        {
+            "objective": 3.0,
+            "ignored": [
+                "pairs: column 'colour' has no meaning here",
+                "budget limits nothing: pairs have no column 'cost'",
+            ],
+        },
+    ),
+    "nobody is worth anything": (
+        {"pairs.csv": "expert,task,value\na,x,-1\n"},
+        {},
+        {"objective": 0.0, "open_seats": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD_INPUTS)
+def test_odd_inputs_are_solved_and_proved(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files, limits, told = ODD_INPUTS[name]
+    for file, text in files.items():
+        (tmp_path / file).write_bytes(text.encode())
+    (tmp_path / "limits.json").write_text(json.dumps(limits))
+    said = answered(capsys, str(tmp_path))
+    assert {key: said[key] for key in told} == told
+    assert (said["verified"], said["gap"]) == (True, 0.0)
+
+
+def test_ids_that_are_numbers_or_bytes_are_texts_like_any_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "limits.json").write_text("{}")
+    (tmp_path / "tasks.csv").write_text("task,demand\n7,2\n")
+    for experts in ([1, 2, 2], pa.array(["a", "b", "b"]).dictionary_encode(), [b"a", b"b", b"b"]):
+        table = pa.table({"expert": experts, "task": [7, 7, 8], "value": [1, 2, 3]})
+        pyarrow.parquet.write_table(table, tmp_path / "pairs.parquet")
+        said = answered(capsys, str(tmp_path))
+        assert (said["objective"], said["open_seats"], said["verified"]) == (4.0, 1, True)
+    nested = pa.table({"expert": [[1]], "task": [7], "value": [1.0]})
+    pyarrow.parquet.write_table(nested, tmp_path / "pairs.parquet")
+    assert "no text and no number" in str(answered(capsys, str(tmp_path))["refused"])
+
+
+@pytest.mark.slow
+def test_a_million_pairs_are_read_solved_and_proved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(4)
+    key = rng.choice(200_000 * 20_000, 1_000_000, replace=False)
+    table = pa.table(
+        {
+            "expert": [f"expert {n}" for n in (key % 200_000).tolist()],
+            "task": (key // 200_000).astype(np.int64),
+            "value": rng.uniform(0, 10, len(key)),
+        }
+    )
+    pyarrow.csv.write_csv(table, tmp_path / "pairs.csv")
+    (tmp_path / "limits.json").write_text('{"demand": 3, "seats": 2}')
+    said = answered(capsys, str(tmp_path))
+    assert (said["gap"], said["open_seats"], said["verified"]) == (0.0, 0, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [('{"weights": {"stmp": 1}}', "stmp"), ("{", "Expecting"), (None, "No such file")],
+)
+def test_a_policy_that_cannot_be_read_is_refused(
+    text: str | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pairs.csv").write_text(PAIRS)
+    (tmp_path / "limits.json").write_text("{}")
+    policy = tmp_path / "policy.json"
+    if text is not None:
+        policy.write_text(text)
+    said = answered(capsys, str(tmp_path), "--policy", str(policy))
+    assert words in str(said["refused"])
 
 
 def test_a_pair_that_is_there_twice_is_refused_by_its_row(
