@@ -1,4 +1,4 @@
-"""How lines of pay become free to pay out, and what that does to the time under them."""
+"""How lines of pay become free to pay out, are cut or withheld, and what time under them does."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -7,16 +7,20 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from market.earnings.actions import accrue_earning, lock_pay, lock_time
+from market.approvals.queries import next_part
+from market.db import new_id
+from market.earnings.actions import accrue_earning, hold_pay, lock_pay, lock_time, post_from_budget
 from market.earnings.models import Earning
 from market.earnings.rules import EARNING, Period
 from market.events import Changes, Event, change_state
 from market.offers.models import Offer
 from market.offers.rules import LIVE
+from market.projects.models import Project
 from market.submissions.models import Submission
 from market.work.models import TimeEntry
 from market.work.rules import TIME_ENTRY
 from payouts import chart, ledger
+from payouts.pay import pay_minor
 
 
 def lock_weeks(session: Session, *, before: datetime, at: datetime, limit: int) -> int:
@@ -118,6 +122,77 @@ def free_line(
         reason_code=None if actor_id else "review_time_over",
         note=note,
     )
+
+
+def split_line(session: Session, line: Earning, seconds: int, *, at: datetime) -> Earning:
+    """Cut so many seconds off a line of hours into one of their own, which is returned; together
+    they pay what the one did. The whole line is returned when that is all of it.
+    """
+    if seconds >= line.seconds:
+        return line
+    left_pay = min(line.pay_minor, pay_minor(line.seconds - seconds, line.rate_minor_per_hour))
+    left_fee = line.fee_minor * left_pay // line.pay_minor if line.pay_minor else line.fee_minor
+    part = Earning(
+        organisation_id=line.organisation_id,
+        project_id=line.project_id,
+        expert_id=line.expert_id,
+        offer_id=line.offer_id,
+        submission_id=line.submission_id,
+        week=line.week,
+        kind=line.kind,
+        seconds=seconds,
+        rate_minor_per_hour=line.rate_minor_per_hour,
+        pay_minor=line.pay_minor - left_pay,
+        fee_minor=line.fee_minor - left_fee,
+        currency=line.currency,
+        entry_key=line.entry_key,
+        part=next_part(session, line.offer_id or new_id()),
+        at=at,
+        review_until=line.review_until,
+        dispute_id=line.dispute_id,
+    )
+    line.seconds -= seconds
+    line.pay_minor, line.fee_minor = left_pay, left_fee
+    line.version += 1
+    session.add(part)
+    session.flush()
+    return part
+
+
+def withhold_line(session: Session, line: Earning, *, at: datetime, actor_id: UUID | None) -> None:
+    """Give a line's money back to where it came from: its project, or its lab once that is over."""
+    project = session.get_one(Project, line.project_id)
+    source = chart.project_budget(line.project_id, line.organisation_id, line.currency)
+    if project.state in ("closed", "archived", "cancelled"):
+        source = chart.lab_funding(line.organisation_id, line.currency)
+    lines = [
+        ledger.Line(debit, source, amount)
+        for debit, amount in (
+            (chart.held_for(line.expert_id, line.currency), line.pay_minor),
+            (chart.platform_fee(line.currency), line.fee_minor),
+        )
+        if amount
+    ]
+    if lines:
+        ledger.post_entry(
+            session,
+            key=f"earning:{line.id}:withheld",
+            kind="earning withheld",
+            lines=lines,
+            at=at,
+            memo=f"dispute {line.dispute_id}",
+        )
+    change_state(session, EARNING, line, "withhold", at=at, actor_id=actor_id)
+
+
+def restore_line(session: Session, line: Earning, *, at: datetime, actor_id: UUID | None) -> None:
+    """Pay a withheld line after all; the platform covers what the project has no money for."""
+    offer = session.get_one(Offer, line.offer_id)
+    key = f"earning:{line.id}:restored"
+    if line.pay_minor + line.fee_minor:
+        post_from_budget(session, offer, line.pay_minor, line.fee_minor, key=key, at=at)
+        hold_pay(session, line.expert_id, line.currency, line.pay_minor, key, at)
+    free_line(session, line, "restore", at=at, actor_id=actor_id)
 
 
 def approve_time(

@@ -80,3 +80,9 @@ def time_of_line(session: Session, line: Earning) -> list[TimeEntry]:
             .order_by(begins)
         )
     )
+
+
+def next_part(session: Session, offer_id: UUID) -> int:
+    """The number of the next line of an offer."""
+    most = session.scalar(select(func.max(Earning.part)).where(Earning.offer_id == offer_id))
+    return int(most or 0) + 1

@@ -12,8 +12,13 @@ from sqlalchemy import exists, func, literal, select
 from sqlalchemy.dialects.postgresql import TSTZRANGE, Range
 from sqlalchemy.orm import Session
 
-from market.approvals.actions import approve_time, free_line
-from market.db import new_id
+from market.approvals.actions import (
+    approve_time,
+    free_line,
+    restore_line,
+    split_line,
+    withhold_line,
+)
 from market.disputes.models import Dispute
 from market.disputes.queries import (
     contested_seconds,
@@ -21,7 +26,6 @@ from market.disputes.queries import (
     is_contested,
     is_of_lab,
     lines_of,
-    next_part,
     overlapping,
     waiting_lines,
 )
@@ -43,23 +47,15 @@ from market.disputes.rules import (
     checked_statement,
     working_days_after,
 )
-from market.earnings.actions import (
-    hold_pay,
-    keep_from_recording,
-    lock_pay,
-    post_from_budget,
-)
+from market.earnings.actions import keep_from_recording, lock_pay
 from market.earnings.models import Earning
 from market.earnings.rules import EARNING, Period
 from market.events import Event, change_state, emit
 from market.offers.models import Offer
 from market.offers.queries import offer as any_offer
 from market.offers.rules import HELD, OfferNotFound
-from market.projects.models import Project
 from market.work.models import TimeEntry
 from market.work.rules import TIME_ENTRY, TimeTaken, by_day, seconds_between, whole
-from payouts import chart, ledger
-from payouts.pay import pay_minor
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,41 +288,6 @@ def run_out(session: Session, dispute_id: UUID, *, at: datetime) -> bool:
     return True
 
 
-def split_line(session: Session, line: Earning, seconds: int, *, at: datetime) -> Earning:
-    """Cut so many seconds off a line of hours into one of their own, which is returned; together
-    they pay what the one did. The whole line is returned when that is all of it.
-    """
-    if seconds >= line.seconds:
-        return line
-    left_pay = min(line.pay_minor, pay_minor(line.seconds - seconds, line.rate_minor_per_hour))
-    left_fee = line.fee_minor * left_pay // line.pay_minor if line.pay_minor else line.fee_minor
-    part = Earning(
-        organisation_id=line.organisation_id,
-        project_id=line.project_id,
-        expert_id=line.expert_id,
-        offer_id=line.offer_id,
-        submission_id=line.submission_id,
-        week=line.week,
-        kind=line.kind,
-        seconds=seconds,
-        rate_minor_per_hour=line.rate_minor_per_hour,
-        pay_minor=line.pay_minor - left_pay,
-        fee_minor=line.fee_minor - left_fee,
-        currency=line.currency,
-        entry_key=line.entry_key,
-        part=next_part(session, line.offer_id or new_id()),
-        at=at,
-        review_until=line.review_until,
-        dispute_id=line.dispute_id,
-    )
-    line.seconds -= seconds
-    line.pay_minor, line.fee_minor = left_pay, left_fee
-    line.version += 1
-    session.add(part)
-    session.flush()
-    return part
-
-
 def _range(
     session: Session, offer_id: UUID, opening: Opening, *, expert_id: UUID | None = None
 ) -> tuple[Offer, datetime, datetime]:
@@ -461,7 +422,7 @@ def _decide_appeal(
     for line in lines_of(session, found.id, ["withheld"]):
         given = _part(session, line, min(more_s, line.seconds), at=at)
         more_s -= given.seconds
-        _restore(session, given, at=at, actor_id=by)
+        restore_line(session, given, at=at, actor_id=by)
         if more_s == 0:
             return
 
@@ -482,7 +443,7 @@ def _settle_hours(
             denied = _part(session, line, line.seconds - left_s, at=at)
             free_line(session, line, "uphold", at=at, actor_id=actor_id)
             left_s = 0
-        _withhold(session, denied, at=at, actor_id=actor_id)
+        withhold_line(session, denied, at=at, actor_id=actor_id)
     action = "uphold" if awarded_s == found.claimed_s else "adjust"
     for entry in overlapping(session, found.offer_id, found.starts_at, found.ends_at):
         if entry.state == "disputed":
@@ -502,42 +463,6 @@ def _part(session: Session, line: Earning, seconds: int, *, at: datetime) -> Ear
             change_state(session, EARNING, part, action, at=at)
             assert part.state == state
     return part
-
-
-def _withhold(session: Session, line: Earning, *, at: datetime, actor_id: UUID | None) -> None:
-    """Give a line's money back to where it came from: its project, or its lab once that is over."""
-    project = session.get_one(Project, line.project_id)
-    source = chart.project_budget(line.project_id, line.organisation_id, line.currency)
-    if project.state in ("closed", "archived", "cancelled"):
-        source = chart.lab_funding(line.organisation_id, line.currency)
-    lines = [
-        ledger.Line(debit, source, amount)
-        for debit, amount in (
-            (chart.held_for(line.expert_id, line.currency), line.pay_minor),
-            (chart.platform_fee(line.currency), line.fee_minor),
-        )
-        if amount
-    ]
-    if lines:
-        ledger.post_entry(
-            session,
-            key=f"earning:{line.id}:withheld",
-            kind="earning withheld",
-            lines=lines,
-            at=at,
-            memo=f"dispute {line.dispute_id}",
-        )
-    change_state(session, EARNING, line, "withhold", at=at, actor_id=actor_id)
-
-
-def _restore(session: Session, line: Earning, *, at: datetime, actor_id: UUID | None) -> None:
-    """Pay a withheld line after all; the platform covers what the project has no money for."""
-    offer = session.get_one(Offer, line.offer_id)
-    key = f"earning:{line.id}:restored"
-    if line.pay_minor + line.fee_minor:
-        post_from_budget(session, offer, line.pay_minor, line.fee_minor, key=key, at=at)
-        hold_pay(session, line.expert_id, line.currency, line.pay_minor, key, at)
-    free_line(session, line, "restore", at=at, actor_id=actor_id)
 
 
 def _grant(session: Session, found: Dispute, awarded_s: int, *, at: datetime) -> None:

@@ -133,9 +133,3 @@ def contested_seconds(
     for week, rate, seconds in contested(stretches, spans, starts_at, ends_at):
         found[week, rate] += seconds
     return found
-
-
-def next_part(session: Session, offer_id: UUID) -> int:
-    """The number of the next line of an offer."""
-    most = session.scalar(select(func.max(Earning.part)).where(Earning.offer_id == offer_id))
-    return int(most or 0) + 1
