@@ -1,4 +1,4 @@
-"""The wire: handlers that run in threads, ids, pages, versions, and writes that happen once.
+"""The wire: handlers that run in threads, ids, pages and versions.
 
 A handler declared with `get`, `post`, `patch`, `put` or `delete` of this module is a plain function
 in a worker thread. The scope it needs stands in its decorator; its refusals become problems in
@@ -11,7 +11,6 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -19,18 +18,18 @@ import anyio.to_thread
 import litestar
 import msgspec
 import structlog
-from cryptography.fernet import InvalidToken
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
 from litestar.exceptions import ValidationException
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.params import QueryParameter
-from sqlalchemy import LargeBinary, Select, insert, text
-from sqlalchemy.orm import InstrumentedAttribute, Mapped, Session, mapped_column
+from sqlalchemy import Select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from market.auth import KeyMissing, Principal, RequestContext, ScopeMissing, keyring
-from market.db import PLATFORM, Base, Json, current_cause, current_scope, database, now
+from market.db import current_cause, current_scope
 from market.errors import MarketError
+from market.once import IdempotencyKeyInvalid, IdempotencyKeyMissing, run_once
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -102,44 +101,6 @@ class VersionConflict(MarketError):
     def __init__(self, version: int) -> None:
         super().__init__(f'this was changed since you read it; it is now at version "{version}"')
         self.version = version
-
-
-class IdempotencyKeyMissing(MarketError):
-    """A write of money or in bulk without a key of the caller's."""
-
-    def __init__(self) -> None:
-        super().__init__("send an Idempotency-Key, so that a repeat of this request is harmless")
-
-
-class IdempotencyKeyInvalid(MarketError):
-    """An idempotency key that is empty, too long or not printable."""
-
-    def __init__(self) -> None:
-        super().__init__("an Idempotency-Key is 1 to 255 printable characters without spaces")
-
-
-class IdempotencyKeyReused(MarketError):
-    """A used idempotency key with another body."""
-
-    def __init__(self) -> None:
-        super().__init__("this Idempotency-Key was used with another body; take a new one")
-
-
-class IdempotencyReplyLost(MarketError):
-    """A request that succeeded, whose reply was sealed with a secret that is gone."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the first request with this Idempotency-Key was carried out; its reply can no longer"
-            " be read, so look at what it made"
-        )
-
-
-class IdempotencyInFlight(MarketError):
-    """The first request with this key is still running."""
-
-    def __init__(self) -> None:
-        super().__init__("the first request with this Idempotency-Key is still running; wait")
 
 
 # Ids ----------------------------------------------------------------------------------------------
@@ -336,6 +297,17 @@ def _route(
     return declare
 
 
+def _once(function: Callable[P, R], status: int) -> Callable[P, R | Response[bytes]]:
+    @functools.wraps(function)
+    def handler(*args: P.args, **kwargs: P.kwargs) -> R | Response[bytes]:
+        context = request_context.get()
+        if context.idempotency_key is None:
+            return function(*args, **kwargs)
+        return run_once(context, lambda: function(*args, **kwargs), status)
+
+    return handler
+
+
 def get(path: str, *, scope: str | None, **extra: Any) -> Callable[..., HTTPRouteHandler]:
     """A handler that reads."""
     return _route(litestar.get, path, scope, **extra)
@@ -378,96 +350,6 @@ def patch(path: str, *, scope: str | None, **extra: Any) -> Callable[..., HTTPRo
 def delete(path: str, *, scope: str | None, **extra: Any) -> Callable[..., HTTPRouteHandler]:
     """A handler that ends something."""
     return _route(litestar.delete, path, scope, **extra)
-
-
-# Writes that happen once --------------------------------------------------------------------------
-
-
-class KeptReply(Base):
-    """The reply that a request under an idempotency key got, kept in the transaction it made.
-
-    The body is sealed, because the reply to a new key carries that key.
-    """
-
-    __tablename__ = "kept_reply"
-
-    key_id: Mapped[UUID] = mapped_column(primary_key=True)
-    route: Mapped[str] = mapped_column(primary_key=True)
-    idempotency_key: Mapped[str] = mapped_column(primary_key=True)
-    body_digest: Mapped[bytes] = mapped_column(LargeBinary)
-    status: Mapped[int]
-    headers: Mapped[Json]
-    sealed_body: Mapped[bytes] = mapped_column(LargeBinary)
-    at: Mapped[datetime]
-    lasting: Mapped[bool] = mapped_column(default=False)
-
-
-def _once(function: Callable[P, R], status: int) -> Callable[P, R | Response[bytes]]:
-    @functools.wraps(function)
-    def handler(*args: P.args, **kwargs: P.kwargs) -> R | Response[bytes]:
-        context = request_context.get()
-        if context.idempotency_key is None:
-            return function(*args, **kwargs)
-        return run_once(context, lambda: function(*args, **kwargs), status)
-
-    return handler
-
-
-def run_once(context: RequestContext, act: Callable[[], R], status: int) -> Response[bytes]:
-    """Run an action under the request's idempotency key, or give back the reply it had.
-
-    The action, the key and the reply are one transaction. A refusal leaves nothing behind, so a
-    corrected request may use the key again.
-
-    Raises:
-        IdempotencyInFlight, IdempotencyKeyReused, IdempotencyReplyLost.
-    """
-    key_id = context.principal.key_id if context.principal else UUID(int=0)
-    route = f"{context.method} {context.path}"
-    name = f"{key_id}|{route}|{context.idempotency_key}"
-    with database.unit():
-        with database.begin(PLATFORM) as session:
-            lock = text("select pg_try_advisory_xact_lock(hashtextextended(:name, 7))")
-            if not session.scalar(lock, {"name": name}):
-                raise IdempotencyInFlight()
-            kept = session.get(KeptReply, (key_id, route, context.idempotency_key))
-        if kept is not None:
-            if kept.body_digest != context.body_digest:
-                raise IdempotencyKeyReused()
-            try:
-                body = keyring.unseal(kept.sealed_body)
-            except InvalidToken:
-                raise IdempotencyReplyLost() from None
-            return Response(
-                body,
-                status_code=kept.status,
-                headers={**kept.headers, "Idempotency-Replayed": "true"},
-                media_type="application/json",
-            )
-        result = act()
-        headers: dict[str, str] = {}
-        content: object = result
-        if isinstance(result, Response):
-            content, status = result.content, result.status_code or status
-            headers = {name: str(value) for name, value in result.headers.items()}
-        body = msgspec.json.encode(content)
-        with database.begin(PLATFORM) as session:
-            session.execute(
-                insert(KeptReply),
-                {
-                    "key_id": key_id,
-                    "route": route,
-                    "idempotency_key": context.idempotency_key,
-                    "body_digest": context.body_digest,
-                    "status": status,
-                    "headers": headers,
-                    "sealed_body": keyring.seal(body),
-                    "at": now(),
-                    "lasting": context.principal is not None
-                    and any(s in ("fund:write", "pay:write") for s in context.principal.scopes),
-                },
-            )
-        return Response(body, status_code=status, headers=headers, media_type="application/json")
 
 
 # Versions -----------------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from market.db import Base, new_id
 from market.errors import MarketError
-from market.http import Wire, request_context, run_once, wire_id, wire_ids
+from market.http import Wire, request_context, wire_id, wire_ids
+from market.once import run_once
 from market.uploads import Fault, Upload
 
 KINDS = ("tasks", "interests", "experts")

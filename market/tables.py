@@ -4,7 +4,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 import market
-from market import broker, clock, events, feeds, http, imports, lease, operations
+from market import broker, clock, events, feeds, imports, lease, once, operations
 from market.db import Base
 
 __all__ = ["FEATURES", "Base"]
@@ -18,7 +18,7 @@ FEATURES = tuple(
 )
 """The nouns of the business: the folders of this package that hold tables."""
 
-_MACHINERY = (broker, clock, events, feeds, http, imports, lease, operations)
+_MACHINERY = (broker, clock, events, feeds, imports, lease, once, operations)
 
 for _feature in FEATURES:
     if any(found.name == "models" for found in iter_modules([f"{market.__path__[0]}/{_feature}"])):

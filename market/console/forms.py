@@ -15,7 +15,8 @@ from market.console.frame import HEADERS, Notice
 from market.console.visitors import FormUnreadable
 from market.console.words import capital
 from market.errors import MarketError
-from market.http import request_context, run_once
+from market.http import request_context
+from market.once import run_once
 from market.problems import code_of
 from payouts.errors import PayoutsError
 from payouts.money import exponent_of

@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from market.app import create_app
 from market.auth import keyring
 from market.db import NOBODY, database, new_id, now, take_scope
-from market.http import KeptReply, NotFound, read_id, wire_id
+from market.http import NotFound, read_id, wire_id
+from market.once import KeptReply
 from market.people.models import Person
 from market.problems import PROBLEMS
 from market.settings import Settings
