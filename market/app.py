@@ -26,6 +26,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from market.alarms.routes import ROUTES as ALARMS
 from market.appeals.routes import ROUTES as APPEALS
 from market.approvals.routes import ROUTES as APPROVALS
 from market.attempts.routes import ROUTES as ATTEMPTS
@@ -106,6 +107,7 @@ ROUTES = [
     *QUALITY,
     *IMPACT,
     *RELEASES,
+    *ALARMS,
     *PROJECTS,
     *TASKS,
     *ELIGIBILITY,

@@ -152,6 +152,7 @@ class Event(StrEnum):
     REFIT_REQUESTED = "stump_model.refit_requested"
     MODEL_REFITTED = "stump_model.refitted"
     QUALITY_ALERT = "quality.alert"
+    QUALITY_ACKNOWLEDGED = "quality.acknowledged"
     RELEASE_TOLD = "model_release.told"
     RELEASE_CALIBRATING = "model_release.calibrating"
     RELEASE_CALIBRATED = "model_release.calibrated"

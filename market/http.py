@@ -106,6 +106,7 @@ class VersionConflict(MarketError):
 # Ids ----------------------------------------------------------------------------------------------
 
 KINDS = {
+    "alm": "quality_alarm",
     "apl": "appeal",
     "att": "attempt",
     "brk": "reconciliation_break",

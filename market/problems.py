@@ -28,6 +28,7 @@ from market import (
     streams,
     uploads,
 )
+from market.alarms import rules as alarms
 from market.appeals import rules as appeals
 from market.attempts import rules as attempts
 from market.books import rules as books
@@ -253,8 +254,10 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     attempts.AnswerFailed: (502, "answer_failed"),
     attempts.LeaseHeld: (409, "lease_held"),
     predictions.FitHeld: (409, "fit_held"),
+    alarms.AlarmNotFound: (404, "not_found"),
     releases.ReleaseNotFound: (404, "not_found"),
     releases.CalibrationTooFew: (409, "calibration_too_few"),
+    predictions.VersionUnreadable: (409, "version_unreadable"),
     predictions.ObservationNotFound: (404, "not_found"),
     attempts.NoOpenSession: (409, "no_open_session"),
     appeals.AppealNotFound: (404, "not_found"),

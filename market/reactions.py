@@ -1,5 +1,6 @@
 """TABLE: event -> the jobs that follow it. What may come later is here; nothing else is later."""
 
+from market.alarms.jobs import read_released_frontier
 from market.approvals.jobs import settle_paid_time
 from market.attempts.jobs import ask_model
 from market.books.jobs import reconcile_now
@@ -69,7 +70,7 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.STRIPE_EVENT_RECEIVED: (apply_stripe_event,),
     Event.VERDICT_WEIGHED: (measure_impact, watch_frontier, follow_calibration),
     Event.RELEASE_TOLD: (propose_calibration,),
-    Event.RELEASE_CALIBRATED: (reprice_experts,),
+    Event.RELEASE_CALIBRATED: (reprice_experts, read_released_frontier),
     Event.MODEL_REFITTED: (rank_experts,),
     Event.REFIT_REQUESTED: (refit_stump_model,),
     Event.RUN_FINISHED: (note_run,),

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from market.alarms.jobs import read_frontier, watch_calibration
 from market.appeals.jobs import miss_appeals
 from market.approvals.jobs import approve_silent_lines, close_weeks
 from market.books.jobs import check_books, keep_books, prove_books
@@ -55,6 +56,8 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(write_off_recoveries, every=timedelta(days=1), after=timedelta(hours=5)),
     Entry(prove_books, every=timedelta(days=1), after=timedelta(hours=4, minutes=30)),
     Entry(refit_nightly, every=timedelta(days=1), after=timedelta(hours=1)),
+    Entry(watch_calibration, every=timedelta(days=1), after=timedelta(hours=2, minutes=30)),
+    Entry(read_frontier, every=timedelta(days=7), after=timedelta(hours=3, minutes=30)),
     # What was earned until Monday is paid on Wednesday evening.
     Entry(open_weekly_payouts, every=timedelta(days=7), after=timedelta(days=2, hours=18)),
 )

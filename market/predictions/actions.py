@@ -26,7 +26,7 @@ from market.predictions.models import (
     StumpPresent,
     StumpVersion,
 )
-from market.predictions.queries import Present, abilities_now, difficulty_now, present
+from market.predictions.queries import Present, abilities_now, difficulty_now, present, readable
 from market.predictions.rules import FIT_LEASE, FitHeld, Outcome, attempts_of
 
 if TYPE_CHECKING:
@@ -44,8 +44,9 @@ def learn_outcomes(session: Session, outcomes: Sequence[Outcome], *, at: datetim
     written = 0
     for outcome in outcomes:
         values: Json = asdict(outcome)
-        if len(outcomes) == 1:
-            values |= _predicted(present(session), outcome)
+        known = readable(session) if len(outcomes) == 1 else None
+        if known is not None:
+            values |= _predicted(known, outcome)
         made = session.scalar(
             insert_or(Observation)
             .values(**values, observed_at=at, epoch=held.epoch)
@@ -125,7 +126,10 @@ def lock_present(session: Session, *, at: datetime) -> StumpPresent:
 def tell_abilities(session: Session, outcome: Outcome, *, at: datetime) -> None:
     """Write what is now believed of the expert and the task that an outcome was about."""
     lock_present(session, at=at)
-    now_known = present(session)
+    now_known = readable(session)
+    if now_known is None:
+        # The next refit learns the outcome and writes what is believed then.
+        return
     write_abilities(session, abilities_now(session, now_known, [outcome.expert_id], at=at))
     found = difficulty_now(session, now_known, outcome.task_id, at=at)
     if found is not None:

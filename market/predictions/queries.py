@@ -22,6 +22,7 @@ from market.predictions.rules import (
     Predictions,
     Record,
     ToldRelease,
+    VersionUnreadable,
     attempts_of,
     code_of,
     day_of,
@@ -127,13 +128,11 @@ def _by_model(
         profile.columns([ids[one] for one in expert.tolist()], domains),
         at=at,
     )
-    from matching.archive import NotAVersion
-
-    try:
-        said = present(session).predict_many(wanted).stump
-    except NotAVersion:
+    known = readable(session)
+    if known is None:
         # Kept by another release of this software; the next refit puts one of ours in its place.
         return plain
+    said = known.predict_many(wanted).stump
     chance, sd = said.mean[where], said.logit_sd[where]
     return replace(plain, stump=chance, stump_sd=np.minimum(sd * chance * (1 - chance), 0.5))
 
@@ -200,6 +199,9 @@ def present(session: Session) -> Present:
     """The stump model with everything learned that is committed.
 
     To be asked for only where this transaction has written no outcome of its own.
+
+    Raises:
+        VersionUnreadable.
     """
     row = session.execute(select(StumpPresent.version_id, StumpPresent.epoch)).one()
     with _holding:
@@ -222,11 +224,27 @@ def _log(session: Session, *, after: int, before: int | None = None) -> Sequence
 
 
 def model_of(version: StumpVersion) -> "StumpModel":
-    """A version as it was fitted."""
+    """A version as it was fitted.
+
+    Raises:
+        VersionUnreadable.
+    """
     # Loads scipy, which a process that never predicts can do without.
     from matching.ability import StumpModel
+    from matching.archive import NotAVersion
 
-    return StumpModel.from_bytes(version.content)
+    try:
+        return StumpModel.from_bytes(version.content)
+    except NotAVersion as unread:
+        raise VersionUnreadable(version.id) from unread
+
+
+def readable(session: Session) -> Present | None:
+    """The same as `present`, or nothing where the version in force cannot be read."""
+    try:
+        return present(session)
+    except VersionUnreadable:
+        return None
 
 
 def learn_rows(model: "StumpModel", rows: Sequence[Observation]) -> None:
@@ -323,7 +341,7 @@ def recomputed(session: Session, seq: int) -> Recomputed:
     """Compute a prediction again from its version and the log behind it.
 
     Raises:
-        ObservationNotFound.
+        ObservationNotFound, VersionUnreadable.
     """
     row = session.get(Observation, seq)
     if row is None or row.version_id is None or row.predicted_stump is None:

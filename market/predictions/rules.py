@@ -150,6 +150,14 @@ class ObservationNotFound(MarketError):
         self.seq = seq
 
 
+class VersionUnreadable(MarketError):
+    """A version of the stump model that this software cannot read, such as a newer one's."""
+
+    def __init__(self, version_id: UUID) -> None:
+        super().__init__("this software cannot read that version of the stump model; refit it")
+        self.version_id = version_id
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What became of an offer or of what was handed in, as the stump model learns it.

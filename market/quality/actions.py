@@ -16,7 +16,7 @@ from market.db import Json, new_id
 from market.events import Event, emit
 from market.predictions.actions import learn_outcomes, tell_abilities
 from market.predictions.models import StumpPresent
-from market.predictions.queries import present
+from market.predictions.queries import present, readable
 from market.predictions.rules import ToldRelease, code_of, day_of, pairs_at
 from market.quality.models import FrontierAlarm, ItemBelief, ReviewerReliability, VoteMerit
 from market.quality.queries import (
@@ -275,7 +275,8 @@ SLOPE, SLOPE_SD = 0.45, 0.2
 
 
 def watch_cell(session: Session, cell: Cell, *, at: datetime) -> FrontierAlarm | None:
-    """Say, once, that a level has run dry, and which one is proposed instead.
+    """Say, once, that a level has run dry, and which one is proposed instead; nothing is said while
+    the stump model's version cannot be read.
 
     The record since the last alarm is followed anew, so that it does not matter how often, or by
     whom, this is asked.
@@ -284,7 +285,7 @@ def watch_cell(session: Session, cell: Cell, *, at: datetime) -> FrontierAlarm |
     from matching.frontier import FrontierTracker
 
     rows = tried(session, cell, since_alarm=True)
-    if not rows:
+    if not rows or readable(session) is None:
         return None
     follower = FrontierTracker()
     number = follower.open(at=weeks_of(rows[0].at))
@@ -292,7 +293,7 @@ def watch_cell(session: Session, cell: Cell, *, at: datetime) -> FrontierAlarm |
         found = follower.observe(number, row.stump, at=weeks_of(row.at))
         if found is None:
             continue
-        said = _proposal(session, cell, at=at)
+        said = propose_complexity(session, cell, at=at)
         alarm_id: UUID | None = session.scalar(
             insert_or(FrontierAlarm)
             .values(
@@ -329,7 +330,7 @@ def watch_cell(session: Session, cell: Cell, *, at: datetime) -> FrontierAlarm |
     return None
 
 
-def _proposal(session: Session, cell: Cell, *, at: datetime) -> "Proposal":
+def propose_complexity(session: Session, cell: Cell, *, at: datetime) -> "Proposal":
     """The smallest complexity that is expected to bring the experts of a cell back."""
     from matching.complexity import propose_level
 

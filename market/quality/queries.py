@@ -359,14 +359,16 @@ def highest_level(session: Session, cell: Cell) -> int:
     return int(found or 0)
 
 
-def frontier_cells(session: Session, *, domain: str | None = None) -> list[Cell]:
-    """The cells in which anything was decided."""
+def frontier_cells(
+    session: Session, *, domain: str | None = None, limit: int | None = 200
+) -> list[Cell]:
+    """The cells in which anything was decided, or the first of them."""
     statement = (
         select(Observation.domain, Observation.level, Observation.target_model_id)
         .where(Observation.kind == "verdict", Observation.target_model_id.is_not(None))
         .distinct()
         .order_by(Observation.domain, Observation.level, Observation.target_model_id)
-        .limit(200)
+        .limit(limit)
     )
     if domain is not None:
         statement = statement.where(Observation.domain == domain)

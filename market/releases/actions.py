@@ -42,7 +42,7 @@ def announce_release(
     """A new version of a target model: predictions for it begin with what its line lets expect.
 
     Raises:
-        TargetModelNotFound, BaseUrlInvalid.
+        TargetModelNotFound, BaseUrlInvalid, VersionUnreadable.
     """
     earlier = target_model(session, earlier_model_id)
     made = create_version(session, earlier, terms, at=at)
@@ -92,7 +92,7 @@ def move_release(
     """Take a move that people may ask for.
 
     Raises:
-        ReleaseNotFound, StateConflict, CalibrationTooFew.
+        ReleaseNotFound, StateConflict, CalibrationTooFew, VersionUnreadable.
     """
     found = release(session, release_id, lock=True)
     RELEASE.target(found.state, action)
@@ -124,7 +124,11 @@ def follow_release(session: Session, submission_id: UUID, *, at: datetime) -> bo
 
 
 def reprice_release(session: Session, release_id: UUID, *, at: datetime) -> int:
-    """Write anew what is believed of the experts who met a new model; how many there are."""
+    """Write anew what is believed of the experts who met a new model; how many there are.
+
+    Raises:
+        VersionUnreadable.
+    """
     found = release(session, release_id)
     known = present(session)
     experts = session.scalars(

@@ -1,5 +1,6 @@
 """What is learned of verdicts, through the service."""
 
+import hashlib
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -7,12 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 from litestar.testing import TestClient
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
 from market.auth import Part
 from market.predictions.actions import request_refit, swap_version, take_refit
-from market.predictions.models import Ability, Difficulty, Observation, StumpFit, StumpVersion
+from market.predictions.models import (
+    Ability,
+    Difficulty,
+    Observation,
+    StumpFit,
+    StumpPresent,
+    StumpVersion,
+)
 from market.predictions.queries import in_force, present, recomputed
 from market.predictions.rules import FitHeld
 from market.quality.jobs import learn_verdict, refit_stump_model
@@ -110,6 +118,38 @@ def test_a_refit_that_dies_half_way_leaves_the_old_version_in_force(
     ]
     assert swaps[0] is not None
     assert swaps[1] is None
+
+
+def test_a_version_that_cannot_be_read_stops_nobody_until_a_refit_takes_its_place(
+    db: Session, web: TestClient[Any], react: React
+) -> None:
+    cast(db, hand_in(db, reviews=1), STUMP)
+    react()
+    seq = db.scalars(select(Observation.seq)).one()
+    content = b"kept by another release of this software"
+    strange = StumpVersion(
+        fitted_at=AT,
+        rows=1,
+        through=0,
+        seconds=0.0,
+        content=content,
+        digest=hashlib.sha256(content).digest(),
+    )
+    db.add(strange)
+    db.flush()
+    db.execute(update(StumpPresent).values(version_id=strange.id))
+    db.execute(update(Observation).values(version_id=strange.id))
+    cast(db, hand_in(db, reviews=1), STUMP)
+    react()
+    late = db.scalars(select(Observation).order_by(Observation.seq.desc())).first()
+    assert late is not None
+    assert (late.fooled, late.predicted_stump) == (1.0, None)
+    ops = make_caller(db, web, Part.OPS)
+    again = ops.get(f"/v1/stump-model/observations/{seq}/recomputed")
+    assert (again.status_code, again.json()["code"]) == (409, "version_unreadable")
+    request_refit(db, at=AT)
+    react()
+    assert present(db).model.releases_
 
 
 def test_an_older_record_is_learned_by_the_next_refit(db: Session, react: React) -> None:

@@ -1,0 +1,129 @@
+"""How predictions are watched, alarms acknowledged, and levels read each week."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.dialects.postgresql import insert as insert_or
+from sqlalchemy.orm import Session
+
+from market.alarms.models import Acknowledgement, DriftAlarm, FrontierReading
+from market.alarms.queries import Raised, alarm, said_since_alarm
+from market.alarms.rules import AlarmNotFound
+from market.db import Json, new_id
+from market.events import Event, emit
+from market.predictions.queries import readable
+from market.quality.actions import propose_complexity
+from market.quality.queries import Cell, tried
+from market.quality.rules import weeks_of
+
+
+def watch_calibration_of(
+    session: Session, domain: str, target_model_id: UUID, *, at: datetime
+) -> DriftAlarm | None:
+    """Say, once, that what is predicted of a domain and model no longer holds.
+
+    The record since the last alarm is followed anew, so that it does not matter how often this is
+    asked.
+    """
+    # Loads scipy, which only the jobs that watch need.
+    from matching.drift import CalibrationWatch
+
+    watch = CalibrationWatch()
+    for said in said_since_alarm(session, domain, target_model_id):
+        found = watch.observe(said.predicted, said.came)
+        if found is None:
+            continue
+        alarm_id: UUID | None = session.scalar(
+            insert_or(DriftAlarm)
+            .values(
+                id=new_id(),
+                seq=said.seq,
+                domain=domain,
+                target_model_id=target_model_id,
+                at=at,
+                expected=found.expected,
+                came=found.came,
+                evidence=found.evidence,
+                outcomes=found.outcomes,
+                reason=found.reason,
+            )
+            .on_conflict_do_nothing()
+            .returning(DriftAlarm.id)
+        )
+        if alarm_id is None:
+            return None
+        told: Json = {"kind": "drift", "domain": domain, "reason": found.reason}
+        emit(session, Event.QUALITY_ALERT, alarm_id, at=at, data=told)
+        return session.get_one(DriftAlarm, alarm_id)
+    return None
+
+
+def acknowledge_alarm(
+    session: Session, alarm_id: UUID, *, note: str, at: datetime, actor_id: UUID | None = None
+) -> Raised:
+    """Say that an alarm was looked at; the first word stays.
+
+    Raises:
+        AlarmNotFound.
+    """
+    found = alarm(session, alarm_id)
+    if found is None:
+        raise AlarmNotFound(alarm_id)
+    made = session.scalar(
+        insert_or(Acknowledgement)
+        .values(alarm_id=alarm_id, kind=found.kind, at=at, person_id=actor_id, note=note)
+        .on_conflict_do_nothing()
+        .returning(Acknowledgement.alarm_id)
+    )
+    if made is not None:
+        emit(
+            session,
+            Event.QUALITY_ACKNOWLEDGED,
+            alarm_id,
+            at=at,
+            actor_id=actor_id,
+            data={"kind": found.kind},
+        )
+    again = alarm(session, alarm_id)
+    if again is None:
+        raise AlarmNotFound(alarm_id)
+    return again
+
+
+def read_level(session: Session, cell: Cell, slot: str, *, at: datetime) -> bool:
+    """Write how a level stands, once for each slot; whether there is anything to be said of it."""
+    # Loads scipy, which only the jobs that read need.
+    from matching.frontier import FrontierTracker
+
+    rows = tried(session, cell, since_alarm=False)
+    if not rows or readable(session) is None:
+        return False
+    follower = FrontierTracker()
+    number = follower.open(at=weeks_of(rows[0].at))
+    for row in rows:
+        follower.observe(number, row.stump, at=weeks_of(row.at))
+    rate = follower.rate(number, at=max(weeks_of(at), weeks_of(rows[-1].at)))
+    said = propose_complexity(session, cell, at=at)
+    session.execute(
+        insert_or(FrontierReading)
+        .values(
+            id=new_id(),
+            slot=slot,
+            domain=cell.domain,
+            level=cell.level,
+            target_model_id=cell.target_model_id,
+            at=at,
+            claims=len(rows),
+            rate=rate.mean,
+            low=rate.low,
+            high=rate.high,
+            opening=rate.opening,
+            productive=said.productive,
+            productive_low=said.low,
+            productive_high=said.high,
+            proposed_level=said.level,
+            reason=said.reason,
+        )
+        .on_conflict_do_nothing()
+    )
+    return True

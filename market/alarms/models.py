@@ -1,0 +1,84 @@
+"""Tables of alarms: predictions that went wrong, what was acknowledged, and the weekly readings."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import (
+    CheckConstraint,
+    Double,
+    ForeignKey,
+    Index,
+    SmallInteger,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from market.alarms.rules import KINDS
+from market.db import Base, new_id
+
+
+class DriftAlarm(Base):
+    """Predictions for a domain and a target model that no longer agree with what comes.
+
+    What comes after `seq` is watched anew. Units: `expected`, `came` shares of stumps; `evidence`
+        an e-value; `outcomes` those since the watch began.
+    """
+
+    __tablename__ = "drift_alarm"
+    __table_args__ = (UniqueConstraint("domain", "target_model_id", "seq"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
+    seq: Mapped[int] = mapped_column(ForeignKey("market.observation.seq"))
+    domain: Mapped[str]
+    target_model_id: Mapped[UUID] = mapped_column(ForeignKey("market.target_model.id"))
+    at: Mapped[datetime]
+    expected: Mapped[float] = mapped_column(Double)
+    came: Mapped[float] = mapped_column(Double)
+    evidence: Mapped[float] = mapped_column(Double)
+    outcomes: Mapped[int]
+    reason: Mapped[str]
+
+
+class Acknowledgement(Base):
+    """Who looked at an alarm, when, and what was found; an alarm is acknowledged once."""
+
+    __tablename__ = "acknowledgement"
+    __table_args__ = (CheckConstraint(f"kind in {KINDS}", name="kind"),)
+
+    alarm_id: Mapped[UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    at: Mapped[datetime]
+    person_id: Mapped[UUID | None] = mapped_column(ForeignKey("market.person.id"), default=None)
+    note: Mapped[str] = mapped_column(default="")
+
+
+class FrontierReading(Base):
+    """How a level stood against a target model when it was looked at: each week, and on a release.
+
+    Units: `rate`, `low`, `high`, `opening` shares of claims, the interval 90 %; `productive`
+        experts, its interval 80 %; levels steps of complexity from nought.
+    """
+
+    __tablename__ = "frontier_reading"
+    __table_args__ = (
+        UniqueConstraint("slot", "domain", "level", "target_model_id"),
+        Index("ix_frontier_reading_cell", "domain", "level", "target_model_id", "at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
+    slot: Mapped[str]
+    """What asked for it: the week's slot, or the release."""
+    domain: Mapped[str]
+    level: Mapped[int] = mapped_column(SmallInteger)
+    target_model_id: Mapped[UUID] = mapped_column(ForeignKey("market.target_model.id"))
+    at: Mapped[datetime]
+    claims: Mapped[int]
+    rate: Mapped[float] = mapped_column(Double)
+    low: Mapped[float] = mapped_column(Double)
+    high: Mapped[float] = mapped_column(Double)
+    productive: Mapped[float] = mapped_column(Double)
+    productive_low: Mapped[float] = mapped_column(Double)
+    productive_high: Mapped[float] = mapped_column(Double)
+    reason: Mapped[str]
+    opening: Mapped[float | None] = mapped_column(Double, default=None)
+    proposed_level: Mapped[int | None] = mapped_column(SmallInteger, default=None)

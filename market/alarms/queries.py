@@ -1,0 +1,127 @@
+"""Reads of alarms and readings, and of what predictions said and what came."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from sqlalchemy import Uuid, bindparam, select, text, true
+from sqlalchemy.orm import Session
+
+from market.alarms.models import Acknowledgement, DriftAlarm, FrontierReading
+from market.quality.models import FrontierAlarm
+
+_WATCHED = text(
+    """
+    select distinct domain, target_model_id from market.observation
+    where kind = 'verdict' and predicted_stump is not null and domain is not null
+        and target_model_id is not null
+    order by domain, target_model_id
+    """
+)
+
+_SINCE = text(
+    """
+    select seq, predicted_fooled * predicted_valid as predicted,
+        case when fooled = 0 then 0.0 else fooled * valid end::float8 as came
+    from market.observation
+    where domain = :domain and target_model_id = :target_model_id and kind = 'verdict'
+        and replaced_at is null and predicted_stump is not null and fooled is not null
+        and (fooled = 0 or valid is not null)
+        and seq > coalesce((select max(seq) from market.drift_alarm d where d.domain = :domain
+            and d.target_model_id = :target_model_id), 0)
+    order by seq
+    """
+).bindparams(bindparam("target_model_id", type_=Uuid()))
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What was predicted of a piece of work that was handed in, and what came. Units: shares."""
+
+    seq: int
+    predicted: float
+    came: float
+
+
+def watched(session: Session) -> list[tuple[str, UUID]]:
+    """Domains and target models of which anything was predicted."""
+    return [(row.domain, row.target_model_id) for row in session.execute(_WATCHED)]
+
+
+def said_since_alarm(session: Session, domain: str, target_model_id: UUID) -> list[Said]:
+    """Predictions with what came, after the last alarm of a domain and model, in their order."""
+    given = {"domain": domain, "target_model_id": target_model_id}
+    return [Said(*row) for row in session.execute(_SINCE, given)]
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """An alarm of either kind, and whether anybody has looked at it."""
+
+    id: UUID
+    kind: Literal["frontier", "drift"]
+    domain: str
+    target_model_id: UUID
+    level: int | None
+    at: datetime
+    evidence: float
+    reason: str
+    acknowledged: Acknowledgement | None
+
+
+def alarms(session: Session, *, is_open: bool | None = None, limit: int = 200) -> list[Raised]:
+    """Alarms, the latest first; only those that nobody has looked at, or the others, if asked."""
+    known = Acknowledgement.alarm_id.is_not(None)
+    wanted = true() if is_open is None else (~known if is_open else known)
+    dry = (
+        select(FrontierAlarm, Acknowledgement)
+        .outerjoin(Acknowledgement, Acknowledgement.alarm_id == FrontierAlarm.id)
+        .where(wanted)
+        .order_by(FrontierAlarm.at.desc())
+        .limit(limit)
+    )
+    off = (
+        select(DriftAlarm, Acknowledgement)
+        .outerjoin(Acknowledgement, Acknowledgement.alarm_id == DriftAlarm.id)
+        .where(wanted)
+        .order_by(DriftAlarm.at.desc())
+        .limit(limit)
+    )
+    found = [_raised(row, seen) for row, seen in session.execute(dry)]
+    found += [_raised(row, seen) for row, seen in session.execute(off)]
+    return sorted(found, key=lambda one: one.at, reverse=True)[:limit]
+
+
+def _raised(row: FrontierAlarm | DriftAlarm, seen: Acknowledgement | None) -> Raised:
+    is_frontier = isinstance(row, FrontierAlarm)
+    return Raised(
+        id=row.id,
+        kind="frontier" if is_frontier else "drift",
+        domain=row.domain,
+        target_model_id=row.target_model_id,
+        level=row.level if isinstance(row, FrontierAlarm) else None,
+        at=row.at,
+        evidence=row.evidence,
+        reason=row.reason,
+        acknowledged=seen,
+    )
+
+
+def alarm(session: Session, alarm_id: UUID) -> Raised | None:
+    """One alarm of either kind."""
+    row = session.get(FrontierAlarm, alarm_id) or session.get(DriftAlarm, alarm_id)
+    return None if row is None else _raised(row, session.get(Acknowledgement, alarm_id))
+
+
+def readings(
+    session: Session, *, domain: str | None = None, limit: int = 500
+) -> Sequence[FrontierReading]:
+    """Readings of levels, the latest first."""
+    statement = select(FrontierReading)
+    if domain is not None:
+        statement = statement.where(FrontierReading.domain == domain)
+    return session.scalars(
+        statement.order_by(FrontierReading.at.desc(), FrontierReading.id.desc()).limit(limit)
+    ).all()

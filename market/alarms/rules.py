@@ -1,0 +1,16 @@
+"""What an alarm may be of, and what is refused about it; pure."""
+
+from uuid import UUID
+
+from market.errors import MarketError
+
+KINDS = ("frontier", "drift")
+"""A level that ran dry, or predictions that no longer hold."""
+
+
+class AlarmNotFound(MarketError):
+    """No alarm has this id."""
+
+    def __init__(self, alarm_id: UUID) -> None:
+        super().__init__("there is no such alarm")
+        self.alarm_id = alarm_id
