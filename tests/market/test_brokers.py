@@ -53,13 +53,16 @@ def servers() -> Iterator[Servers]:
         yield server
 
 
-@pytest.fixture(params=["redis", "rabbitmq"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("redis", "rabbitmq")]
+
+
+@pytest.fixture(params=SLOW)
 def carrier(request: pytest.FixtureRequest, servers: Servers) -> BrokerServer:
     """A broker's server, which may be killed."""
     return servers(request.param)
 
 
-@pytest.fixture(params=["postgres", "redis", "rabbitmq"])
+@pytest.fixture(params=["postgres", *SLOW])
 def settings_of(request: pytest.FixtureRequest, servers: Servers, committed: str) -> Settings:
     """Settings for each of the three, over a database whose commits are real."""
     url = "postgres" if request.param == "postgres" else servers(request.param).url

@@ -402,6 +402,7 @@ def test_a_database_that_does_not_answer_is_refused_without_its_password(
     assert_one_line(refusal.value)
 
 
+@pytest.mark.slow
 def test_the_house_answers_mends_itself_and_stops_without_a_trace(folder: Path) -> None:
     port = free_port()
     house = start_house(folder, port)
