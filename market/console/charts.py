@@ -9,19 +9,21 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from textwrap import fill
 from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
 from litestar import Response
 
 from market.console.frame import HEADERS
-from market.console.words import count, share
+from market.console.words import HELD_TOGETHER, count, share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Scheme = Literal["light", "dark"]
-Unit = Literal["share", "number", "count"]
+Unit = Literal["share", "change", "number", "count"]
+"""What an axis is counted in; a change is a share with its sign, measured from nought."""
 
 INKS: dict[str, dict[str, str]] = {
     "light": {
@@ -64,7 +66,7 @@ class Series:
 class Chart:
     """What a picture shows, in words and numbers; `x_names` stand at 0, 1, 2 … of the first axis.
 
-    `even_line` names the diagonal, where there is one.
+    `even_line` names the diagonal and `level_line` the line at nought, where there is one.
     """
 
     title: str
@@ -76,6 +78,7 @@ class Chart:
     x_unit: Unit = "number"
     y_unit: Unit = "number"
     even_line: str = ""
+    level_line: str = ""
 
     @property
     def is_empty(self) -> bool:
@@ -122,6 +125,8 @@ def said(number: float, unit: Unit) -> str:
     """A number of an axis in words."""
     if unit == "share":
         return share(number)
+    if unit == "change":
+        return f"{100 * number:+.1f}{HELD_TOGETHER}%".replace("-", "−")
     return count(number) if unit == "count" else f"{number:.4g}".replace("-", "−")
 
 
@@ -203,6 +208,8 @@ def _plot(axes: "Axes", chart: Chart, ink: dict[str, str]) -> None:
         )
     if chart.even_line:
         axes.plot([0, 1], [0, 1], "--", color=ink["quiet"], lw=1, label=chart.even_line)
+    if chart.level_line:
+        axes.axhline(0, ls="--", color=ink["quiet"], lw=1, label=chart.level_line)
     axes.set_xlabel(chart.x_label)
     axes.set_ylabel(chart.y_label)
     axes.grid(axis="y", color=ink["line"], lw=0.8)
@@ -211,17 +218,22 @@ def _plot(axes: "Axes", chart: Chart, ink: dict[str, str]) -> None:
     if chart.y_unit == "share":
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.set_ylim(0, 1.02)
+    elif chart.y_unit == "change":
+        axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:+.0f}%" if share else "0%")
     elif chart.y_unit == "count":
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     if chart.x_unit == "share":
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        axes.set_xlim(-0.02, 1.02)
+        if chart.even_line:
+            axes.set_xlim(-0.02, 1.02)
     if chart.x_names:
         # More names than that would lie upon each other.
         step = -(-len(chart.x_names) // 8)
-        axes.set_xticks(range(0, len(chart.x_names), step), chart.x_names[::step])
-    if len(chart.series) + bool(chart.even_line) > 1:
+        shown = [fill(name, 16) for name in chart.x_names[::step]]
+        axes.set_xticks(range(0, len(chart.x_names), step), shown)
+        axes.set_xlim(-0.5, len(chart.x_names) - 0.5)
+    if len(chart.series) + bool(chart.even_line) + bool(chart.level_line) > 1:
         axes.legend(frameon=False, fontsize=9, ncols=2)
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from market.console.charts import Chart, line, picture
 from market.console.forms import Form
 from market.console.frame import Notice, back_to, page
+from market.console.preview_told import chosen_document
 from market.console.visitors import OPS, my_id
 from market.console.words import capital, words
 from market.db import database, now
@@ -34,6 +35,7 @@ from market.policies.queries import (
     policy_uses,
 )
 from market.policies.rules import ALL_SETTINGS, PolicyRefused, differences, read_policy, settings_of
+from market.previews.queries import preview
 from market.problems import code_of
 
 PAGE = 50
@@ -142,12 +144,22 @@ def get_weights(
 
 
 @get("/policies/{policy_id:str}/propose", guards=OPS, sync_to_thread=True)
-def get_proposal(request: Request[Any, Any, Any], policy_id: FromPath[str]) -> Template:
-    """A form with every setting of a version, to change some and publish the next."""
+def get_proposal(
+    request: Request[Any, Any, Any],
+    policy_id: FromPath[str],
+    search: FromQuery[str] = "",
+    choice: FromQuery[int] = 0,
+) -> Template:
+    """A form with every setting of a version, or of a choice that a search found, to change some
+    and publish the next.
+    """
     with database.begin() as session:
         found = policy(session, read_id("plc", policy_id))
-        typed = {n: f"{v:g}" for n, v in settings_of(read_policy(found.document)).items()}
-    return _proposal(request, found, {**typed, "reason": ""})
+        document, reason = found.document, ""
+        if search:
+            document, reason = chosen_document(preview(session, read_id("pvw", search)), choice)
+        typed = {n: f"{v:g}" for n, v in settings_of(read_policy(document)).items()}
+    return _proposal(request, found, {**typed, "reason": reason})
 
 
 def _proposal(

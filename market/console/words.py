@@ -6,7 +6,7 @@ What belongs together is held together by spaces that do not break, so that `95.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from payouts.money import exponent_of
@@ -123,6 +123,11 @@ def when(at: datetime | None, zone: str = "UTC") -> str:
 def day(on: date | None) -> str:
     """A day without its hours."""
     return NOTHING if on is None else f"{on:%-d %b %Y}".replace(" ", HELD_TOGETHER)
+
+
+def last_day(until: datetime) -> str:
+    """The last day of a stretch that ends before a moment."""
+    return day((until - timedelta(microseconds=1)).date())
 
 
 def left(until: datetime | None, at: datetime) -> str:
