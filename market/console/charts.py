@@ -201,11 +201,10 @@ def _plot(axes: "Axes", chart: Chart, ink: dict[str, str]) -> None:
             axes.errorbar(series.x, series.y, reach, fmt="none", ecolor=colour, elinewidth=1.4)
         elif series.low:
             axes.fill_between(series.x, series.low, series.high, color=colour, alpha=0.16, lw=0)
-        style = "" if series.kind == "points" else "-"
-        shown = marker if len(series.x) <= 40 else ""
-        axes.plot(
-            series.x, series.y, style, marker=shown, ms=4.5, color=colour, lw=1.8, label=series.name
-        )
+        style = "none" if series.kind == "points" else "-"
+        shown = marker if style == "none" or len(series.x) <= 40 else ""
+        how = {"ls": style, "marker": shown, "color": colour, "label": series.name}
+        axes.plot(series.x, series.y, ms=4.5, lw=1.8, **how)
     if chart.even_line:
         axes.plot([0, 1], [0, 1], "--", color=ink["quiet"], lw=1, label=chart.even_line)
     if chart.level_line:

@@ -9,6 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect, Template
 from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from market.console.charts import picture
@@ -77,7 +78,7 @@ def get_experiments(
             for one in session.scalars(
                 select(ExperimentLook)
                 .where(ExperimentLook.experiment_id.in_([row.id for row in rows]))
-                .distinct(ExperimentLook.experiment_id)
+                .ext(distinct_on(ExperimentLook.experiment_id))
                 .order_by(ExperimentLook.experiment_id, ExperimentLook.number.desc())
             )
         }

@@ -3,14 +3,16 @@
 from typing import Any
 from uuid import UUID
 
-from litestar import Request, get
+from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 from litestar.response import Template
 from sqlalchemy import Integer, cast, func, select
 from sqlalchemy.orm import Session
 
+from market.console.charts import picture
 from market.console.frame import page
+from market.console.signals import frontier
 from market.console.visitors import LAB, my_lab
 from market.db import database, now
 from market.fundings.queries import LabMoney, ProjectMoney, lab_money
@@ -158,4 +160,35 @@ def get_project(
         )
 
 
-ROUTES: list[HTTPRouteHandler] = [get_projects, get_project]
+@get("/projects/{project_id:str}/stump-rate", guards=LAB, sync_to_thread=True)
+def get_stump_rate(request: Request[Any, Any, Any], project_id: FromPath[str]) -> Template:
+    """How often the target model fails, by field and complexity, with what each rate may be."""
+    with database.begin() as session:
+        found = project(session, read_id("prj", project_id))
+        validated, stumps = _shares(session, [found.id])[found.id]
+        return page(
+            request,
+            "lab/stump_rate.html",
+            project=found,
+            validated=validated,
+            stumps=stumps,
+            frontier=frontier(session, found.id),
+        )
+
+
+@get("/projects/{project_id:str}/stump-rate.svg", guards=LAB, sync_to_thread=True)
+def get_stump_rate_picture(
+    project_id: FromPath[str], scheme: FromQuery[str] = "light", v: FromQuery[str | None] = None
+) -> Response[bytes]:
+    """The picture of a project's stump rates, week by week."""
+    with database.begin() as session:
+        chart = frontier(session, project(session, read_id("prj", project_id)).id).chart
+    return picture(chart, scheme, v)
+
+
+ROUTES: list[HTTPRouteHandler] = [
+    get_projects,
+    get_project,
+    get_stump_rate,
+    get_stump_rate_picture,
+]

@@ -136,7 +136,9 @@ def post_search(request: Request[Any, Any, Any], data: Form) -> Redirect | Templ
 
     def act() -> str:
         since, until = _stretch(data)
-        goal = whole_number(data, "goal", "the share of seats, in per cent,", least=0, most=100, absent=95)
+        goal = whole_number(
+            data, "goal", "the share of seats, in per cent,", least=0, most=100, absent=95
+        )
         tries = whole_number(
             data, "evaluations", "how many policies are tried", least=1, most=500, absent=60
         )

@@ -12,10 +12,13 @@ from sqlalchemy.exc import DataError, OperationalError
 
 from market.console import (
     bank,
+    calibration,
     desk,
+    disputes,
     doors,
     experiments,
     expert,
+    expert_ability,
     expert_bench,
     expert_self,
     expert_sent,
@@ -27,6 +30,7 @@ from market.console import (
     live,
     ops,
     pairs,
+    preferences,
     previews,
     reviewer,
     signals,
@@ -144,10 +148,11 @@ def nowhere(paths: list[str]) -> list[str]:
 
 
 PAGES: dict[str, list[HTTPRouteHandler]] = {
-    "": [*doors.ROUTES, *live.ROUTES],
+    "": [*doors.ROUTES, *live.ROUTES, *preferences.ROUTES],
     "/ops": [
         *ops.ROUTES,
         *signals.ROUTES,
+        *calibration.ROUTES,
         *finance.ROUTES,
         *bank.ROUTES,
         *tuning.ROUTES,
@@ -155,6 +160,7 @@ PAGES: dict[str, list[HTTPRouteHandler]] = {
         *experiments.ROUTES,
         *pairs.ROUTES,
         *desk.ROUTES,
+        *disputes.OPS_ROUTES,
     ],
     "/lab": [
         *lab.ROUTES,
@@ -162,12 +168,15 @@ PAGES: dict[str, list[HTTPRouteHandler]] = {
         *lab_found.ROUTES,
         *lab_money.ROUTES,
         *webhooks.ROUTES,
+        *disputes.LAB_ROUTES,
     ],
     "/expert": [
         *expert.ROUTES,
         *expert_bench.ROUTES,
         *expert_sent.ROUTES,
         *expert_self.ROUTES,
+        *expert_ability.ROUTES,
+        *disputes.EXPERT_ROUTES,
     ],
     "/reviewer": reviewer.ROUTES,
 }

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import numpy as np
 from litestar import Request, Response, get
@@ -66,15 +67,20 @@ class Frontier:
     chart: Chart
 
 
-def frontier(session: Session) -> Frontier:
-    """Stump rates by field and complexity, week by week, from validated verdicts."""
-    rows = session.execute(
+def frontier(session: Session, project_id: UUID | None = None) -> Frontier:
+    """Stump rates by field and complexity, week by week, from the validated verdicts that the
+    caller may see, or from those of one project.
+    """
+    wanted = (
         select(Task.domain, Task.complexity, Verdict.is_stump, Verdict.decided_at)
         .join(Task, Task.id == Verdict.task_id)
         .where(Verdict.is_tested)
         .order_by(Verdict.decided_at.desc())
         .limit(LATEST)
-    ).all()[::-1]
+    )
+    if project_id is not None:
+        wanted = wanted.where(Verdict.project_id == project_id)
+    rows = session.execute(wanted).all()[::-1]
     if not rows:
         return Frontier((), _levels_chart((), (), {}))
     began = rows[0].decided_at

@@ -114,18 +114,26 @@ _PREDICTED = text(
     from market.observation
     where predicted_stump is not null and replaced_at is null and at > :since
         and (cast(:domain as text) is null or domain = :domain)
-    order by seq desc limit 200000
+    order by seq desc limit :latest
     """
 )
 
 
 def calibrations(
-    session: Session, *, since: datetime, domain: str | None = None
+    session: Session,
+    *,
+    since: datetime,
+    domain: str | None = None,
+    stages: Sequence[str] = STAGES,
+    latest: int = 200_000,
 ) -> dict[str, Calibration]:
-    """How what was predicted of pairs agrees with what became of them, link by link."""
-    rows = session.execute(_PREDICTED, {"since": since, "domain": domain}).all()
+    """How what was predicted of pairs agrees with what became of the latest of them, link by
+    link.
+    """
+    given = {"since": since, "domain": domain, "latest": latest}
+    rows = session.execute(_PREDICTED, given).all()
     found: dict[str, Calibration] = {}
-    for stage in STAGES:
+    for stage in stages:
         known = [row for row in rows if getattr(row, stage) is not None]
         found[stage] = calibration(
             np.array([getattr(row, f"predicted_{stage}") for row in known], np.float64),

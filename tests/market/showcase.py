@@ -22,9 +22,11 @@ from market.earnings.rules import week_of
 from market.events import Event, EventRow
 from market.experts.actions import create_profile
 from market.experts.rules import Claim, Profile
+from market.impact.jobs import measure_impact
 from market.offers.models import Offer
 from market.people.actions import sign_up
 from market.projects.models import Project
+from market.quality.jobs import learn_verdict
 from market.reactions import REACTIONS
 from market.reviews.actions import claim_review, open_reviews
 from market.reviews.models import Review
@@ -49,6 +51,18 @@ QUESTIONS = {
     "law.contracts": "Find the clause that voids the indemnity, and cite the rule.",
     "physics.optics": "Estimate the aberration, and name the approximation that breaks first.",
 }
+PROMPTS = (
+    "Which diastereomer leads when the enolate is trapped at minus ninety degrees, and why?",
+    "A rate doubles with the viscosity of its solvent. Name a mechanism that does this.",
+    "Two mutants look alike under the microscope; which stain tells them apart, and when?",
+    "Where does the caustic of a thick meniscus lens begin to fold, seen from the stop?",
+    "Give the kinetic isotope effect of a step that tunnels from its second level.",
+    "Why does this cascade stop after the third ring although a fourth would be strain-free?",
+    "Name the buffer in which the assay reports the opposite sign, and explain the reversal.",
+    "How does the field curvature change if the flint is replaced by a liquid of equal index?",
+    "Which protecting group survives both conditions, and what would go wrong with the other?",
+)
+FAILS = "It assumes a concerted step; the trapped intermediate shows that there is none."
 STUMP = Vote("accept", model_failed=True, attempt_fair=True, seconds=240)
 HELD = Vote("accept", model_failed=False, attempt_fair=True, seconds=180)
 
@@ -131,7 +145,8 @@ def set_up(at: datetime) -> Showcase:
         # Nobody here knows the law, so that a run leaves a seat open and says why.
         _task(session, project, 19, "law.contracts", at=began)
     for submission_id in done:
-        credit_earning(str(submission_id))
+        for job in (credit_earning, learn_verdict, measure_impact):
+            job(str(submission_id))
     with database.begin() as session:
         lines = session.scalars(select(Earning.id).where(Earning.expert_id == ids[0])).all()
         approve_lines(session, ids[0], lines, at=at)
@@ -189,13 +204,19 @@ def _decided(
         beat(session, running.id, expert_id=expert_id, seq=seq, is_active=True, at=moment)
     over = at + timedelta(minutes=minutes)
     asked = make_attempt(
-        session, offer.id, expert_id=expert_id, prompt="Why?", reference="For this.", at=over
+        session,
+        offer.id,
+        expert_id=expert_id,
+        prompt=PROMPTS[number % len(PROMPTS)],
+        reference="The second step is not concerted, so the other diastereomer leads.",
+        at=over,
     )
-    answer = Answer("Because.", 200, 12, b"{}", b'{"said": "Because."}', 9, 3, "stop", "target-1")
+    said = "The usual selectivity holds, so the first product leads."
+    answer = Answer(said, 200, 12, b"{}", b'{"said": "The usual."}', 9, 3, "stop", "target-1")
     record_answer(session, asked.id, 0, answer, at=over)
     claim_stump(session, asked.id, expert_id=expert_id, claims_stump=True, at=over)
     handed = submit_attempt(
-        session, offer.id, asked.id, expert_id=expert_id, payload={"why": "It is wrong."}, at=over
+        session, offer.id, asked.id, expert_id=expert_id, payload={"why": FAILS}, at=over
     )
     open_reviews(session, handed.id, at=over)
     decided = over + timedelta(hours=1 + number % 3)

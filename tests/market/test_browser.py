@@ -32,8 +32,8 @@ expect.set_options(timeout=PATIENCE_MS)
 
 PAGES = {
     "ops": ("", "/runs", "/offers", "/experts", "/money", "/queues"),
-    "lab": ("", "/money", "/hours", "/webhooks", "/projects/new"),
-    "expert": ("", "/work", "/earnings", "/profile"),
+    "lab": ("", "/money", "/hours", "/webhooks", "/projects/new", "/disputes"),
+    "expert": ("", "/work", "/earnings", "/ability", "/profile", "/disputes", "/disputes/new"),
     "reviewer": ("",),
 }
 
@@ -59,6 +59,7 @@ def scene(server: str, settings: Settings) -> Iterator[tuple[Showcase, Visitors]
     assert people.hosts <= {"127.0.0.1", "data"}
 
 
+@pytest.mark.slow
 def test_people_work_with_the_console_in_a_browser(scene: tuple[Showcase, Visitors]) -> None:
     shown, people = scene
     ops_runs_the_market(shown, people)
@@ -150,6 +151,7 @@ def keys_of(shown: Showcase) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_no_main_page_has_a_serious_finding_of_axe(scene: tuple[Showcase, Visitors]) -> None:
     shown, people = scene
     axe = Path(axe_core_python.__file__).with_name("axe.min.js").read_text()
@@ -175,6 +177,7 @@ def findings(page: Page, axe: str) -> list[tuple[str, str]]:
     ]
 
 
+@pytest.mark.slow
 def test_a_lab_sets_its_first_project_up_and_launches_it(
     scene: tuple[Showcase, Visitors], tmp_path: Path
 ) -> None:

@@ -7,13 +7,20 @@ import psycopg
 import pytest
 from axe_core_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
+from sqlalchemy import select
 
 from market.auth import Part
 from market.db import database
 from market.events import Event
+from market.experiments.models import Experiment, Exposure
+from market.offers.actions import accept_offer, decline_offer
+from market.offers.models import Offer
 from market.people.actions import sign_up
+from market.projects.models import Project
+from market.runs.actions import request_run
 from market.settings import Settings
 from tests.conftest import SECRET
+from tests.factories import make_expert, make_task
 from tests.market.browser import DESK, PHONE, Visitors, chromium, visitors, web_process
 from tests.market.showcase import Showcase, react_to, set_up
 from tests.market.test_browser import assert_fits
@@ -21,13 +28,19 @@ from tests.market.test_browser import assert_fits
 PROGRAM = chromium()
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.slow,
     pytest.mark.skipif(
         PROGRAM is None, reason="no Chromium at /usr/bin/chromium or in CHROMIUM: nothing was seen"
     ),
 ]
 PAGES = (
     "/signals",
+    "/signals/calibration",
     "/policies",
+    "/policies/previews",
+    "/policies/experiments",
+    "/policies/experiments/new",
+    "/disputes",
     "/cases",
     "/audit",
     "/webhooks",
@@ -57,16 +70,18 @@ def scene(server: str, settings: Settings) -> Iterator[tuple[Showcase, Visitors]
     assert people.hosts <= {"127.0.0.1", "data"}
 
 
-def test_ops_tune_the_weights_with_a_colleague_and_ask_a_run_why(
+def test_ops_doubt_change_two_weights_preview_try_keep_and_take_back(
     scene: tuple[Showcase, Visitors],
 ) -> None:
     shown, people = scene
+    more_experts()
     page = people.come_in(shown.ops_key)
+    a_run_of_last_week(page)
     # Chemistry waits too long: where does it stand, and what is obeyed?
     page.get_by_role("link", name="Frontier").click()
-    picture = page.get_by_role("img", name="Stump rate by level")
-    expect(picture).to_be_visible()
-    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth > 0)")
+    see_picture(page, "Stump rate by level")
+    page.get_by_role("link", name="Forecasts and alarms").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Forecasts and alarms")
     page.get_by_role("link", name="Policies").click()
     page.get_by_role("link", name="Propose a change").click()
     page.get_by_label("Urgency", exact=True).fill("0.8")
@@ -76,7 +91,114 @@ def test_ops_tune_the_weights_with_a_colleague_and_ask_a_run_why(
     expect(page.get_by_text("Urgency counts 8 times as much")).to_be_visible()
     expect(page.get_by_text("You wrote it, so somebody else has to")).to_be_visible()
     version = page.url.partition("?")[0]
-    # A colleague opens the same address and agrees.
+    preview_it(page)
+    trial = try_it_on_a_tenth(page, version)
+    watch_it(page)
+    # It is kept only when a colleague, who opens the same address, agrees.
+    keep_it(page)
+    expect(page.get_by_text("has to approve this policy first")).to_be_visible()
+    a_colleague_agrees(people, version)
+    page.goto(trial)
+    keep_it(page)
+    expect(page.get_by_role("status")).to_contain_text("Kept, in your name")
+    page.goto(version)
+    expect(page.get_by_role("heading", level=1)).to_contain_text("obeyed")
+    # And it is taken back with one click.
+    page.goto(trial)
+    page.get_by_role("button", name="Return to the policy before").click()
+    expect(page.get_by_role("status")).to_contain_text("obeyed again")
+    page.goto(version)
+    expect(page.get_by_role("heading", level=1)).not_to_contain_text("obeyed")
+
+
+def more_experts() -> None:
+    """Enough people for a tenth of them to be some, and work for all of them."""
+    with database.begin() as session:
+        project = session.scalars(select(Project).where(Project.state == "live")).first()
+        assert project is not None
+        for number in range(40):
+            make_expert(session, domains=("chemistry.organic",), max_concurrent=2)
+            make_task(session, project, external_id=f"more-{number}", domain="chemistry.organic")
+
+
+def a_run_of_last_week(page: Page) -> None:
+    """Ask for a run, follow it to its offers, and ask it why; what it kept is replayed later."""
+    page.get_by_role("link", name="Matching runs").click()
+    page.get_by_label("Seed").fill("7")
+    page.get_by_role("button", name="Ask for a run").click()
+    expect(page.get_by_text("Waiting for the solver")).to_be_visible()
+    assert react_to(Event.RUN_REQUESTED) == 1
+    expect(page.get_by_role("heading", name="Offers, and why each pair was chosen")).to_be_visible()
+    page.get_by_role("link", name="Ask why, about any task, expert or pair").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Why, or why not?")
+
+
+def see_picture(page: Page, name: str) -> None:
+    """The picture of a chart is there and can be read."""
+    picture = page.get_by_role("img", name=name).first
+    picture.scroll_into_view_if_needed()
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth > 0)")
+
+
+def preview_it(page: Page) -> None:
+    """See on past runs who would gain and lose, and what cannot be told."""
+    page.get_by_role("link", name="Preview it on past runs").click()
+    page.get_by_role("button", name="Preview it").click()
+    expect(page.get_by_text("Waiting for the solver")).to_be_visible()
+    assert react_to(Event.PREVIEW_REQUESTED) == 1
+    # The page looks again by itself.
+    expect(page.get_by_role("heading", name="Who gains, who loses")).to_be_visible()
+    expect(page.get_by_role("heading", name="What cannot be told")).to_be_visible()
+    see_picture(page, "What would change")
+    see_picture(page, "Seats filled by field")
+
+
+def try_it_on_a_tenth(page: Page, version: str) -> str:
+    """Design a canary from the preview and start it; its address."""
+    page.get_by_role("link", name="Try it on a tenth").click()
+    page.get_by_label("Name").fill("Chemistry waits less")
+    page.get_by_label("Judged by").select_option("accepted")
+    page.get_by_label("Why").fill("Chemistry waits too long.")
+    chosen = page.get_by_label("Version tried").evaluate("field => field.value")
+    assert chosen == version.rpartition("/")[2]
+    page.get_by_role("button", name="Write it down").click()
+    expect(page.get_by_text("It has not begun")).to_be_visible()
+    trial = page.url.partition("?")[0]
+    page.get_by_role("button", name="Start it").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("running")
+    return trial
+
+
+def watch_it(page: Page) -> None:
+    """A run draws its pairs by arm, people answer, and the page says what is known."""
+    with database.begin() as session:
+        request_run(session, seed=11, at=datetime.now(UTC))
+    assert react_to(Event.RUN_REQUESTED) == 1
+    with database.begin() as session:
+        trial = session.scalars(select(Experiment)).one()
+        arms = session.scalars(select(Exposure.arm).where(Exposure.experiment_id == trial.id)).all()
+        assert set(arms) == {"control", "treated"}
+        offers = select(Exposure.offer_id).where(Exposure.experiment_id == trial.id)
+        for number, offer in enumerate(session.scalars(select(Offer).where(Offer.id.in_(offers)))):
+            take = accept_offer if number % 3 else decline_offer
+            given = {} if number % 3 else {"reason": "other"}
+            take(session, offer.id, expert_id=offer.expert_id, at=datetime.now(UTC), **given)
+    page.get_by_role("button", name="Look now").click()
+    expect(page.get_by_role("heading", name="Guardrails")).to_be_visible()
+    expect(page.get_by_text("too early to tell").first).to_be_visible()
+    expect(page.get_by_role("row").filter(has_text="Treated").first).to_contain_text("default")
+
+
+def keep_it(page: Page) -> None:
+    """Press what keeps a trial, with a reason."""
+    page.locator("summary").filter(has_text="Keep it").click()
+    page.get_by_label("Why it is kept").fill("Nobody waits longer, and some wait less.")
+    page.get_by_role("button", name="Keep it").click()
+
+
+def a_colleague_agrees(people: Visitors, version: str) -> None:
+    """A second person of ops approves what the first one wrote."""
     with database.begin() as session:
         second = sign_up(
             session,
@@ -91,19 +213,6 @@ def test_ops_tune_the_weights_with_a_colleague_and_ask_a_run_why(
     colleague.get_by_label("Why it is right").fill("Both weights were too low.")
     colleague.get_by_role("button", name="Approve it").click()
     expect(colleague.get_by_text("Approved by Ada Brandt")).to_be_visible()
-    page.goto(version)
-    page.locator("summary").filter(has_text="Put it to use").click()
-    page.get_by_label("Why now").fill("The week begins.")
-    page.get_by_role("button", name="Put it to use").click()
-    expect(page.get_by_text("Runs that name no policy obey this version")).to_be_visible()
-    # A run obeys it, and can be asked why.
-    page.get_by_role("link", name="Matching runs").click()
-    page.get_by_label("Seed").fill("7")
-    page.get_by_role("button", name="Ask for a run").click()
-    expect(page.get_by_text("Waiting for the solver")).to_be_visible()
-    assert react_to(Event.RUN_REQUESTED) == 1
-    page.get_by_role("link", name="Ask why, about any task, expert or pair").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Why, or why not?")
 
 
 def test_pages_of_ops_bar_nobody_and_fit_every_screen(scene: tuple[Showcase, Visitors]) -> None:
