@@ -203,8 +203,9 @@ def _plot(axes: "Axes", chart: Chart, ink: dict[str, str]) -> None:
             axes.fill_between(series.x, series.low, series.high, color=colour, alpha=0.16, lw=0)
         style = "none" if series.kind == "points" else "-"
         shown = marker if style == "none" or len(series.x) <= 40 else ""
-        how = {"ls": style, "marker": shown, "color": colour, "label": series.name}
-        axes.plot(series.x, series.y, ms=4.5, lw=1.8, **how)
+        (drawn,) = axes.plot(series.x, series.y, ls=style, lw=1.8, color=colour, label=series.name)
+        drawn.set_marker(shown)
+        drawn.set_markersize(4.5)
     if chart.even_line:
         axes.plot([0, 1], [0, 1], "--", color=ink["quiet"], lw=1, label=chart.even_line)
     if chart.level_line:
@@ -229,8 +230,8 @@ def _plot(axes: "Axes", chart: Chart, ink: dict[str, str]) -> None:
     if chart.x_names:
         # More names than that would lie upon each other.
         step = -(-len(chart.x_names) // 8)
-        shown = [fill(name, 16) for name in chart.x_names[::step]]
-        axes.set_xticks(range(0, len(chart.x_names), step), shown)
+        names = [fill(name, 16) for name in chart.x_names[::step]]
+        axes.set_xticks(range(0, len(chart.x_names), step), names)
         axes.set_xlim(-0.5, len(chart.x_names) - 0.5)
     if len(chart.series) + bool(chart.even_line) + bool(chart.level_line) > 1:
         axes.legend(frameon=False, fontsize=9, ncols=2)

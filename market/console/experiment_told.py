@@ -92,14 +92,15 @@ def _told(metric: str, effect: Effect, verdict: str, tone: str) -> Told:
         if effect["low"] is not None and effect["high"] is not None:
             low, high = (_said(metric, effect[name], signed=True) for name in ("low", "high"))
             difference = f"{difference} ({low} to {high})"
-    arms = [
+    control, treated = (
         NOTHING if effect[f"{arm}_mean"] is None else _said(metric, effect[f"{arm}_mean"])
         for arm in ("control", "treated")
-    ]
+    )
     return Told(
         METRIC_WORDS[metric],
         METRICS[metric].unit,
-        *arms,
+        control,
+        treated,
         difference,
         verdict,
         tone,

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 from uuid import UUID
 
@@ -15,10 +14,8 @@ from litestar.template import TemplateConfig
 from market.auth import Part
 from market.console import words
 from market.console.visitors import Visitor
-from market.db import PLATFORM, database, now
+from market.db import now
 from market.http import wire_id
-from market.inbox.queries import unread
-from market.people.queries import person
 
 HERE = Path(__file__).parent
 HOME = {Part.OPS: "/console/ops", Part.LAB: "/console/lab", Part.EXPERT: "/console/expert"}
@@ -107,14 +104,8 @@ def template_config() -> TemplateConfig[JinjaTemplateEngine]:
 def visitor_of(request: Request[Any, Any, Any]) -> Visitor | None:
     """Whoever looks at the page, if anyone came in."""
     state = request.scope["state"]
-    principal = state.get("principal")
-    if principal is None:
-        return None
-    with database.begin(PLATFORM) as session:
-        found = person(session, principal.person_id)
-        waiting = unread(session, principal.person_id)
-    name = found.name if found else ""
-    return Visitor(principal, name, state["csrf"], token_hex(12), waiting)
+    visitor: Visitor | None = state.get("visitor") if state.get("principal") else None
+    return visitor
 
 
 def page(

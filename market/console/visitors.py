@@ -2,6 +2,7 @@
 
 import hmac
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import Any
 from uuid import UUID
 
@@ -11,10 +12,11 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from market.auth import Part, Principal, RequestContext, keyring
-from market.db import current_scope
+from market.db import PLATFORM, current_scope, database
 from market.errors import MarketError
 from market.http import principal_of_request, request_context
-from market.people.queries import principal_of_visit
+from market.inbox.queries import unread
+from market.people.queries import person, principal_of_visit
 
 COOKIE = "stumpwork_visit"
 
@@ -62,13 +64,27 @@ def csrf_token(cookie: str) -> str:
     return keyring.sign(b"form|" + cookie.encode()).hex()[:40]
 
 
+def _arrived(cookie: str) -> Visitor | None:
+    """Whoever came in with a cookie. Read before the page's own transaction, so that no page holds
+    one connection to the database while it waits for a second.
+    """
+    principal = principal_of_visit(cookie)
+    if principal is None:
+        return None
+    with database.begin(PLATFORM) as session:
+        found = person(session, principal.person_id)
+        waiting = unread(session, principal.person_id)
+    name = found.name if found else ""
+    return Visitor(principal, name, csrf_token(cookie), token_hex(12), waiting)
+
+
 async def for_anyone(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """A guard that refuses nobody, and knows whoever came in."""
     cookie = connection.cookies.get(COOKIE)
-    principal = await anyio.to_thread.run_sync(principal_of_visit, cookie) if cookie else None
-    if principal is not None:
-        connection.scope["state"]["principal"] = principal
-        connection.scope["state"]["csrf"] = csrf_token(cookie or "")
+    visitor = await anyio.to_thread.run_sync(_arrived, cookie) if cookie else None
+    if visitor is not None:
+        connection.scope["state"]["principal"] = visitor.principal
+        connection.scope["state"]["visitor"] = visitor
 
 
 def for_parts(*parts: Part) -> Any:
@@ -132,5 +148,5 @@ async def open_page(request: Request[Any, Any, Any]) -> None:
     if principal is not None:
         form = await request.form()
         sent = str(form.get("csrf", ""))
-        if not hmac.compare_digest(sent, state["csrf"]):
+        if not hmac.compare_digest(sent, state["visitor"].csrf):
             raise ForeignForm()

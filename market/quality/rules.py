@@ -63,14 +63,14 @@ def calibration(
         low, high = _wilson(mean, len(part))
         points.append(CurvePoint(float(predicted[part].mean()), mean, low, high, len(part)))
     names = {one: n for n, one in enumerate(dict.fromkeys(cluster))}
-    at = np.array([names[one] for one in cluster])
-    order = np.argsort(at, kind="stable")
-    rows = np.split(order, np.flatnonzero(np.diff(at[order])) + 1)
+    order = np.argsort(predicted, kind="stable")
+    at = np.array([names[one] for one in cluster])[order]
+    gaps = (predicted - outcome)[order]
     rng = np.random.default_rng(seed)
     drawn = []
-    for _ in range(DRAWS if len(rows) > 1 else 0):
-        chosen = np.concatenate([rows[n] for n in rng.integers(0, len(rows), len(rows))])
-        drawn.append(_error(predicted[chosen], outcome[chosen]))
+    for _ in range(DRAWS if len(names) > 1 else 0):
+        chosen = np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))
+        drawn.append(_weighed_error(gaps, chosen[at]))
     low, high = np.quantile(drawn, [0.05, 0.95]).tolist() if drawn else (0.0, 1.0)
     return Calibration(len(p), loss, _error(predicted, outcome), low, high, tuple(points))
 
@@ -81,11 +81,21 @@ def _bins(predicted: Float64) -> list[np.ndarray[tuple[int], np.dtype[np.intp]]]
 
 
 def _error(predicted: Float64, outcome: Float64) -> float:
-    gaps = [
-        len(part) * abs(float(predicted[part].mean() - outcome[part].mean()))
-        for part in _bins(predicted)
-    ]
-    return sum(gaps) / len(predicted)
+    # A bin's gap of means times its size is the gap of its sums, so that no bin is looked at apart.
+    gaps = (predicted - outcome)[np.argsort(predicted, kind="stable")]
+    bins = min(BINS, len(gaps))
+    starts = np.arange(bins) * (len(gaps) // bins) + np.minimum(np.arange(bins), len(gaps) % bins)
+    return float(np.abs(np.add.reduceat(gaps, starts)).sum()) / len(gaps)
+
+
+def _weighed_error(gaps: Float64, weight: np.ndarray[tuple[int], np.dtype[np.intp]]) -> float:
+    """The error of rows in the order of their forecasts, each as often as its weight; rows that
+    fall on the edge of two bins stay in one.
+    """
+    mass = np.cumsum(weight)
+    edges = np.searchsorted(mass, np.arange(1, BINS) * (mass[-1] / BINS))
+    starts = np.unique(np.concatenate(([0], edges)))
+    return float(np.abs(np.add.reduceat(gaps * weight, starts)).sum() / mass[-1])
 
 
 def _wilson(share: float, count: int, z: float = 1.6448536269514722) -> tuple[float, float]:

@@ -20,11 +20,14 @@ from market.earnings.jobs import credit_earning
 from market.earnings.models import Earning
 from market.earnings.rules import week_of
 from market.events import Event, EventRow
+from market.experiments.models import Experiment, Exposure
 from market.experts.actions import create_profile
 from market.experts.rules import Claim, Profile
 from market.impact.jobs import measure_impact
+from market.offers.actions import accept_offer, decline_offer
 from market.offers.models import Offer
 from market.people.actions import sign_up
+from market.people.models import Person
 from market.projects.models import Project
 from market.quality.jobs import learn_verdict
 from market.reactions import REACTIONS
@@ -35,7 +38,7 @@ from market.treasury.actions import hold_policy, pay_owner
 from market.votes.actions import record_vote
 from market.votes.rules import Vote
 from market.work.actions import beat, start_session
-from tests.factories import make_offer, make_project, make_task
+from tests.factories import make_expert, make_offer, make_project, make_task
 
 PEOPLE = (
     ("Ines Moreau", "Synthetic chemist, total synthesis", ("chemistry.organic",), "T4"),
@@ -228,6 +231,44 @@ def _decided(
         vote = HELD if number % 3 == 2 else STUMP
         record_vote(session, review_id, reviewer_id=reviewer_id, vote=vote, at=decided)
     return handed.id
+
+
+FIRST = ("Ana", "Bela", "Chidi", "Dana", "Emre", "Fumi", "Gita", "Hugo")
+LAST = ("Keller", "Okafor", "Sato", "Varga", "Weiss")
+
+
+def more_people(at: datetime) -> None:
+    """Forty more experts: enough for a tenth of them to be somebody."""
+    with database.begin() as session:
+        for number in range(len(FIRST) * len(LAST)):
+            found = make_expert(session, domains=(FIELDS[number % 4],), max_concurrent=4, at=at)
+            person = session.get_one(Person, found.id)
+            person.name = f"{FIRST[number % len(FIRST)]} {LAST[number // len(FIRST)]}"
+        session.execute(update(EventRow).where(EventRow.relayed_at.is_(None)).values(relayed_at=at))
+
+
+def more_tasks(project_id: UUID, first: int, at: datetime) -> None:
+    """Forty more tasks of a project, numbered from one on."""
+    with database.begin() as session:
+        project = session.get_one(Project, project_id)
+        for number in range(first, first + 40):
+            _task(session, project, number, FIELDS[(number + number // 7) % 4], at=at)
+
+
+def answer_trial(at: datetime) -> None:
+    """Everybody whom the trial touched accepts, but for every third one."""
+    with database.begin() as session:
+        touched = select(Exposure.offer_id).join(
+            Experiment, Experiment.id == Exposure.experiment_id
+        )
+        wanted = select(Offer).where(
+            Offer.id.in_(touched.where(Experiment.state == "running")), Offer.state == "pending"
+        )
+        for number, offer in enumerate(session.scalars(wanted.order_by(Offer.id)).all()):
+            if number % 3:
+                accept_offer(session, offer.id, expert_id=offer.expert_id, at=at)
+            else:
+                decline_offer(session, offer.id, expert_id=offer.expert_id, reason="other", at=at)
 
 
 def react_to(*wanted: Event) -> int:

@@ -12,17 +12,13 @@ from sqlalchemy import select
 from market.auth import Part
 from market.db import database
 from market.events import Event
-from market.experiments.models import Experiment, Exposure
-from market.offers.actions import accept_offer, decline_offer
-from market.offers.models import Offer
+from market.experiments.models import Exposure
 from market.people.actions import sign_up
-from market.projects.models import Project
 from market.runs.actions import request_run
 from market.settings import Settings
 from tests.conftest import SECRET
-from tests.factories import make_expert, make_task
 from tests.market.browser import DESK, PHONE, Visitors, chromium, visitors, web_process
-from tests.market.showcase import Showcase, react_to, set_up
+from tests.market.showcase import Showcase, answer_trial, more_people, more_tasks, react_to, set_up
 from tests.market.test_browser import assert_fits
 
 PROGRAM = chromium()
@@ -74,7 +70,7 @@ def test_ops_doubt_change_two_weights_preview_try_keep_and_take_back(
     scene: tuple[Showcase, Visitors],
 ) -> None:
     shown, people = scene
-    more_experts()
+    more_people(datetime.now(UTC))
     page = people.come_in(shown.ops_key)
     a_run_of_last_week(page)
     # Chemistry waits too long: where does it stand, and what is obeyed?
@@ -93,7 +89,7 @@ def test_ops_doubt_change_two_weights_preview_try_keep_and_take_back(
     version = page.url.partition("?")[0]
     preview_it(page)
     trial = try_it_on_a_tenth(page, version)
-    watch_it(page)
+    watch_it(page, shown)
     # It is kept only when a colleague, who opens the same address, agrees.
     keep_it(page)
     expect(page.get_by_text("has to approve this policy first")).to_be_visible()
@@ -109,16 +105,6 @@ def test_ops_doubt_change_two_weights_preview_try_keep_and_take_back(
     expect(page.get_by_role("status")).to_contain_text("obeyed again")
     page.goto(version)
     expect(page.get_by_role("heading", level=1)).not_to_contain_text("obeyed")
-
-
-def more_experts() -> None:
-    """Enough people for a tenth of them to be some, and work for all of them."""
-    with database.begin() as session:
-        project = session.scalars(select(Project).where(Project.state == "live")).first()
-        assert project is not None
-        for number in range(40):
-            make_expert(session, domains=("chemistry.organic",), max_concurrent=2)
-            make_task(session, project, external_id=f"more-{number}", domain="chemistry.organic")
 
 
 def a_run_of_last_week(page: Page) -> None:
@@ -170,24 +156,19 @@ def try_it_on_a_tenth(page: Page, version: str) -> str:
     return trial
 
 
-def watch_it(page: Page) -> None:
+def watch_it(page: Page, shown: Showcase) -> None:
     """A run draws its pairs by arm, people answer, and the page says what is known."""
+    more_tasks(shown.project_id, 200, datetime.now(UTC))
     with database.begin() as session:
         request_run(session, seed=11, at=datetime.now(UTC))
     assert react_to(Event.RUN_REQUESTED) == 1
     with database.begin() as session:
-        trial = session.scalars(select(Experiment)).one()
-        arms = session.scalars(select(Exposure.arm).where(Exposure.experiment_id == trial.id)).all()
-        assert set(arms) == {"control", "treated"}
-        offers = select(Exposure.offer_id).where(Exposure.experiment_id == trial.id)
-        for number, offer in enumerate(session.scalars(select(Offer).where(Offer.id.in_(offers)))):
-            take = accept_offer if number % 3 else decline_offer
-            given = {} if number % 3 else {"reason": "other"}
-            take(session, offer.id, expert_id=offer.expert_id, at=datetime.now(UTC), **given)
+        assert set(session.scalars(select(Exposure.arm))) == {"control", "treated"}
+    answer_trial(datetime.now(UTC))
     page.get_by_role("button", name="Look now").click()
     expect(page.get_by_role("heading", name="Guardrails")).to_be_visible()
     expect(page.get_by_text("too early to tell").first).to_be_visible()
-    expect(page.get_by_role("row").filter(has_text="Treated").first).to_contain_text("default")
+    expect(page.get_by_role("row", name="Treated default, version")).to_be_visible()
 
 
 def keep_it(page: Page) -> None:
