@@ -238,12 +238,12 @@ LAST = ("Keller", "Okafor", "Sato", "Varga", "Weiss")
 
 
 def more_people(at: datetime) -> None:
-    """Forty more experts: enough for a tenth of them to be somebody."""
+    """Eighty more experts: enough for a tenth of them to be somebody."""
     with database.begin() as session:
-        for number in range(len(FIRST) * len(LAST)):
+        for number in range(2 * len(FIRST) * len(LAST)):
             found = make_expert(session, domains=(FIELDS[number % 4],), max_concurrent=4, at=at)
             person = session.get_one(Person, found.id)
-            person.name = f"{FIRST[number % len(FIRST)]} {LAST[number // len(FIRST)]}"
+            person.name = f"{FIRST[number % len(FIRST)]} {LAST[number // len(FIRST) % len(LAST)]}"
         session.execute(update(EventRow).where(EventRow.relayed_at.is_(None)).values(relayed_at=at))
 
 

@@ -19,6 +19,7 @@ from market.experiments.models import Experiment, ExperimentLook
 from market.experiments.rules import is_treated
 from market.policies.actions import publish_policy
 from market.policies.queries import default_policy
+from market.previews.models import PolicyPreview
 from tests.factories import AT, make_expert
 from tests.market.test_console import check_guards, send, token, visit
 from tests.market.test_previews import drawn_run
@@ -107,18 +108,31 @@ def test_a_search_answers_with_choices_and_one_of_them_is_proposed(
     assert answer.status_code == 303, answer.text
     path = answer.headers["location"]
     react()
+    assert "policies were tried" in web.get(path).text
+    # Which choices a search finds is drawn by lot; the page is shown one that it might.
+    row = db.scalars(select(PolicyPreview)).one()
+    db.refresh(row)
+    assert row.result is not None
+    one = {
+        **row.result["today"],
+        "fill": 0.97,
+        "meets": True,
+        "is_today": False,
+        "document": {"weights": {"urgency": 0.3}},
+        "differences": ["Urgency counts 3 times as much."],
+    }
+    row.result = {**row.result, "reached": True, "choices": [one]}
+    db.commit()
     shown = web.get(path)
     check_guards(shown)
     assert "reaches the goal" in shown.text
     assert web.get(f"{path}/choices.svg").status_code == 200
-    links = re.findall(r'href="([^"]+propose\?search[^"]+)"', shown.text)
-    assert links
-    form = web.get(links[0].replace("&amp;", "&"))
-    assert "of a search over" in form.text
-    assert (
-        web.get(links[0].partition("choice=")[0].replace("&amp;", "&") + "choice=99").status_code
-        == 404
-    )
+    (link,) = re.findall(r'href="([^"]+propose\?search[^"]+)"', shown.text)
+    link = link.replace("&amp;", "&")
+    form = web.get(link).text
+    assert "of a search over" in form
+    assert 'name="weights.urgency" inputmode="decimal" value="0.3"' in form
+    assert web.get(link.replace("choice=0", "choice=9")).status_code == 404
 
 
 def test_a_stretch_that_cannot_be_replayed_is_refused_and_the_form_keeps_what_was_typed(
