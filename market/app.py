@@ -51,6 +51,7 @@ from market.http import MAX_BODY_BYTES, REQUEST_ID, open_request, principal_of_r
 from market.impact.routes import ROUTES as IMPACT
 from market.inbox.routes import ROUTES as INBOX
 from market.invoices.routes import ROUTES as INVOICES
+from market.item_banks.routes import ROUTES as ITEM_BANKS
 from market.logs import configure_logs
 from market.notices.routes import ROUTES as NOTICES
 from market.notices.routes import encoded
@@ -65,11 +66,13 @@ from market.projects.routes import ROUTES as PROJECTS
 from market.qualifications.routes import ROUTES as QUALIFICATIONS
 from market.quality.routes import ROUTES as QUALITY
 from market.recoveries.routes import ROUTES as RECOVERIES
+from market.regrades.routes import ROUTES as REGRADES
 from market.releases.routes import ROUTES as RELEASES
 from market.review_plans.routes import ROUTES as REVIEW_PLANS
 from market.reviews.routes import ROUTES as REVIEWS
 from market.runs.routes import ROUTES as RUNS
 from market.settings import Settings, in_force, read_settings
+from market.sittings.routes import ROUTES as SITTINGS
 from market.streams import Streams
 from market.stumps.routes import ROUTES as STUMPS
 from market.submissions.routes import ROUTES as SUBMISSIONS
@@ -104,6 +107,9 @@ ROUTES = [
     *EXPERTS,
     *EXPRESSIONS,
     *QUALIFICATIONS,
+    *ITEM_BANKS,
+    *SITTINGS,
+    *REGRADES,
     *QUALITY,
     *IMPACT,
     *RELEASES,

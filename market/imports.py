@@ -21,7 +21,7 @@ from market.http import Wire, request_context, wire_id, wire_ids
 from market.once import run_once
 from market.uploads import Fault, Upload
 
-KINDS = ("tasks", "interests", "experts")
+KINDS = ("tasks", "interests", "experts", "items")
 VERDICTS = ("created", "unchanged", "conflict", "rejected")
 SHOWN = 20
 """How many rows that were not taken the reply to an upload shows; all are under its verdicts."""

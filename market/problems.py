@@ -44,6 +44,7 @@ from market.explanations import rules as explanations
 from market.expressions import rules as expressions
 from market.fundings import rules as fundings
 from market.inbox import rules as inbox
+from market.item_banks import rules as item_banks
 from market.notices import rules as notices
 from market.offers import rules as offers
 from market.payees import rules as payees
@@ -58,6 +59,7 @@ from market.releases import rules as releases
 from market.review_plans import rules as review_plans
 from market.reviews import rules as reviews
 from market.runs import rules as runs
+from market.sittings import rules as sittings
 from market.submissions import rules as submissions
 from market.tasks import rules as tasks
 from market.treasury import rules as treasury
@@ -114,6 +116,18 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     qualifications.QualificationHeld: (409, "qualification_held"),
     qualifications.QualificationUnfit: (422, "qualification_unfit"),
     qualifications.RetakeTooSoon: (409, "retake_too_soon"),
+    item_banks.ItemNotFound: (404, "not_found"),
+    item_banks.ItemUnfit: (422, "item_unfit"),
+    item_banks.BankMissing: (409, "item_bank_missing"),
+    sittings.SittingNotFound: (404, "not_found"),
+    sittings.SittingHeld: (409, "sitting_held"),
+    sittings.SittingsUsedUp: (409, "sittings_used_up"),
+    sittings.BankExhausted: (409, "item_bank_exhausted"),
+    sittings.BankOutOfReach: (409, "item_bank_out_of_reach"),
+    sittings.ItemNotOpen: (409, "item_not_open"),
+    sittings.AnsweredOtherwise: (409, "answered_otherwise"),
+    sittings.AnswerTooLate: (409, "answer_too_late"),
+    sittings.AnswerUnfit: (422, "answer_unfit"),
     projects.ProjectNotFound: (404, "not_found"),
     projects.ProjectIncomplete: (409, "project_incomplete"),
     projects.PauseReasonUnknown: (422, "pause_reason_unknown"),

@@ -8,6 +8,7 @@ from market.broker import Job
 from market.earnings.jobs import credit_decided_time, credit_earning, credit_time
 from market.events import Event
 from market.impact.jobs import measure_impact, rank_experts
+from market.item_banks.jobs import calibrate_banks
 from market.offers.jobs import (
     withdraw_expert_offers,
     withdraw_project_offers,
@@ -23,6 +24,7 @@ from market.plans.jobs import (
 )
 from market.previews.jobs import preview_policy
 from market.quality.jobs import learn_offer, learn_verdict, refit_stump_model, watch_frontier
+from market.regrades.jobs import regrade_item
 from market.releases.jobs import follow_calibration, propose_calibration, reprice_experts
 from market.reviews.jobs import clear_claim, open_reviews, recuse_conflicted
 from market.runs.jobs import check_run, match_anew, run_matching
@@ -86,6 +88,9 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.BUDGET_ALLOCATED: (note_project,),
     Event.TASKS_IMPORTED: (note_import,),
     Event.EXPERTS_IMPORTED: (note_import,),
+    Event.ITEMS_IMPORTED: (calibrate_banks,),
+    Event.ITEM_REKEYED: (regrade_item,),
+    Event.ITEM_WITHDRAWN: (regrade_item,),
 }
 
 JOBS: tuple[Job, ...] = tuple(

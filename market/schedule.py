@@ -11,11 +11,13 @@ from market.disputes.jobs import end_due_disputes
 from market.eligibility.jobs import widen_tasks
 from market.experiments.jobs import look_at_experiments
 from market.experts.jobs import lift_measures
+from market.item_banks.jobs import calibrate_banks
 from market.notices.jobs import forget_old_places
 from market.offers.jobs import expire_offers
 from market.qualifications.jobs import expire_qualifications
 from market.quality.jobs import refit_nightly
 from market.reviews.jobs import requeue_reviews
+from market.sittings.jobs import end_sittings
 from market.submissions.jobs import end_left_offers
 from market.tasks.jobs import settle_projects
 from market.treasury.jobs import (
@@ -36,6 +38,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(end_left_offers, every=timedelta(minutes=1)),
     Entry(approve_by_silence, every=timedelta(minutes=1)),
     Entry(expire_qualifications, every=timedelta(minutes=1)),
+    Entry(end_sittings, every=timedelta(seconds=30)),
     Entry(miss_appeals, every=timedelta(minutes=1)),
     Entry(lift_measures, every=timedelta(minutes=1)),
     Entry(look_at_experiments, every=timedelta(minutes=5)),
@@ -55,6 +58,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(reconcile_stripe, every=timedelta(days=1), after=timedelta(hours=4)),
     Entry(write_off_recoveries, every=timedelta(days=1), after=timedelta(hours=5)),
     Entry(prove_books, every=timedelta(days=1), after=timedelta(hours=4, minutes=30)),
+    Entry(calibrate_banks, every=timedelta(days=1), after=timedelta(minutes=30)),
     Entry(refit_nightly, every=timedelta(days=1), after=timedelta(hours=1)),
     Entry(watch_calibration, every=timedelta(days=1), after=timedelta(hours=2, minutes=30)),
     Entry(read_frontier, every=timedelta(days=7), after=timedelta(hours=3, minutes=30)),

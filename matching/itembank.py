@@ -12,7 +12,14 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.special import expit, log_expit, ndtr
 
-from matching.arrays import ArrayInvalid, groups_of, number_within, truth_array, whole_array
+from matching.arrays import (
+    ArrayInvalid,
+    groups_of,
+    number_within,
+    real_array,
+    truth_array,
+    whole_array,
+)
 from matching.assignment import totals
 from matching.problem import Bool, Float64, Int64
 
@@ -27,6 +34,9 @@ WIDE_EASE = 3.0
 """Standard deviations of the priors about nought under which an item's own slope is judged."""
 
 TOLERANCE = 1e-3
+
+TYPICAL_INFORMATION = 0.2
+"""Squared logits to the minus one that an answer to a fitting item is worth: P (1 - P) about."""
 CHUNK = 100_000
 
 
@@ -44,6 +54,19 @@ class ItemStatistics:
     slope: Float64
     slope_sd: Float64
     chance_negative: Float64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Anchors:
+    """What was known of items before their answers: a calibration from elsewhere, or a guess.
+
+    Shapes: slope, ease, answers (items,).
+    Units: ease NaN where nothing is known; answers, on how many the rest rests, 0 for a guess.
+    """
+
+    slope: Float64
+    ease: Float64
+    answers: Int64
 
 
 class ItemBank:
@@ -69,13 +92,40 @@ class ItemBank:
         self.labels_: np.ndarray = np.zeros(0)
         self._answers: _Answers | None = None
 
+    @classmethod
+    def of(cls, slope: object, ease: object, answers: object, *, domain: object) -> ItemBank:
+        """A bank whose parameters were fitted before, to ask from and to grade by.
+
+        Shapes: slope, ease, answers (items,); domain (items,) labels of any kind.
+        Raises: ArrayInvalid.
+        """
+        bank = cls()
+        bank.slope_ = real_array("slope", slope, low=0.0, high=100.0)
+        size = len(bank.slope_)
+        bank.ease_ = real_array("ease", ease, size, low=-100.0, high=100.0)
+        bank.answers_ = whole_array("answers", answers, size, below=2**62)
+        bank.domain_, _ = groups_of("domain", np.asarray(domain), size)
+        bank.labels_ = np.unique(np.asarray(domain))
+        return bank
+
     @property
     def items(self) -> int:
         """Items in the bank, with or without answers."""
         return len(self.slope_)
 
-    def fit(self, person: object, item: object, right: object, *, domain: object) -> ItemBank:
+    def fit(
+        self,
+        person: object,
+        item: object,
+        right: object,
+        *,
+        domain: object,
+        anchors: Anchors | None = None,
+    ) -> ItemBank:
         """Learn from answers; the same person may answer an item again, each answer counts.
+
+        With `anchors` an item starts from what was known of it, with the weight of as many
+        answers as that rests on.
 
         Shapes: person, item, right (answers,); domain (items,) labels of any kind.
         Raises: ArrayInvalid.
@@ -94,7 +144,15 @@ class ItemBank:
         self.answers_ = np.bincount(at, minlength=items).astype(np.int64)
         self._answers = _Answers.of(who, at, correct, persons, items)
         centre = _domain_ease(self.domain_, at, correct)
-        slope, ease, middle = np.ones(items), centre.copy(), 1.0
+        known: Float64 = np.zeros(items)
+        weight_of: Float64 = np.zeros(items)
+        if anchors is not None:
+            centre = np.where(np.isfinite(anchors.ease), anchors.ease, centre)
+            known = np.where(anchors.answers > 0, anchors.slope, 0.0)
+            weight_of = TYPICAL_INFORMATION * anchors.answers.astype(np.float64)
+            self.answers_ = self.answers_ + anchors.answers
+        slope, ease, middle = np.where(known > 0, known, 1.0), centre.copy(), 1.0
+        strength, sure = self.strength + weight_of, 1 / self.spread**2 + weight_of
         seen = self.answers_ > 0
         for _ in range(self.rounds):
             weight = _normal(_person_weight(self._answers, slope, ease))
@@ -102,7 +160,12 @@ class ItemBank:
             count = success + self._answers.down.T @ weight
             before = slope
             slope, ease = _maximise(
-                count, success, slope, ease, (self.strength, middle), (1 / self.spread**2, centre)
+                count,
+                success,
+                slope,
+                ease,
+                (strength, np.where(known > 0, known, middle)),
+                (sure, centre),
             )
             slope = np.maximum(slope, FLOOR_SLOPE)
             middle = float(np.clip(slope[seen].mean(), 0.3, 3.0))
@@ -117,6 +180,26 @@ class ItemBank:
         slope = self.slope_ if items is None else self.slope_[items]
         ease = self.ease_ if items is None else self.ease_[items]
         return np.asarray(expit(slope[:, None] * ability[None, :] + ease[:, None]), np.float64)
+
+    def share_right(self, ability: float, items: Int64) -> float:
+        """What share of the listed items somebody of an ability gets right, on average."""
+        return float(self.chance(np.array([ability]), items).mean())
+
+    def ability_at(self, share: float, items: Int64, *, reach: float = 3.0) -> float | None:
+        """The ability whose share of the listed items is this; None beyond `reach` either way.
+
+        Units: ability standard deviations.
+        """
+        low, high = -reach, reach
+        if not self.share_right(low, items) < share < self.share_right(high, items):
+            return None
+        for _ in range(60):
+            middle = (low + high) / 2
+            if self.share_right(middle, items) < share:
+                low = middle
+            else:
+                high = middle
+        return high
 
     def statistics(self) -> ItemStatistics:
         """What the answers that the bank was fitted on say of each item's own discrimination.
@@ -137,7 +220,8 @@ class ItemBank:
         a, b = h @ GRID**2 + loose[0], h @ GRID
         sd = np.sqrt(1 / (a - b**2 / (h.sum(axis=1) + 1 / WIDE_EASE**2)))
         share = success.sum(axis=1) / np.maximum(count.sum(axis=1), 1e-12)
-        return ItemStatistics(self.answers_.copy(), share, slope, sd, ndtr(-slope / sd))
+        own = np.bincount(self._answers.item, minlength=self.items).astype(np.int64)
+        return ItemStatistics(own, share, slope, sd, ndtr(-slope / sd))
 
     def suspects(self, *, sure: float = 0.95, least: int = 20) -> Int64:
         """Items that the able get wrong more often than the others: a wrong key, or a bad item.
@@ -155,8 +239,8 @@ def _maximise(
     success: Float64,
     slope: Float64,
     ease: Float64,
-    slope_prior: tuple[float, float],
-    ease_prior: tuple[float, Float64],
+    slope_prior: tuple[float | Float64, float | Float64],
+    ease_prior: tuple[float | Float64, Float64],
 ) -> tuple[Float64, Float64]:
     """Newton steps for all items at once, two unknowns an item; priors are precision and centre."""
     for _ in range(3):

@@ -95,6 +95,10 @@ _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
         "qualification.granted": _now("You are qualified", "New work is open to you."),
         "qualification.revoked": _now("A qualification ended", "The reasons are there."),
         "qualification.regraded": _now("A test was graded anew", "Look at the new result."),
+        "sitting.regraded": _now(
+            "A test of yours was graded again",
+            "A key was wrong, or an item was withdrawn; see what it came to.",
+        ),
         "terms.published": _now("New terms", "Read them before they bind."),
     },
     ("pay", Audience.PERSON): {
@@ -131,6 +135,7 @@ _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
         "external_call.unknown": _now("A call has no known end", "Somebody must look it up."),
         "card_dispute.opened": _now("A payment is disputed", "Evidence is due."),
         "payout.escalated": _now("A payout needs somebody", "It was held for too long."),
+        "item.flagged": _digest("An item of a test looks wrong", "Look at it, and decide."),
     },
     ("webhooks", Audience.LAB): {
         "webhook_endpoint.failing": _now(

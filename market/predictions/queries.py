@@ -119,7 +119,7 @@ def _by_model(
     expert, part = distinct // width, distinct % width
     models = _models_of(session, {project for project, _, _ in asked.slices})
     domains = [asked.slices[one][1] for one in part.tolist()]
-    profile = _Profiles(session, ids)
+    profile = Profiles(session, ids)
     wanted = pairs_at(
         [ids[one] for one in expert.tolist()],
         domains,
@@ -365,7 +365,7 @@ def recomputed(session: Session, seq: int) -> Recomputed:
 # What it says of people and tasks -----------------------------------------------------------------
 
 
-class _Profiles:
+class Profiles:
     """What profiles tell the model of experts, by the nearest domain that they claim."""
 
     def __init__(self, session: Session, experts: Sequence[UUID]) -> None:
@@ -398,9 +398,13 @@ class _Profiles:
         return (np.nan, np.nan, np.nan)
 
 
+# Sittings hold what a test said, weakened by what a test cannot know; the last word counts.
 _PROFILES = text(
     """
-    select d.expert_id, d.domain, d.years, d.level, cast(null as float8) as tested
+    select d.expert_id, d.domain, d.years, d.level, (
+        select s.tested from market.sitting s
+        where s.person_id = d.expert_id and s.domain = d.domain and s.tested is not null
+        order by s.id desc limit 1) as tested
     from market.expert_domain d
     where d.expert_id = any(:experts)
     """
@@ -432,7 +436,7 @@ def abilities_now(
     cells = session.execute(_WORKED, {"experts": list(experts)}).all()
     if not cells:
         return []
-    profile = _Profiles(session, experts)
+    profile = Profiles(session, experts)
     who = [cell.expert_id for cell in cells]
     where = [cell.domain for cell in cells]
     said = known.predict_many(

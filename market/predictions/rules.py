@@ -163,7 +163,7 @@ class Outcome:
     """What became of an offer or of what was handed in, as the stump model learns it.
 
     Units: outcomes 0 to 1, None where not reached; `level` steps of complexity from nought; `years`
-        of practice; `qualified` 0 or 1; `tested` logits of a qualification test.
+        of practice; `qualified` 0 or 1; `tested` in standard deviations of what a test measures.
     """
 
     kind: str

@@ -50,11 +50,14 @@ _ENDED = """
 """
 
 _WITH_PROFILE = """
-    select f.*, d.years::float8 as years, (d.level = 'qualified')::int::float8 as qualified,
-        cast(null as float8) as tested
+    select f.*, d.years::float8 as years, (d.level = 'qualified')::int::float8 as qualified, (
+        select s.tested from market.sitting s
+        where s.person_id = f.expert_id and s.domain = d.domain and s.tested is not null
+            and s.ended_at <= f.at
+        order by s.id desc limit 1) as tested
     from ({found}) f
     left join lateral (
-        select years, level from market.expert_domain d
+        select domain, years, level from market.expert_domain d
         where d.expert_id = f.expert_id
             and (d.domain = f.domain or starts_with(f.domain, d.domain || '.'))
         order by length(d.domain) desc limit 1

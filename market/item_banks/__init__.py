@@ -1,0 +1,1 @@
+"""Item banks: the items of qualification tests, their keys, their calibration, what looks wrong."""
