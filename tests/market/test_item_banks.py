@@ -1,5 +1,6 @@
 """Item banks: uploads row by row, items that are never edited, what looks wrong, who decides."""
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -182,11 +183,11 @@ def test_what_answers_say_takes_an_item_out_and_what_one_taker_says_does_not(db:
     make_bank(db, 4)
     odd, said, _, _ = db.scalars(select(BankItem).order_by(BankItem.id)).all()
     person = make_expert(db).id
-    flag = {"answers": 30, "at": AT}
-    assert raise_flag(db, odd.id, "harder", "harder than calibrated", **flag)
-    assert not raise_flag(db, odd.id, "discriminates_wrongly", "again", **flag)
-    assert raise_flag(db, said.id, "challenged", "It is green.", **flag, person_id=person)
-    assert not raise_flag(db, said.id, "challenged", "It is green!", **flag, person_id=person)
+    flag = partial(raise_flag, db, answers=30, at=AT)
+    assert flag(odd.id, "harder", "harder than calibrated")
+    assert not flag(odd.id, "discriminates_wrongly", "again")
+    assert flag(said.id, "challenged", "It is green.", person_id=person)
+    assert not flag(said.id, "challenged", "It is green!", person_id=person)
     assert [odd.state, said.state] == ["flagged", "active"]
     told = db.scalars(select(EventRow).where(EventRow.type == Event.ITEM_FLAGGED)).all()
     assert [one.person_id for one in told] == [None, None]

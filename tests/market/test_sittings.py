@@ -93,7 +93,8 @@ def test_one_item_is_open_at_a_time_and_an_answer_stands_once_given(db: Session)
         act(1, "red")
     put = put_item(db, row.id, person_id=row.person_id, at=AT)
     again = put_item(db, row.id, person_id=row.person_id, at=AT)
-    assert put is again is not None
+    assert put is not None
+    assert put is again
     with pytest.raises(AnswerUnfit):
         act(1, "a colour that is not among the choices")
     with pytest.raises(AnswerUnfit):
