@@ -238,7 +238,7 @@ def fit_bank(basis: Basis) -> Fit:
         for n in bank.suspects(least=CALIBRATED).tolist()
     ]
     odd += _drifted(basis)
-    fresh = [one for one in odd if _is_news(basis, one)]
+    found_odd = {one.item_id: one for one in reversed(odd) if _is_news(basis, one)}
     return Fit(
         basis,
         bank.slope_,
@@ -246,7 +246,8 @@ def fit_bank(basis: Basis) -> Fit:
         bank.answers_,
         np.where(seen, found.share_right, np.nan),
         np.where(seen, found.chance_negative, np.nan),
-        tuple({one.item_id: one for one in reversed(fresh)}.values()),
+        # In one order, so that two calibrations at once do not wait for each other for ever.
+        tuple(found_odd[one] for one in sorted(found_odd)),
     )
 
 

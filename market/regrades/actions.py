@@ -20,9 +20,10 @@ from market.sittings.queries import graded, of_qualification, sitting
 
 _REMARK = text(
     """
-    select a.sitting_id, a.step, a.answer from market.sitting_item a
-    where a.item_id = :item_id and a.closed_at is not null and a.key_number < :number
-    order by a.seq for no key update
+    select a.sitting_id, a.step, a.answer, a.key_number from market.sitting_item a
+    join market.sitting s on s.id = a.sitting_id
+    where a.item_id = :item_id and a.closed_at is not null
+    order by a.seq for no key update of s, a
     """
 ).bindparams(bindparam("item_id", type_=Uuid()))
 
@@ -30,10 +31,10 @@ _REMARK = text(
 def remark_answers(session: Session, item_id: UUID) -> int:
     """Mark what was answered to an item by its key as it is now; how many marks there were."""
     key = key_of(session, item_id)
-    rows = session.execute(
-        _REMARK.columns(sitting_id=Uuid()), {"item_id": item_id, "number": key.number}
-    ).all()
-    for one in rows:
+    # Sittings are locked, too: one that is ending by the old key ends first, and is found then.
+    rows = session.execute(_REMARK.columns(sitting_id=Uuid()), {"item_id": item_id}).all()
+    stale = [one for one in rows if one.key_number < key.number]
+    for one in stale:
         session.execute(
             update(SittingItem)
             .where(SittingItem.sitting_id == one.sitting_id, SittingItem.step == one.step)
@@ -43,7 +44,7 @@ def remark_answers(session: Session, item_id: UUID) -> int:
             )
             .execution_options(synchronize_session=False)
         )
-    return len(rows)
+    return len(stale)
 
 
 def regrade_sitting(session: Session, sitting_id: UUID, item_id: UUID, *, at: datetime) -> bool:

@@ -246,7 +246,7 @@ def answer_item(
         if asked.choices and plain(answer) not in {plain(one) for one in asked.choices}:
             raise AnswerUnfit("answer", "one of the choices")
     _close(session, found, answer, at=at)
-    _advance(session, row, at=at)
+    _advance(session, row, at=at, is_news=True)
     return row
 
 
@@ -293,8 +293,11 @@ def _close(session: Session, found: SittingItem, answer: str | None, *, at: date
     session.flush()
 
 
-def _advance(session: Session, row: Sitting, *, at: datetime) -> bool:
-    """Close what is late, and end what is settled; whether the sitting is over."""
+def _advance(session: Session, row: Sitting, *, at: datetime, is_news: bool = False) -> bool:
+    """Close what is late, and end what is settled; whether the sitting is over.
+
+    The stop rule is asked only after something was closed: before, it was asked already.
+    """
     if row.state != "open":
         return True
     steps = steps_of(session, row.id)
@@ -303,9 +306,12 @@ def _advance(session: Session, row: Sitting, *, at: datetime) -> bool:
             return False
         # What is not answered in time is not known; the time was said with the item.
         _close(session, steps[-1], None, at=at)
+        is_news = True
     if at >= row.ends_at:
         _end(session, row, "run_out", "its time was over", at=at)
         return True
+    if not is_news:
+        return False
     _, barred = exposure_now(session, row, 0)
     stopped = rebuilt(session, row, steps, barred).stopped
     if stopped is None:

@@ -184,13 +184,13 @@ def test_the_same_record_leads_to_the_same_items_to_the_last_one(db: Session) ->
 
 
 def test_no_item_is_shown_to_more_than_its_share_of_takers(db: Session) -> None:
-    make_bank(db, 120)
-    for n in range(12):
-        sit(db, seat(db), knows(0.0, seed=n), most=6)
+    make_bank(db)
+    for n in range(8):
+        sit(db, seat(db), knows(0.0, seed=n), most=4)
     bank = db.scalars(select(ItemBank)).one()
     shown = db.scalars(select(BankItem.shown)).all()
-    assert (bank.takers, sum(shown)) == (12, 72)
-    assert max(shown) <= 0.25 * 12 + 1
+    assert (bank.takers, sum(shown)) == (8, 32)
+    assert max(shown) <= 0.25 * 8 + 1
 
 
 def test_a_result_near_the_cut_is_no_verdict_and_further_sittings_add_to_it(db: Session) -> None:
