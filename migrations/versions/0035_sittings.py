@@ -18,8 +18,8 @@ from migrations.grants import (
     tenant_may,
 )
 
-revision = "0034"
-down_revision = "0033"
+revision = "0035"
+down_revision = "0034"
 branch_labels = None
 depends_on = None
 
