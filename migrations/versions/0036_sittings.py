@@ -18,8 +18,8 @@ from migrations.grants import (
     tenant_may,
 )
 
-revision = "0035"
-down_revision = "0034"
+revision = "0036"
+down_revision = "0035"
 branch_labels = None
 depends_on = None
 
