@@ -22,7 +22,7 @@ from matching.model import (
 )
 from matching.policy import Policy
 from matching.priced import Priced, search_prices
-from matching.problem import MICRO, Bool, Int64, Problem
+from matching.problem import MICRO, Bool, Float64, Int64, Problem, ProblemInvalid
 from matching.repair import worth
 
 __all__ = ["Assignment", "Cancelled", "Effort", "Infeasible", "Prices", "Progress", "assign"]
@@ -84,6 +84,7 @@ def assign(
     policy: Policy | None = None,
     *,
     seed: int = 0,
+    start: Prices | None = None,
     effort: Effort | None = None,
     progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -95,17 +96,21 @@ def assign(
     are finished by branch and bound. The policy gives prices and caps that the problem leaves
     open; the problem's own are kept. Equal input and seed give the equal answer.
 
+    The search for prices begins at `start`, those of an earlier answer to much the same problem
+    under the names of this one; they are part of the input. Its seat prices are not looked at.
+
     Raises:
-        Infeasible, when hard rules cannot hold together; Cancelled.
+        Infeasible, when hard rules cannot hold together; Cancelled; ProblemInvalid, when prices to
+        start from are not those of such a problem.
     """
     problem = under_policy(problem, policy)
     effort = Effort() if effort is None else effort
     _stop_if(cancelled, 0)
     model = make_model(problem)
     if policy is not None and policy.floor:
-        return _assign_floor(model, seed, effort, progress, cancelled)
+        return _assign_floor(model, seed, start, effort, progress, cancelled)
     if policy is not None and policy.randomness < 1:
-        return _assign_by_lot(model, policy, seed, effort, progress, cancelled)
+        return _assign_by_lot(model, policy, seed, start, effort, progress, cancelled)
     if model.rows.count == 0:
         plan = solve_priced(model, None)
         chosen = chosen_pairs(model, plan.on)
@@ -113,12 +118,13 @@ def assign(
         answer = finished(problem, chosen, prices, model=model, proof="flow", rounds=1, seed=seed)
         _tell(progress, 1, 1, answer.objective, answer.bound)
         return answer
-    return _assign_priced(model, seed, effort, progress, cancelled)
+    return _assign_priced(model, seed, start, effort, progress, cancelled)
 
 
 def _assign_floor(
     model: Model,
     seed: int,
+    begin: Prices | None,
     effort: Effort,
     progress: Callable[[Progress], None] | None,
     cancelled: Callable[[], bool] | None,
@@ -128,7 +134,9 @@ def _assign_floor(
     from matching.floor import raise_floor
 
     problem = model.problem
-    start = assign(problem, seed=seed, effort=effort, progress=progress, cancelled=cancelled)
+    start = assign(
+        problem, seed=seed, start=begin, effort=effort, progress=progress, cancelled=cancelled
+    )
     nothing = np.zeros(len(model.profit), np.bool_)
     fixed = objective_micro(problem, problem.locked) - worth(model, nothing)
     _stop_if(cancelled, start.rounds)
@@ -152,6 +160,7 @@ def _assign_by_lot(
     model: Model,
     policy: Policy,
     seed: int,
+    begin: Prices | None,
     effort: Effort,
     progress: Callable[[Progress], None] | None,
     cancelled: Callable[[], bool] | None,
@@ -161,7 +170,9 @@ def _assign_by_lot(
     from matching.lottery import draw_seats, draw_whole_plans
 
     problem = model.problem
-    best = assign(problem, seed=seed, effort=effort, progress=progress, cancelled=cancelled)
+    best = assign(
+        problem, seed=seed, start=begin, effort=effort, progress=progress, cancelled=cancelled
+    )
     _stop_if(cancelled, best.rounds)
     if model.rows.count == 0:
         lot = draw_seats(model, policy.randomness, policy.perturbation, seed)
@@ -243,6 +254,7 @@ def finished(
 def _assign_priced(
     model: Model,
     seed: int,
+    start: Prices | None,
     effort: Effort,
     progress: Callable[[Progress], None] | None,
     cancelled: Callable[[], bool] | None,
@@ -266,6 +278,7 @@ def _assign_priced(
         rounds=effort.rounds,
         descents=effort.descents,
         target_gap=effort.target_gap,
+        start=None if start is None else _row_start(model, start),
         report=report,
     )
     prices = model_prices(model, found.task_price, found.expert_price, found.row_price)
@@ -296,6 +309,23 @@ def _assign_priced(
         seed=seed,
         bound=bound,
     )
+
+
+def _row_start(model: Model, start: Prices) -> Float64:
+    """Prices of the rows to start from, micro-units, no one below nought.
+
+    Raises: ProblemInvalid.
+    """
+    problem = model.problem
+    sizes = (
+        ("budget", start.budget, problem.projects),
+        ("hour", start.hour, problem.experts),
+        ("quota", start.quota, len(problem.quotas)),
+    )
+    for name, given, size in sizes:
+        if given.shape != (size,) or not bool(np.isfinite(given).all()):
+            raise ProblemInvalid(f"start.{name}", None, f"is not {size} numbers")
+    return np.maximum(row_prices(model, start), 0.0)
 
 
 def _polished(

@@ -33,6 +33,9 @@ PATIENCE = 2
 STEP = 0.01
 """Share by which the price of a broken row rises in a round."""
 
+FIRST_REACH = 0.05
+"""How far the first step leads from a price that was given to start from, as a share of it."""
+
 WIDE = 200
 """Pairs from which on a row answers to small steps of its price."""
 
@@ -72,7 +75,8 @@ def search_prices(
 
     The first rounds look for the prices with the least bound. What a row uses falls as its own
     price rises and depends little on other prices, so each price is bracketed and bisected on its
-    own; brackets widen a little each round because experts do couple the rows. The other rounds
+    own; brackets widen a little each round because experts do couple the rows. Prices to start
+    from are thought to be near: half as many rounds look for them, in small steps. The other rounds
     raise the prices of rows that are still broken by small steps, so that the flow itself finds
     who replaces whom, and what little is broken then is mended by hand. In between, the prices
     go further down by steps on the bound alone, which cost a tenth of a flow.
@@ -82,7 +86,7 @@ def search_prices(
     Source: Fisher, Management Science 27 (1981), for the relaxation; brackets and steps are ours.
     """
     search = _Search(model, target_gap, report)
-    search.bracketed(max(rounds // 2, 1), start)
+    search.bracketed(max(rounds // (2 if start is None else 4), 1), start)
     if not search.close_enough() and descents:
         search.descended(descents)
     if not search.close_enough():
@@ -190,6 +194,10 @@ class _Search:
         low, high = np.zeros(rows.count), top.copy()
         price = np.zeros(rows.count) if start is None else np.minimum(start, top)
         unit = price.copy()
+        # A price that is thought to be near moves by small steps until it has been too low and too
+        # high.
+        near, reach = price > 0, FIRST_REACH
+        was_over = was_under = np.zeros(rows.count, np.bool_)
         calm = 0
         for number in range(rounds):
             before = self.bound
@@ -201,15 +209,21 @@ class _Search:
             used = rows.used(plan.on)
             over = used > rows.limit
             low, high = np.where(over, price, low), np.where(over, high, price)
-            if number == 0 and start is None:
-                unit = _first_prices(self.model, plan.on, over)
+            was_over, was_under = was_over | over, was_under | ~over
+            near = near & ~(was_over & was_under)
+            if number == 0:
+                unit = np.where(near, price, _first_prices(self.model, plan.on, over))
+            if number == 0 and not near.any():
                 price = np.minimum(np.where(over, 0.5 * unit, 0.0), top)
                 continue
             width = np.where(np.isfinite(high), np.maximum(high - low, 0), 0)
             low, high = np.maximum(low - 0.1 * width, 0), np.minimum(high + 0.1 * width, top)
             further = np.maximum(2 * price, np.maximum(0.25 * unit, 1e-3))
+            away = np.where(over, 1 + reach, 1 - reach) * price
             price = np.where(np.isfinite(high), (low + high) / 2, further)
-            price[(low == 0) & (high < 1e-3 * unit)] = 0
+            price = np.where(near, np.minimum(away, top), price)
+            reach = min(2 * reach, 0.5)
+            price[~near & (low == 0) & (high < 1e-3 * unit)] = 0
 
     def stepped(self, rounds: int) -> None:
         """Raise the prices of broken rows step by step, and take out what no small step mends.

@@ -385,6 +385,12 @@ def id_at(ids: Ids, index: int) -> UUID:
     return UUID(bytes=ids[index].tobytes())
 
 
+def project_ids(candidates: Candidates) -> Ids:
+    """The ids of the projects, in their order; (projects, 16)."""
+    ids = [np.frombuffer(one.id.bytes, np.uint8) for one in candidates.projects]
+    return np.array(ids, np.uint8).reshape(-1, 16)
+
+
 def input_digest(
     candidates: Candidates, predictions: Predictions, policy_digest: str, seed: int
 ) -> str:

@@ -11,7 +11,13 @@ from market.eligibility.queries import eligibilities_of, steps_of, widening_of
 from market.eligibility.rules import FIRST_STEP
 from market.experts.rules import DOMAINS_MEET, LEVELS, WORKING
 from market.explanations.models import RunSnapshot
-from market.explanations.rules import Recorded, RunNotOver, unpacked
+from market.explanations.rules import (
+    Recorded,
+    RunNotOver,
+    RunPrices,
+    prices_in,
+    unpacked,
+)
 from market.expressions.queries import explained_people
 from market.offers.queries import monday_before
 from market.offers.rules import GONE, LIVE
@@ -87,6 +93,12 @@ def recorded(session: Session, run_id: UUID) -> Recorded:
     if file is None:
         raise RunNotOver()
     return unpacked(file)
+
+
+def prices_of(session: Session, run_id: UUID) -> RunPrices | None:
+    """What a run paid for money and time; none, where that was not kept."""
+    file = session.scalar(select(RunSnapshot.arrays).where(RunSnapshot.run_id == run_id))
+    return None if file is None else prices_in(file)
 
 
 def hindrances(

@@ -53,7 +53,8 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recorded:
-    """A run as it was recorded: the problem that was solved, what made the values, the answer.
+    """A run as it was recorded: the problem that was solved, what made the values, the answer, and
+    the prices that the search began with, where it began with those of an earlier run.
 
     Runs recorded before facts were kept have none, and cannot be previewed.
     """
@@ -64,6 +65,50 @@ class Recorded:
     value: Value
     assignment: Assignment
     facts: Facts | None = None
+    start: Prices | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunPrices:
+    """What a run paid for money and time, under the ids of the market.
+
+    Shapes: expert_ids (experts, 16), hour (experts,); project_ids (projects, 16), budget
+        (projects,).
+    Units: units of value for an hour, for a minor unit.
+    """
+
+    expert_ids: Ids
+    hour: Float64
+    project_ids: Ids
+    budget: Float64
+
+
+def start_prices(known: RunPrices, problem: Problem, expert_ids: Ids, project_ids: Ids) -> Prices:
+    """The prices of an earlier run under the numbers of a problem; nought for who is new in it.
+
+    What quotas, share caps and conflicts cost is found anew.
+
+    Shapes: expert_ids (experts, 16), project_ids (projects, 16) of the problem.
+    """
+    nothing = np.zeros(0)
+    return Prices(
+        task=np.zeros(problem.tasks),
+        expert=np.zeros(problem.experts),
+        budget=_carried(known.project_ids, known.budget, project_ids),
+        hour=_carried(known.expert_ids, known.hour, expert_ids),
+        quota=np.zeros(len(problem.quotas)),
+        share_key=np.zeros((0, 2), np.int32),
+        share=nothing,
+        clash_key=np.zeros((0, 3), np.int32),
+        clash=nothing,
+    )
+
+
+def _carried(ids: Ids, price: Float64, wanted: Ids) -> Float64:
+    name = [np.ascontiguousarray(some).view("V16").ravel() for some in (ids, wanted)]
+    place = {one: n for n, one in enumerate(name[0].tolist())}
+    at = np.array([place.get(one, -1) for one in name[1].tolist()], np.int64)
+    return np.where(at >= 0, np.append(price, 0.0)[at], 0.0)
 
 
 def margins(problem: Problem, assignment: Assignment, pairs: Int64) -> Float64:
@@ -161,7 +206,14 @@ def packed(recorded: Recorded) -> bytes:
         "task_ids": recorded.task_ids,
         "expert_ids": recorded.expert_ids,
     }
-    for prefix, holder in (("p.", problem), ("a.", assignment), ("d.", prices)):
+    for prefix, holder in (
+        ("p.", problem),
+        ("a.", assignment),
+        ("d.", prices),
+        ("s.", recorded.start),
+    ):
+        if holder is None:
+            continue
         for each in fields(holder):
             column = getattr(holder, each.name)
             if isinstance(column, np.ndarray):
@@ -223,6 +275,7 @@ def unpacked(file: bytes) -> Recorded:
         assignment = Assignment(
             **under("a."), **single["a"], prices=Prices(**under("d.")), open_seats=seats
         )
+        start = Prices(**under("s.")) if "s.budget" in columns else None
         domains, facts = single.get("domains"), None
         if domains is not None:
             facts = Facts(parts=PairParts(**under("x.")), domains=tuple(domains), **under("f."))
@@ -233,6 +286,17 @@ def unpacked(file: bytes) -> Recorded:
             Value(problem.value, weighed),
             assignment,
             facts,
+            start,
+        )
+
+
+def prices_in(file: bytes) -> RunPrices | None:
+    """What a run paid, out of what `packed` put into a file; none, where projects have no names."""
+    with np.load(BytesIO(file), allow_pickle=False) as columns:
+        if "f.project_ids" not in columns:
+            return None
+        return RunPrices(
+            columns["expert_ids"], columns["d.hour"], columns["f.project_ids"], columns["d.budget"]
         )
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from market.candidates.actions import Pick, offer_picks
-from market.candidates.rules import Candidates, Weighed, id_at
+from market.candidates.rules import Candidates, Weighed, id_at, project_ids
 from market.db import Json, new_id
 from market.events import Event, change_state, emit
 from market.explanations.actions import keep_snapshot
@@ -31,13 +31,14 @@ from market.projects.queries import project
 from market.runs.models import MatchingRun, OpenSeat
 from market.runs.queries import run
 from market.runs.rules import ENDED, RUN, SeedOutOfRange
-from matching.assignment import Assignment
+from matching.assignment import Assignment, Prices
 from matching.problem import Problem
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """What a run saw, what the matcher made of it, and how long each stage took.
+    """What a run saw, what the matcher made of it, and how long each stage took; the prices that
+    it began with, and the run that they are of.
 
     Units: seconds by stage.
     """
@@ -48,6 +49,8 @@ class Answer:
     assignment: Assignment
     digest: str
     seconds: Mapping[str, float]
+    start: Prices | None = None
+    warm_run_id: UUID | None = None
 
 
 def request_run(
@@ -203,9 +206,7 @@ def record_run(session: Session, run_id: UUID, answer: Answer, *, at: datetime) 
         newcomer=seen.expert_is_new,
         task_domain=seen.task_domain,
         domains=seen.domains,
-        project_ids=np.array(
-            [np.frombuffer(one.id.bytes, np.uint8) for one in seen.projects], np.uint8
-        ).reshape(-1, 16),
+        project_ids=project_ids(seen),
     )
     kept = Recorded(
         seen.task_ids,
@@ -214,9 +215,10 @@ def record_run(session: Session, run_id: UUID, answer: Answer, *, at: datetime) 
         answer.weighed.value,
         answer.assignment,
         facts,
+        answer.start,
     )
     keep_snapshot(session, run_id, kept)
-    found.input_digest = answer.digest
+    found.input_digest, found.warm_run_id = answer.digest, answer.warm_run_id
     found.tasks, found.experts = answer.problem.tasks, answer.problem.experts
     found.pairs, found.offers = answer.problem.pairs, len(offers)
     found.open_seats = sum(left.values())

@@ -5,18 +5,18 @@ from uuid import UUID
 
 from market.broker import job
 from market.candidates.queries import candidates
-from market.candidates.rules import asked_of, input_digest, weigh
+from market.candidates.rules import asked_of, input_digest, project_ids, weigh
 from market.db import database, now
 from market.experiments.queries import trial_for
-from market.explanations.queries import recorded
-from market.explanations.rules import answer_digest
+from market.explanations.queries import prices_of, recorded
+from market.explanations.rules import answer_digest, start_prices
 from market.operations import end_operation, report_progress
 from market.policies.queries import policy
 from market.policies.rules import read_policy
 from market.predictions.queries import predictions_for
 from market.projects.queries import project
 from market.runs.actions import Answer, fail_run, record_run, request_run, start_run
-from market.runs.queries import is_run_pending, run
+from market.runs.queries import is_run_pending, run, run_before
 
 LOOK_EVERY_S = 0.25
 """How often a run that is solving looks whether it was cancelled, and says how far it is."""
@@ -55,6 +55,8 @@ def run_matching(run_id: str) -> None:
         seen = candidates(session, settings, project_id=project_id, at=now())
         believed = predictions_for(session, asked_of(seen))
         trial = trial_for(session, obeyed.id, project_id)
+        before = run_before(session, project_id)
+        known = None if before is None else prices_of(session, before)
     clock.done("read")
     looked = time.monotonic()
 
@@ -73,10 +75,18 @@ def run_matching(run_id: str) -> None:
     try:
         weighed = weigh(seen, believed, settings, seed=seed, trial=trial)
         problem = under_policy(weighed.problem, settings.matcher)
+        start = None
+        if known is not None:
+            start = start_prices(known, problem, seen.expert_ids, project_ids(seen))
         clock.done("weigh")
         _report(found, "solving", 1)
         assignment = assign(
-            problem, settings.matcher, seed=seed, progress=progress, cancelled=is_cancelled
+            problem,
+            settings.matcher,
+            seed=seed,
+            start=start,
+            progress=progress,
+            cancelled=is_cancelled,
         )
     except Cancelled:
         # Whoever cancelled it has ended the run and its operation.
@@ -96,7 +106,8 @@ def run_matching(run_id: str) -> None:
     digest = input_digest(seen, believed, told, seed)
     clock.done("verify")
     _report(found, "recording", 3)
-    answer = Answer(seen, problem, weighed, assignment, digest, clock.seconds)
+    warm = None if start is None else before
+    answer = Answer(seen, problem, weighed, assignment, digest, clock.seconds, start, warm)
     with database.begin() as session:
         record_run(session, found, answer, at=now())
         clock.done("record")
@@ -116,7 +127,7 @@ def check_run(run_id: str) -> None:
         seed, told = kept.seed, kept.answer_digest
         settings = read_policy(policy(session, kept.policy_id).document)
         file = recorded(session, found)
-    again = assign(file.problem, settings.matcher, seed=seed)
+    again = assign(file.problem, settings.matcher, seed=seed, start=file.start)
     digest = answer_digest(again)
     with database.begin() as session:
         end_operation(

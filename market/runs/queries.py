@@ -29,6 +29,18 @@ def runs(*, project_id: UUID | None = None, state: str | None = None) -> Select[
     return statement if state is None else statement.where(MatchingRun.state == state)
 
 
+def run_before(session: Session, project_id: UUID | None) -> UUID | None:
+    """The newest run whose prices tell something of a scope: over the same project, or over
+    everything.
+    """
+    # Without a project the second asks the same as the first.
+    scope = MatchingRun.project_id.is_(None) | MatchingRun.project_id.is_not_distinct_from(
+        project_id
+    )
+    rows = select(MatchingRun.id).where(MatchingRun.state == "succeeded", scope)
+    return session.scalar(rows.order_by(MatchingRun.id.desc()).limit(1))
+
+
 def is_run_pending(session: Session, project_id: UUID) -> bool:
     """Whether a run that will see a project as it is now is about to begin."""
     coming = exists().where(

@@ -65,6 +65,7 @@ class RunOut(Wire):
     """A matching run: what it was asked, what it saw, and how good its answer is.
 
     `gap` is how far the answer may be from the best there is, as a share of `bound`; 0 is proof.
+    `warm_run_id` is the earlier run whose prices the search began with.
     """
 
     id: str
@@ -77,6 +78,7 @@ class RunOut(Wire):
     started_at: datetime | None
     ended_at: datetime | None
     input_digest: str | None
+    warm_run_id: str | None
     answer_digest: str | None
     tasks: int
     experts: int
@@ -384,6 +386,7 @@ def _columns(found: MatchingRun) -> Json:
         "started_at": found.started_at,
         "ended_at": found.ended_at,
         "input_digest": found.input_digest,
+        "warm_run_id": wire_ids("mrn", found.warm_run_id),
         "answer_digest": found.answer_digest,
         "tasks": found.tasks,
         "experts": found.experts,

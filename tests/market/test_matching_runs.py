@@ -596,6 +596,19 @@ def test_a_run_is_repeated_bit_by_bit_from_what_it_kept(
     result = operation["result"]
     assert (result["identical"], result["faults"]) == (True, [])
     assert result["answer_digest"] == ops.get(address).json()["answer_digest"]
+    # A later run begins with its prices, and is repeated from them.
+    assert ended.warm_run_id is None
+    for _ in range(2):
+        make_task(db, project, slots=2)
+    later = run_now(db, policy_id=made.id, project_id=project.id, seed=5)
+    kept = recorded(db, later.id)
+    assert kept.start is not None
+    assert kept.start.budget.tolist() == recorded(db, ended.id).assignment.prices.budget.tolist()
+    told = f"/v1/matching-runs/{wire_id('mrn', later.id)}"
+    assert ops.get(told).json()["warm_run_id"] == wire_id("mrn", ended.id)
+    asked = ops.post(f"{told}/checks")
+    react()
+    assert ops.get(asked.headers["location"]).json()["result"]["identical"] is True
     # What was kept and is not what was answered shows.
     ended.answer_digest = "0" * 64
     db.commit()

@@ -8,9 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from matching.assign import Assignment, Cancelled, Effort, Infeasible, Progress, assign
+from matching.assign import (
+    Assignment,
+    Cancelled,
+    Effort,
+    Infeasible,
+    Prices,
+    Progress,
+    assign,
+)
 from matching.policy import Policy
-from matching.problem import Problem, Quota
+from matching.problem import Problem, ProblemInvalid, Quota
 from matching.synthetic import SIZES, Size, make_problem
 from matching.verify import verify
 from tests.matching.brute import EVERYTHING, Shape, best_by_trying, small_problem
@@ -27,6 +35,7 @@ SHAPES = {
     "everything": EVERYTHING,
 }
 EXACT = Effort(target_gap=0.0)
+BY_PRICES = Effort(core_pairs=0, neighbourhoods=4, descents=30)
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -229,6 +238,65 @@ def spoiled(problem: Problem, answer: Assignment) -> list[tuple[str, Assignment]
         ("probab", replace(answer, probability=answer.probability * 0.5)),
         ("twice", replace(answer, chosen=np.append(answer.chosen, answer.chosen[:1]))),
     ]
+
+
+def test_a_search_that_starts_from_earlier_prices_is_ahead_and_can_be_repeated() -> None:
+    before = make_problem(SIZES["XS"], seed=4, budgets=True, hours=True, floors=True)
+    earlier = assign(before, effort=BY_PRICES)
+    assert before.budget is not None
+    rng = np.random.default_rng(6)
+    problem = replace(
+        before,
+        value=before.value * rng.uniform(0.95, 1.05, before.pairs),
+        budget=(before.budget * rng.uniform(0.9, 1.1, len(before.budget))).astype(np.int64),
+    )
+
+    def first_bound(start: Prices | None) -> float:
+        bounds: list[float] = []
+        assign(
+            problem,
+            start=start,
+            effort=BY_PRICES,
+            progress=lambda step: bounds.append(step.bound),
+        )
+        return bounds[0]
+
+    warm, again = (assign(problem, start=earlier.prices, effort=BY_PRICES) for _ in range(2))
+    assert verify(problem, warm) == []
+    assert warm.chosen.tolist() == again.chosen.tolist()
+    assert (warm.bound, warm.prices.hour.tolist()) == (again.bound, again.prices.hour.tolist())
+    # Where a search without prices begins, the bound is that of no limits at all.
+    assert first_bound(earlier.prices) - warm.bound < 0.5 * (first_bound(None) - warm.bound)
+    assert warm.gap < 0.05
+
+
+def test_prices_of_another_problem_are_refused_and_wild_ones_do_no_harm() -> None:
+    problem = small_problem(3, EVERYTHING)
+    prices = assign(problem, effort=EXACT).prices
+    nought = np.zeros(99)
+    for name, wrong in (
+        ("budget", replace(prices, budget=nought)),
+        ("hour", replace(prices, hour=nought)),
+        ("quota", replace(prices, quota=nought)),
+        ("hour", replace(prices, hour=prices.hour * np.nan)),
+    ):
+        with pytest.raises(ProblemInvalid, match=f"start.{name}: is not"):
+            assign(problem, start=wrong)
+    rng = np.random.default_rng(2)
+    for seed in range(60):
+        problem = small_problem(seed, EVERYTHING)
+        best = best_by_trying(problem)
+        if best is None:
+            continue
+        prices = assign(problem, effort=EXACT).prices
+        wild = replace(
+            prices,
+            budget=rng.choice([-1.0, 0.0, 1e-9, 1e6], len(prices.budget)),
+            hour=rng.choice([-1.0, 0.0, 1e-9, 1e6], len(prices.hour)),
+        )
+        answer = assign(problem, start=wild, effort=EXACT)
+        assert verify(problem, answer) == []
+        assert answer.objective == pytest.approx(best, abs=1e-9)
 
 
 def test_the_judge_finds_each_thing_that_is_wrong() -> None:
