@@ -26,6 +26,7 @@ from market.quality.queries import (
     ballots_of,
     ballots_of_queue,
     highest_level,
+    opening_before,
     outcome_of_offer,
     outcome_of_verdict,
     people_of,
@@ -270,6 +271,9 @@ def fitted(
 # The frontier -------------------------------------------------------------------------------------
 
 LEVELS = 10
+KEPT = 0.95
+"""Share of the experts of a level that ran dry that the next one is to bring back."""
+
 SLOPE, SLOPE_SD = 0.45, 0.2
 """What a level above all that were tried is expected to add to the log-odds of a stump; logits."""
 
@@ -288,12 +292,14 @@ def watch_cell(session: Session, cell: Cell, *, at: datetime) -> FrontierAlarm |
     if not rows or readable(session) is None:
         return None
     follower = FrontierTracker()
-    number = follower.open(at=weeks_of(rows[0].at))
+    # A level is dry when it is so against a new version too: it opened with the one before.
+    before = opening_before(session, cell, first=follower.opening)
+    number = follower.open(at=weeks_of(rows[0].at), opening_rate=before)
     for row in rows:
         found = follower.observe(number, row.stump, at=weeks_of(row.at))
         if found is None:
             continue
-        said = propose_complexity(session, cell, at=at)
+        said = propose_complexity(session, cell, at=at, is_dry=True)
         alarm_id: UUID | None = session.scalar(
             insert_or(FrontierAlarm)
             .values(
@@ -330,8 +336,13 @@ def watch_cell(session: Session, cell: Cell, *, at: datetime) -> FrontierAlarm |
     return None
 
 
-def propose_complexity(session: Session, cell: Cell, *, at: datetime) -> "Proposal":
-    """The smallest complexity that is expected to bring the experts of a cell back."""
+def propose_complexity(
+    session: Session, cell: Cell, *, at: datetime, is_dry: bool = False
+) -> "Proposal":
+    """The smallest complexity that is expected to bring the experts of a cell back.
+
+    Unless it is known to have run dry, a level is kept while half of them still stump there.
+    """
     from matching.complexity import propose_level
 
     people = people_of(session, cell)
@@ -360,4 +371,6 @@ def propose_complexity(session: Session, cell: Cell, *, at: datetime) -> "Propos
         current=cell.level,
         opening=float(count),
         shared_sd=SLOPE_SD * above,
+        keep=KEPT if is_dry else 0.8,
+        fallen=KEPT if is_dry else 0.5,
     )

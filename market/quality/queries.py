@@ -330,6 +330,39 @@ def tried(session: Session, cell: Cell, *, since_alarm: bool) -> list[Tried]:
     return [Tried(*row) for row in session.execute(_OF_CELL, given)]
 
 
+# Releases belong to a feature that stands later in a task's life; they are read as a table.
+_OPENING_BEFORE = text(
+    """
+    select avg(stump)::float8 as rate, count(*) as claims from (
+        select case when o.fooled = 0 then 0.0 else o.fooled * o.valid end as stump
+        from market.model_release r
+        join market.observation o on o.target_model_id = r.earlier_model_id
+            and o.domain = :domain and o.level = :level and o.kind = 'verdict'
+            and o.replaced_at is null and o.fooled is not null
+            and (o.fooled = 0 or o.valid is not null)
+        where r.target_model_id = :target_model_id and r.state <> 'withdrawn'
+            and not exists (select from market.frontier_alarm f where f.domain = :domain
+                and f.level = :level and f.target_model_id = :target_model_id)
+        order by o.seq limit :first
+    ) opening
+    """
+).bindparams(bindparam("target_model_id", type_=Uuid()))
+
+
+def opening_before(session: Session, cell: Cell, *, first: int) -> float | None:
+    """What a level opened with against the version before this one; none after an alarm, which is
+    an opening of its own, nor where that version was not asked so often.
+    """
+    given = {
+        "domain": cell.domain,
+        "level": cell.level,
+        "target_model_id": cell.target_model_id,
+        "first": first,
+    }
+    row = session.execute(_OPENING_BEFORE, given).one()
+    return float(row.rate) if row.claims >= first else None
+
+
 def cell_of(session: Session, submission_id: UUID) -> Cell | None:
     """The cell that a verdict belongs to; none where no target model was asked."""
     row = session.execute(

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from litestar.testing import TestClient
@@ -14,10 +15,12 @@ from market.events import Event, EventRow
 from market.predictions.actions import learn_outcomes
 from market.predictions.rules import Outcome
 from market.projects.models import TargetModel
+from market.projects.rules import ModelVersion
 from market.quality.actions import watch_cell
 from market.quality.models import FrontierAlarm
 from market.quality.queries import Cell
-from tests.factories import AT, make_caller, make_organisation
+from market.releases.actions import announce_release
+from tests.factories import AT, make_caller, make_organisation, make_project
 
 
 def test_a_level_that_runs_dry_is_told_once_with_the_next_complexity(
@@ -82,3 +85,46 @@ def test_a_level_that_runs_dry_is_told_once_with_the_next_complexity(
     assert rates[0] > 0.6 > 0.4 > rates[-1]
     assert frontier["alarms"][0]["complexity"] == 3
     assert db.scalar(text("select count(*) from market.observation")) == 80
+
+
+def test_a_level_that_is_dry_against_a_new_version_is_told_by_how_it_opened_before(
+    db: Session,
+) -> None:
+    earlier = make_project(db).target_model_id
+    assert earlier is not None
+    told = announce_release(db, earlier, ModelVersion("next", "m-3"), at=AT)
+    rng = np.random.default_rng(5)
+    experts = [new_id() for _ in range(20)]
+
+    def learned(model: UUID, rate: float) -> None:
+        learn_outcomes(
+            db,
+            [
+                Outcome(
+                    kind="verdict",
+                    subject_id=new_id(),
+                    version=1,
+                    project_id=new_id(),
+                    task_id=new_id(),
+                    expert_id=experts[n % len(experts)],
+                    domain="chemistry",
+                    target_model_id=model,
+                    level=2,
+                    at=AT + timedelta(minutes=n),
+                    start=1.0,
+                    fooled=float(rng.random() < rate),
+                    valid=1.0,
+                )
+                for n in range(40)
+            ],
+            at=AT,
+        )
+
+    learned(earlier, 0.8)
+    learned(told.target_model_id, 0.05)
+    cell = Cell("chemistry", 2, told.target_model_id)
+    alarm = watch_cell(db, cell, at=AT)
+    assert alarm is not None
+    assert alarm.opening > 0.6 > 0.4 > alarm.rate
+    assert watch_cell(db, cell, at=AT) is None
+    assert watch_cell(db, Cell("chemistry", 2, earlier), at=AT) is None
