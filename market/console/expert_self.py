@@ -27,6 +27,8 @@ from market.payees.routes import onboarding_url
 from market.people.queries import person
 from market.people.rules import PersonNotFound
 from market.qualifications.models import Qualification
+from market.sittings.models import Sitting
+from market.sittings.queries import prospects_of, sittings
 
 
 def _typed_profile(profile: Profile) -> dict[str, str]:
@@ -94,6 +96,12 @@ def _profile(
             one.subject_id: one
             for one in session.scalars(select(Appeal).where(Appeal.kind == "measure"))
         }
+        last = {
+            row.qualification_id: row
+            for row in session.scalars(
+                sittings(person_id=me).where(Sitting.result.is_not(None)).order_by(Sitting.id)
+            )
+        }
         return page(
             request,
             "expert/profile.html",
@@ -112,6 +120,7 @@ def _profile(
                 .order_by(Qualification.id.desc())
                 .limit(20)
             ).all(),
+            sat={which: (row, prospects_of(session, row)) for which, row in last.items()},
             zone=known.timezone,
         )
 

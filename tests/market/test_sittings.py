@@ -391,6 +391,20 @@ def test_a_test_is_sat_over_http_and_read_with_its_interval(
     assert (over.status_code, over.json()["code"]) == (409, "state_conflict")
 
 
+def test_an_expert_reads_on_its_own_page_what_a_test_came_to_and_what_would_change_it(
+    db: Session, web: TestClient[Any]
+) -> None:
+    make_bank(db)
+    mine = make_caller(db, web, Part.EXPERT)
+    row = seat(db, person_id=mine.person_id)
+    sit(db, row, none_known)
+    entered = web.post("/console/enter", data={"key": mine.key}, follow_redirects=False)
+    assert entered.status_code == 303
+    page = web.get("/console/expert/profile").text
+    assert f"Failed: {row.score} % of the items, {row.score_low} to {row.score_high} %" in page
+    assert "you may be invited to a new test" in page
+
+
 @pytest.mark.parametrize(
     ("rows", "score", "code"),
     [(0, 70, "item_bank_missing"), (60, 100, "item_bank_out_of_reach")],
