@@ -166,7 +166,7 @@ def test_the_same_record_leads_to_the_same_items_to_the_last_one(db: Session) ->
     make_bank(db)
     first, second = seat(db), seat(db)
     for n, row in enumerate((first, second, first, second)):
-        sit(db, row, knows(0.8, seed=n), most=6)
+        sit(db, row, knows(0.8, seed=n), most=2)
     # An item that is out of play from here on is out of play when it is chosen again, too.
     asked = {one.item_id for row in (first, second) for one in steps_of(db, row.id)}
     flagged = db.scalars(select(BankItem).where(BankItem.id.not_in(asked)).limit(20)).all()
@@ -175,9 +175,9 @@ def test_the_same_record_leads_to_the_same_items_to_the_last_one(db: Session) ->
             text("update market.bank_item set state = 'flagged' where id = :id"), {"id": one.id}
         )
     for row in (first, second):
-        sit(db, row, knows(0.8, seed=9))
+        sit(db, row, knows(0.8, seed=9), most=4)
         found = rechosen(db, row)
-        assert len(found) >= 8
+        assert len(found) == 8
         assert [one.item_id for one in found] == [one.again for one in found]
         put = {one.item_id for one in steps_of(db, row.id)}
         assert not put & {one.id for one in flagged}
@@ -186,10 +186,10 @@ def test_the_same_record_leads_to_the_same_items_to_the_last_one(db: Session) ->
 def test_no_item_is_shown_to_more_than_its_share_of_takers(db: Session) -> None:
     make_bank(db)
     for n in range(8):
-        sit(db, seat(db), knows(0.0, seed=n), most=4)
+        sit(db, seat(db), knows(0.0, seed=n), most=2)
     bank = db.scalars(select(ItemBank)).one()
     shown = db.scalars(select(BankItem.shown)).all()
-    assert (bank.takers, sum(shown)) == (8, 32)
+    assert (bank.takers, sum(shown)) == (8, 16)
     assert max(shown) <= 0.25 * 8 + 1
 
 
