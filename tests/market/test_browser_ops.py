@@ -169,7 +169,7 @@ def watch_it(page: Page, shown: Showcase) -> None:
     page.get_by_role("button", name="Look now").click()
     expect(page.get_by_role("heading", name="Guardrails")).to_be_visible()
     expect(page.get_by_text("too early to tell").first).to_be_visible()
-    expect(page.get_by_role("row", name="Treated default, version")).to_be_visible()
+    expect(page.get_by_role("row", name="Treated balanced, version")).to_be_visible()
 
 
 def keep_it(page: Page) -> None:
