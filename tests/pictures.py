@@ -39,8 +39,6 @@ def main() -> int:
         in_force.open(Settings(database_url=postgres.url, secret_key=SECRET))
         database.open(postgres.url)
         shown = set_up(datetime.now(UTC))
-        more_people(datetime.now(UTC))
-        more_tasks(shown.project_id, 100, datetime.now(UTC))
         with web_process(postgres.url, SECRET) as address, visitors(program, address) as people:
             write_pictures(PICTURES, shown, people)
         database.close()
@@ -66,7 +64,6 @@ def write_pictures(folder: Path, shown: Showcase, people: Visitors) -> None:
     ops.screenshot(path=folder / "ops-run.png")
     ops.goto(f"{people.address}/console/ops")
     ops.screenshot(path=folder / "ops-today.png", full_page=True)
-    ops_tries_a_policy(folder, shown, ops, people)
     lab = people.come_in(shown.lab_key)
     lab.get_by_role("link", name="Frontier questions, round 1").click()
     lab.get_by_role("heading", name="Budget").wait_for()
@@ -75,11 +72,9 @@ def write_pictures(folder: Path, shown: Showcase, people: Visitors) -> None:
     lab.screenshot(path=folder / "lab-money.png")
     expert = people.come_in(shown.expert_key)
     expert.screenshot(path=folder / "expert-offers.png")
-    expert.goto(f"{people.address}/console/expert/earnings")
-    expert.screenshot(path=folder / "expert-earnings.png")
     expert.goto(f"{people.address}/console/expert/ability")
     show_charts(expert)
-    expert.screenshot(path=folder / "expert-ability.png", full_page=True)
+    expert.screenshot(path=folder / "expert-ability.png")
     worker = people.come_in(shown.expert_key, size=PHONE, scheme="dark")
     worker.get_by_role("button", name="Accept").first.click()
     worker.get_by_role("button", name="Start the clock").first.click()
@@ -87,12 +82,15 @@ def write_pictures(folder: Path, shown: Showcase, people: Visitors) -> None:
     worker.screenshot(path=folder / "expert-work-phone.png")
     reviewer = people.come_in(shown.reviewer_key)
     reviewer.screenshot(path=folder / "reviewer-queue.png")
+    ops_tries_a_policy(folder, shown, ops, people)
 
 
 def ops_tries_a_policy(folder: Path, shown: Showcase, ops: Page, people: Visitors) -> None:
     """A version is proposed, previewed on the run before, and tried on half of the experts."""
-    home = f"{people.address}/console/ops/policies"
-    ops.goto(home)
+    more_people(datetime.now(UTC))
+    for seed in (9, 10):
+        run_over_more(shown, seed)
+    ops.goto(f"{people.address}/console/ops/policies")
     ops.get_by_role("link", name="Propose a change").click()
     ops.get_by_label("Urgency", exact=True).fill("0.2")
     ops.get_by_label("Stump", exact=True).fill("0.5")
@@ -106,7 +104,10 @@ def ops_tries_a_policy(folder: Path, shown: Showcase, ops: Page, people: Visitor
     react_to(Event.PREVIEW_REQUESTED)
     ops.get_by_role("heading", name="Who gains, who loses").wait_for()
     show_charts(ops)
-    ops.screenshot(path=folder / "ops-preview.png", full_page=True)
+    ops.get_by_role("heading", name="Today and the candidate").evaluate(
+        "one => one.scrollIntoView()"
+    )
+    ops.screenshot(path=folder / "ops-preview.png")
     ops.get_by_role("link", name="Try it on a tenth").click()
     ops.get_by_label("Name").fill("Chemistry waits less")
     ops.get_by_label("Share treated").fill("20")
@@ -115,14 +116,19 @@ def ops_tries_a_policy(folder: Path, shown: Showcase, ops: Page, people: Visitor
     ops.get_by_role("button", name="Write it down").click()
     ops.get_by_role("button", name="Start it").click()
     for seed in (11, 12, 13, 14):
-        more_tasks(shown.project_id, 100 * seed, datetime.now(UTC))
-        with database.begin() as session:
-            request_run(session, seed=seed, at=datetime.now(UTC))
-        react_to(Event.RUN_REQUESTED)
+        run_over_more(shown, seed)
         answer_trial(datetime.now(UTC))
         ops.get_by_role("button", name="Look now").click()
     show_charts(ops)
-    ops.screenshot(path=folder / "ops-experiment.png", full_page=True)
+    ops.screenshot(path=folder / "ops-experiment.png")
+
+
+def run_over_more(shown: Showcase, seed: int) -> None:
+    """Forty more tasks, and a run that offers them."""
+    more_tasks(shown.project_id, 100 * seed, datetime.now(UTC))
+    with database.begin() as session:
+        request_run(session, seed=seed, at=datetime.now(UTC))
+    react_to(Event.RUN_REQUESTED)
 
 
 def show_charts(page: Page) -> None:
