@@ -1,7 +1,6 @@
 """Adaptive tests: banks, the next item, stopping, exposure, retakes, wrong keys and re-grading."""
 
 import math
-import time
 from copy import deepcopy
 
 import numpy as np
@@ -213,13 +212,3 @@ def test_what_is_refused_names_the_array() -> None:
         Tables(ItemBank())
     with pytest.raises(ArrayInvalid, match="cut"):
         TestRules(cut=math.nan)
-
-
-def test_a_step_takes_well_under_a_millisecond(tables: Tables) -> None:
-    rules = TestRules(least=25, longest=25, precise=0.0)
-    sit(tables, rules, Exposure(ITEMS), 0.0, 0)
-    begun = time.perf_counter()
-    for seed in range(10):
-        sit(tables, rules, Exposure(ITEMS), 0.0, seed)
-    # Generous for a shared machine; the bench prints the figure.
-    assert (time.perf_counter() - begun) / 250 < 0.005
