@@ -20,8 +20,10 @@ TASKS = 150
 JOINED = 3
 """Groups that are taken apart together in later passes."""
 
-CALM, PATIENCE = 1e-6, 25
-"""Share of a plan's worth below which a group brought nothing, and how many of these end it."""
+CALM, PATIENCE = 1e-5, 25
+"""Share of a group's part of the plan's worth below which it brought nothing, and how many of
+these end it. A part goes by tasks, so that in a large plan a group need not bring more.
+"""
 
 ROOT_ONLY = "limits/nodes = 1\nlimits/gap = 0.0001\nrandomization/randomseedshift = 0\n"
 """SCIP's limits, counted in work: the root node, its cuts and its heuristics."""
@@ -58,7 +60,8 @@ def polish(
             gained = worth(model, trial)
             if gained > value:
                 on, value = trial, gained
-        calm = calm + 1 if value - before <= CALM * abs(value) else 0
+        part = abs(value) * len(tasks) / model.seats.tasks
+        calm = calm + 1 if value - before <= CALM * part else 0
         report(number, value)
     return on
 
