@@ -93,6 +93,8 @@ def test_ops_doubt_change_two_weights_preview_try_keep_and_take_back(
     # It is kept only when a colleague, who opens the same address, agrees.
     keep_it(page)
     expect(page.get_by_text("has to approve this policy first")).to_be_visible()
+    # The browser notes a page that says no; this one was asked for.
+    assert "409" in people.complaints.pop()
     a_colleague_agrees(people, version)
     page.goto(trial)
     keep_it(page)
