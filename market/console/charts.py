@@ -219,6 +219,8 @@ def _plot(axes: "Axes", chart: Chart, ink: dict[str, str]) -> None:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.set_ylim(0, 1.02)
     elif chart.y_unit == "change":
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(min(bottom, -0.02), max(top, 0.02))
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:+.0f}%" if share else "0%")
     elif chart.y_unit == "count":
         axes.set_ylim(bottom=0)

@@ -73,7 +73,8 @@ def _way(change: Mapping[str, float | None]) -> str:
     low, high = change["low"], change["high"]
     if low is None or high is None:
         return "unsure"
-    if low == high == 0:
+    # Replays end within a rounding of each other where nothing differs.
+    if max(abs(low), abs(high)) < 1e-6:
         return "the same"
     if low <= 0 <= high:
         return "unsure"
