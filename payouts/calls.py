@@ -192,7 +192,11 @@ def plan_call(
         "next_try_at": at,
         "state": CallState.PLANNED,
     }
-    session.execute(insert(ExternalCall).values(**values).on_conflict_do_nothing())
+    made = session.scalars(
+        insert(ExternalCall).values(**values).on_conflict_do_nothing().returning(ExternalCall)
+    ).one_or_none()
+    if made is not None:
+        return made
     kept = session.scalars(
         select(ExternalCall).where(
             ExternalCall.natural_key == natural_key, ExternalCall.attempt == attempt

@@ -239,6 +239,17 @@ def plan_refund(
             .where(ExternalCall.natural_key == f"refund:{funding_id}")
         ).one()
     )
+    lab, currency = funding.lab_id, funding.currency
+    # Before the call is planned, so that a refusal leaves no call without its money.
+    reserve(
+        session,
+        key=f"refund:{funding_id}:{number}",
+        kind="refund_reserved",
+        lines=[
+            Line(chart.lab_funding(lab, currency), chart.refund_to(lab, currency), amount_minor)
+        ],
+        at=at,
+    )
     call = plan_call(
         session,
         operation=CallOperation.REFUND,
@@ -255,16 +266,6 @@ def plan_refund(
                 "attempt": str(number),
             },
         },
-        at=at,
-    )
-    lab, currency = funding.lab_id, funding.currency
-    reserve(
-        session,
-        key=_refund_key(call),
-        kind="refund_reserved",
-        lines=[
-            Line(chart.lab_funding(lab, currency), chart.refund_to(lab, currency), amount_minor)
-        ],
         at=at,
     )
     # Counted from now on, so that two plans cannot ask for more than there is.

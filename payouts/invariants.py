@@ -2,8 +2,8 @@
 
 PostgreSQL refuses most of this at once, by constraint, trigger or grant. These queries say it
 again, from the postings up, to find what slipped in by another way: a restored backup, a disabled
-trigger, a superuser's hand. What the ledger cannot know, such as whether a line of pay equals its
-seconds at its rate (I12, I13), is held by `payouts.pay` and its properties.
+trigger, a superuser's hand. What lies beyond money, such as whether a line of pay equals its
+seconds at its rate (I10 to I13, I22), `market.books.queries.untrue` adds.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,8 @@ from types import MappingProxyType
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
+
+from payouts.stripe_invariants import STRIPE_INVARIANTS
 
 _LEGS = """
 with leg as (
@@ -62,7 +64,7 @@ def _over_legs(query: str) -> str:
     return _LEGS + query
 
 
-INVARIANTS = MappingProxyType(
+LEDGER_INVARIANTS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
     {
         "I1": (
             "Every entry has exactly the lines it announced, each of two accounts and one amount.",
@@ -266,6 +268,9 @@ INVARIANTS = MappingProxyType(
         ),
     }
 )
+"""What must be true of the ledger alone."""
+
+INVARIANTS = MappingProxyType({**LEDGER_INVARIANTS, **STRIPE_INVARIANTS})
 """Invariant to its sentence and the SQL that must return no rows, one text a row if it does."""
 
 
@@ -276,6 +281,9 @@ class Violation:
     invariant: str
     sentence: str
     subject: str
+
+    def __str__(self) -> str:
+        return f"{self.invariant}: {self.sentence} Not true of {self.subject}."
 
 
 def violations(session: Session) -> list[Violation]:

@@ -103,7 +103,8 @@ def unexplained(session: Session, owner_id: UUID, currency: str) -> int:
     Units: minor units.
     """
     owed = balance(session, chart.receivable_from(owner_id, currency)).posted_minor
-    return owed - outstanding(session, owner_id, currency)
+    # Nothing is owed almost always, and then there is nothing to explain.
+    return owed - outstanding(session, owner_id, currency) if owed else 0
 
 
 def recover_before_payout(
@@ -123,10 +124,11 @@ def recover_before_payout(
     Units: minor units.
     """
     part = min(outstanding(session, owner_id, currency), free_minor // SHARE)
+    if part <= 0:
+        return 0
     key = f"recovery:{owner_id}:{currency}:{period_end}:{reason_code}"
     # A payout that was withdrawn and is opened again was lessened before.
-    was_taken = session.scalar(select(exists().where(JournalEntry.key == key)))
-    if part <= 0 or was_taken:
+    if session.scalar(select(exists().where(JournalEntry.key == key))):
         return 0
     line = Line(chart.owed_to(owner_id, currency), chart.receivable_from(owner_id, currency), part)
     post_entry(session, key=key, kind="recovered", lines=[line], at=at)

@@ -8,8 +8,10 @@ go only when Stripe has definitely refused.
 from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import func, select, text
+from sqlalchemy import DateTime, Text, Uuid, bindparam, or_, select, text
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
+from uuid_utils.compat import uuid7
 
 from payouts import chart
 from payouts.calls import (
@@ -30,13 +32,30 @@ from payouts.holds import (
     write_holds,
 )
 from payouts.ledger import Line, balance, reserve
-from payouts.models import Payee, Payout, PayoutMove
+from payouts.models import Payee, Payout
 from payouts.money import Money
 from payouts.payees import payee_of
 from payouts.recoveries import recover_before_payout
 from payouts.states import TARGET, CallOperation, HoldCode, HoldOwner, PayoutState
 
 POLICY = HoldPolicy()
+# The state and its history in one round trip.
+_MOVE = text(
+    """
+    with moved as (
+        update payouts.payout set state = :target, state_at = :at where id = :payout
+    )
+    insert into payouts.payout_move (id, payout_id, owner_id, number, from_state, to_state,
+        action, at, actor_id, reason_code, note)
+    select :id, :payout, :owner, coalesce(max(number), 0) + 1, :source, :target,
+        :action, :at, :actor, :reason, :note
+    from payouts.payout_move where payout_id = :payout
+    """
+).bindparams(
+    bindparam("at", type_=DateTime(timezone=True)),
+    *(bindparam(name, type_=Uuid()) for name in ("id", "payout", "owner", "actor")),
+    *(bindparam(name, type_=Text()) for name in ("source", "target", "action", "reason", "note")),
+)
 _ONE_AT_A_TIME = text("select pg_advisory_xact_lock(hashtextextended(:name, 0))")
 
 
@@ -59,26 +78,22 @@ def move_payout(
     target = TARGET.get((source, action))
     if target is None:
         raise PayoutStateConflict(payout.id, source, action)
-    number = session.scalar(
-        select(func.count()).select_from(PayoutMove).where(PayoutMove.payout_id == payout.id)
-    )
-    session.add(
-        PayoutMove(
-            payout_id=payout.id,
-            owner_id=payout.owner_id,
-            number=int(number or 0) + 1,
-            from_state=source,
-            to_state=target,
-            action=action,
-            at=at,
-            actor_id=actor_id,
-            reason_code=reason_code,
-            note=note,
-        )
-    )
-    payout.state = target
-    payout.state_at = at
-    session.flush()
+    values = {
+        "id": uuid7(),
+        "payout": payout.id,
+        "owner": payout.owner_id,
+        "source": source,
+        "target": target,
+        "action": action,
+        "at": at,
+        "actor": actor_id,
+        "reason": reason_code,
+        "note": note,
+    }
+    session.execute(_MOVE, values)
+    # Written above already, so that the session has nothing to write about it.
+    set_committed_value(payout, "state", target)
+    set_committed_value(payout, "state_at", at)
 
 
 def locked_payout(session: Session, payout_id: UUID) -> Payout:
@@ -114,19 +129,15 @@ def open_payout(
     the minimum is looked at again together with a new one.
     """
     session.execute(_ONE_AT_A_TIME, {"name": f"payout:{owner_id}:{currency}"})
-    known = session.scalars(
-        select(Payout).where(
-            Payout.owner_id == owner_id,
-            Payout.currency == currency,
-            Payout.period_end == period_end,
-            Payout.reason_code == reason_code,
-            Payout.state != PayoutState.CANCELLED,
-        )
-    ).one_or_none()
-    if known is not None:
-        return known
+    kept = _kept(session, owner_id, currency, period_end, reason_code)
+    for one in kept:
+        if (one.period_end, one.reason_code) == (period_end, reason_code):
+            return one
     free = balance(session, chart.owed_to(owner_id, currency)).available_minor
-    free -= _refused_minor(session, owner_id, currency)
+    # What a refused payout gave back and still means to pay is not free for another.
+    free -= sum(
+        one.amount_minor for one in kept if one.state in NOT_SENT and one.reservation_key is None
+    )
     recovered = recover_before_payout(
         session,
         owner_id,
@@ -151,39 +162,31 @@ def open_payout(
         recovered_minor=recovered,
     )
     session.add(payout)
-    session.flush()
-    move_payout(session, payout, "lock_period", at=at)
     _reserve(session, payout, at=at)
+    move_payout(session, payout, "lock_period", at=at)
     hold_or_batch(session, payout, at=at, policy=policy)
-    for other in _waiting(session, owner_id, currency):
-        if other != payout.id:
-            review_payout(session, other, at=at, policy=policy)
+    for other in kept:
+        if other.state == PayoutState.HELD:
+            review_payout(session, other.id, at=at, policy=policy)
     return payout
 
 
-def _refused_minor(session: Session, owner_id: UUID, currency: str) -> int:
-    """Money that a refused payout gave back and still means to pay: not free for another."""
-    total = session.scalar(
-        select(func.sum(Payout.amount_minor)).where(
-            Payout.owner_id == owner_id,
-            Payout.currency == currency,
-            Payout.state.in_(NOT_SENT),
-            Payout.reservation_key.is_(None),
-        )
-    )
-    return int(total or 0)
-
-
-def _waiting(session: Session, owner_id: UUID, currency: str) -> list[UUID]:
+def _kept(
+    session: Session, owner_id: UUID, currency: str, period_end: date, reason_code: str
+) -> list[Payout]:
+    """An owner's payouts that bear on a new one, oldest first: this very one, and the unsent."""
+    is_this = (Payout.period_end == period_end) & (Payout.reason_code == reason_code)
     return list(
         session.scalars(
-            select(Payout.id)
+            select(Payout)
             .where(
                 Payout.owner_id == owner_id,
                 Payout.currency == currency,
-                Payout.state == PayoutState.HELD,
+                Payout.state != PayoutState.CANCELLED,
+                or_(is_this, Payout.state.in_(NOT_SENT)),
             )
             .order_by(Payout.opened_at, Payout.id)
+            .execution_options(populate_existing=True)
         )
     )
 
@@ -208,7 +211,6 @@ def _reserve(session: Session, payout: Payout, *, at: datetime) -> None:
         lines=transfer_lines(payout),
         at=at,
     )
-    session.flush()
 
 
 def transfer_lines(payout: Payout) -> list[Line]:
@@ -263,8 +265,6 @@ def hold_payout(
 def _batch(session: Session, payout: Payout, payee: Payee, *, at: datetime) -> list[Fact]:
     assert payee.account_id is not None
     move_payout(session, payout, "batch", at=at)
-    payout.destination = payee.account_id
-    payout.destination_version = payee.destination_version
     natural_key = f"transfer:{payout.id}"
     call = plan_call(
         session,
@@ -286,6 +286,8 @@ def _batch(session: Session, payout: Payout, payee: Payee, *, at: datetime) -> l
         },
         at=at,
     )
+    payout.destination = payee.account_id
+    payout.destination_version = payee.destination_version
     payout.call_id = call.id
     session.flush()
     return [payout_fact(FactKind.PAYOUT_BATCHED, payout)]

@@ -5,15 +5,12 @@ from datetime import timedelta
 import structlog
 
 from market.books.actions import publish
-from market.books.queries import owners_touched
+from market.books.queries import owners_touched, untrue
 from market.books.rules import BooksBroken, BreaksOverdue, ProofsBroken
 from market.broker import job
 from market.db import database, now
-from market.earnings.queries import unbacked_lines
 from market.treasury.actions import gateway, has_stripe
 from market.treasury.queries import at_stripe
-from market.work.queries import unproven_time
-from payouts.invariants import violations
 from payouts.ledger import chain_entries, fold_hot_accounts, void_expired
 from payouts.proofs import check_proofs
 from payouts.reconciliation import Reconciled, reconcile
@@ -53,11 +50,7 @@ def check_books(slot: str) -> None:
     """
     del slot
     with database.begin() as session:
-        found = [
-            f"{one.invariant}: {one.sentence} Not true of {one.subject}."
-            for one in violations(session)
-        ]
-        found += unbacked_lines(session) + unproven_time(session)
+        found = [str(one) for one in untrue(session)]
     if found:
         log.error("books.broken", found=found)
         raise BooksBroken(found)

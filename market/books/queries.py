@@ -1,13 +1,17 @@
 """Reads about the books: breaks, proofs, our own payouts."""
 
+from collections.abc import Callable
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, select, text
 from sqlalchemy.orm import Session
 
 from market.books.rules import ProofNotFound
+from market.earnings.queries import unbacked_lines
+from market.work.queries import unproven_time
 from payouts.bank_models import PlatformPayout
+from payouts.invariants import INVARIANTS, Violation, violations
 from payouts.models import JournalEntry, Transfer
 from payouts.proof_models import Break, Proof
 
@@ -67,3 +71,93 @@ def owners_touched(session: Session, *, since: datetime) -> list[UUID]:
             .order_by(Transfer.owner_id)
         )
     )
+
+
+def _by_query(query: str) -> Callable[[Session], list[str]]:
+    return lambda session: list(session.scalars(text(query)))
+
+
+PAY_INVARIANTS: dict[str, tuple[str, Callable[[Session], list[str]]]] = {
+    "I10": (
+        "No two stretches of paid time of one expert overlap.",
+        _by_query(
+            """
+            select expert_id || ' at ' || lower(during) from (
+                select expert_id, during,
+                    max(upper(during)) over (
+                        partition by expert_id order by lower(during), id
+                        rows between unbounded preceding and 1 preceding) as until
+                from market.time_entry where state <> 'voided'
+            ) entry
+            where lower(during) < until
+            """
+        ),
+    ),
+    "I11": (
+        "A tier has one rate at a time, an expert one tier, and a line of hours one rate.",
+        _by_query(
+            """
+            select name || ' ' || currency || ' at ' || lower(during) from (
+                select name, currency, during, lag(upper(during), 1, '-infinity') over (
+                    partition by name, currency order by lower(during)) as until
+                from market.pay_tier
+            ) rate
+            where lower(during) < until or until is null
+            union all
+            select expert_id || ' at ' || lower(during) from (
+                select expert_id, during, lag(upper(during), 1, '-infinity') over (
+                    partition by expert_id order by lower(during)) as until
+                from market.tier_assignment
+            ) tier
+            where lower(during) < until or until is null
+            union all
+            select 'earning ' || id from market.earning
+            where kind = 'hours' and rate_minor_per_hour <= 0
+            """
+        ),
+    ),
+    "I12": ("Every line of pay is its seconds at its rate, and is in the books.", unbacked_lines),
+    "I13": (
+        "Recorded time is what its heartbeats give, however it was split.",
+        unproven_time,
+    ),
+    "I22": (
+        "What is withheld from an expert has a person, a reason and an open way to appeal.",
+        _by_query(
+            """
+            select 'earning ' || e.id from market.earning e
+            left join market.dispute d on d.id = e.dispute_id
+            where (e.state = 'disputed'
+                   and (d.id is null or d.state not in ('open', 'answered', 'decided', 'appealed')))
+               or (e.state = 'withheld'
+                   and (d.id is null or d.state not in ('decided', 'appealed', 'final')
+                        or not (d.is_conceded or (d.decided_by is not null
+                                and length(btrim(coalesce(d.decision_note, ''))) >= 20))))
+            union all
+            select 'payout ' || p.id from payouts.payout p
+            where p.state = 'held' and not exists (
+                select from payouts.payout_hold h
+                where h.payout_id = p.id and h.cleared_at is null and btrim(h.text) <> '')
+            """
+        ),
+    ),
+}
+"""Invariant to its sentence and what finds where it is not true: those that money alone cannot
+know."""
+
+EVERY_INVARIANT = tuple(
+    sorted((*INVARIANTS, *PAY_INVARIANTS), key=lambda name: int(name.removeprefix("I")))
+)
+"""All that is checked, in order."""
+
+
+def untrue(session: Session) -> list[Violation]:
+    """Everything in the books, on the way to Stripe and in recorded time that must not be.
+
+    All recorded time is computed again from raw heartbeats, and every line of pay from that time;
+    it reads everything, as the platform.
+    """
+    found = violations(session)
+    for invariant, (sentence, check) in PAY_INVARIANTS.items():
+        found += [Violation(invariant, sentence, subject) for subject in check(session)]
+    return found

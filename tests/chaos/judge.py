@@ -7,9 +7,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from market.books.queries import untrue
 from market.db import Base
 from market.schedule import TIMETABLE
-from payouts.invariants import violations
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +187,8 @@ def timers(session: Session) -> Finding:
 
 
 def money(session: Session) -> Finding:
-    """Whether the books keep every rule that they have."""
+    """Whether money and time keep every rule that they have."""
     entries = session.scalar(text("select count(*) from payouts.journal_entry"))
-    broken = violations(session)
+    broken = untrue(session)
     words = ", ".join(sorted({violation.invariant for violation in broken}))
-    return Finding("every rule of the ledger holds", int(entries or 0), len(broken), words)
+    return Finding("every rule of money and time holds", int(entries or 0), len(broken), words)

@@ -78,7 +78,7 @@ class FakeStripe:
             self.stop()
             raise RuntimeError(f"the stand-in did not start: {self.ready_line!r}")
         self.url = found.group(0)
-        self._http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        self._http = httpx.Client(base_url=self.url, timeout=120, trust_env=False)
         return self
 
     def stop(self) -> None:
@@ -130,7 +130,7 @@ class FakeStripe:
         """Let an account pass onboarding: details, bank account, transfers active."""
         self.ask("POST", f"/_accounts/{account_id}/onboard")
 
-    def settle(self, timeout_s: float = 10) -> None:
+    def settle(self, timeout_s: float = 60) -> None:
         """Wait until nothing is due and every webhook was taken."""
         answer = self.ask("POST", "/_settle", timeout_s=timeout_s)
         assert answer["settled"], answer

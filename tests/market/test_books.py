@@ -6,6 +6,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from market.books.jobs import check_books, keep_books, prove_books
+from market.books.queries import EVERY_INVARIANT, PAY_INVARIANTS, untrue
 from market.books.rules import BooksBroken
 from market.db import database
 from market.earnings.actions import accrue_earning
@@ -91,3 +92,37 @@ def test_without_a_key_nothing_goes_to_stripe(committed: str) -> None:
             assert session.scalar(select(func.count()).select_from(Proof)) == 0
     finally:
         in_force._settings = before
+
+
+AGAIN = """
+create temp table copied on commit drop as select * from market.{table};
+update copied set id = gen_random_uuid();
+insert into market.{table} select * from copied
+"""
+BREAKS = {
+    "I10": "alter table market.time_entry drop constraint ex_time_entry_expert_id;"
+    + AGAIN.format(table="time_entry"),
+    "I11": "alter table market.pay_tier drop constraint ex_pay_tier_during;"
+    + AGAIN.format(table="pay_tier"),
+    "I12": "update market.earning set pay_minor = pay_minor + 100",
+    "I13": "delete from market.heartbeat where seq > 1",
+    "I22": "update market.earning set state = 'withheld', dispute_id = gen_random_uuid()",
+}
+
+
+def test_what_is_untrue_of_time_and_pay_is_found_and_all_24_are_checked(committed: str) -> None:
+    del committed
+    assert set(BREAKS) == set(PAY_INVARIANTS)
+    assert tuple(f"I{number}" for number in range(1, 25)) == EVERY_INVARIANT
+    with database.begin() as session:
+        an_hour_is_paid(session)
+        assert untrue(session) == []
+    for invariant, statements in BREAKS.items():
+        # Only the owner can do this, and has to take the guards off first.
+        with Session(database.engine) as owner:
+            for table in ("time_entry", "pay_tier", "heartbeat", "earning"):
+                owner.execute(text(f"alter table market.{table} disable trigger user"))
+            for statement in statements.split(";"):
+                owner.execute(text(statement))
+            assert invariant in {one.invariant for one in untrue(owner)}
+            owner.rollback()

@@ -131,11 +131,14 @@ def test_a_key_is_forgotten_after_a_day_so_that_the_same_key_pays_twice(
     assert len(stripe.every("transfer")) == 2
 
 
-def test_v2_does_failed_work_again_under_the_same_key(stripe: FakeStripe, gateway: Gateway) -> None:
+@pytest.mark.parametrize("fault", ["500_before", "500_after"])
+def test_v2_finishes_failed_work_under_the_same_key_and_makes_nothing_twice(
+    stripe: FakeStripe, gateway: Gateway, fault: str
+) -> None:
     from payouts.errors import GatewayUnknown
 
     key = new_key()
-    stripe.fault("post /v2/core/accounts", "500_before")
+    stripe.fault("post /v2/core/accounts", fault)
     with pytest.raises(GatewayUnknown):
         gateway.create_account(RECIPIENT, key=key)
     made = gateway.create_account(RECIPIENT, key=key)
