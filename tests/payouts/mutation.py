@@ -167,7 +167,7 @@ def main(argv: list[str]) -> int:
             for line in ran.stdout.splitlines()
             if line.startswith("FAILS ")
         ]
-        if "passed" not in ran.stdout and not failed:
+        if "[100%]" not in ran.stdout and not failed:
             print(ran.stdout[-2000:], ran.stderr[-2000:], sep="\n")
             unseen.append(f"{gone}: the tests did not run")
         elif bool(failed) != bool(mutant.invariant):
