@@ -1,6 +1,7 @@
 """Submissions before their reviewers, and reviewers who vote: what tests of reviews begin with."""
 
 import itertools
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,14 @@ from market.attempts.actions import Answer, claim_stump, make_attempt, record_an
 from market.auth import Part
 from market.offers.models import Offer
 from market.people.actions import sign_up
+from market.projects.models import Project
+from market.qualifications.actions import (
+    begin_qualification,
+    grade_qualification,
+    invite_to_qualify,
+)
+from market.review_plans.actions import set_plan
+from market.review_plans.rules import Plan
 from market.reviews.actions import claim_review, open_reviews
 from market.reviews.models import Review
 from market.submissions.actions import submit_work
@@ -34,6 +43,9 @@ REJECT = Vote("reject", reason_code="wrong_answer", note=REASON)
 REJECT_STUMP = Vote(
     "reject", model_failed=True, attempt_fair=True, reason_code="wrong_answer", note=REASON
 )
+REMARK = "The third part says what was found and does not show how it was found."
+REWORK = Vote("rework", note=REMARK)
+PART = Vote("accept_share", share=60, note=REMARK)
 _numbers = itertools.count(1)
 
 
@@ -94,3 +106,38 @@ def cast(db: Session, handed: Submission, *votes: Vote, at: datetime = LATER) ->
         verdict = record_vote(db, review_id, reviewer_id=reviewer, vote=vote, at=at)
     db.expire_all()
     return verdict
+
+
+def make_senior(db: Session, level: int = 2) -> UUID:
+    """Someone who is qualified to review at a level."""
+    person = make_reviewer(db)
+    asked = invite_to_qualify(db, person, review_level=level, at=AT)
+    begin_qualification(db, asked.id, person_id=person, at=AT)
+    assert grade_qualification(db, asked.id, score=90, at=AT).state == "granted"
+    return person
+
+
+def plan_for(db: Session, **plan: Any) -> UUID:
+    """A live project whose work is reviewed by a plan; its id."""
+    project = make_project(db, reviews_per_submission=plan.pop("votes", 3), budget_minor=10**9)
+    set_plan(db, project.id, Plan(**plan), at=AT)
+    return project.id
+
+
+def hand_in_to(db: Session, project_id: UUID, **given: Any) -> Submission:
+    """A submission to a project, before its reviewers."""
+    project = db.get_one(Project, project_id)
+    expert_id = given.pop("expert", None) or make_expert(db).id
+    at = given.setdefault("at", AT)
+    offer = make_offer(db, make_task(db, project), expert_id, at=at)
+    return hand_in(db, offer=offer, **given)
+
+
+def minute(nth: int) -> datetime:
+    """A time for the nth piece of work of one author."""
+    return AT + timedelta(minutes=2 * nth)
+
+
+def states(db: Session, handed: Submission) -> Counter[str]:
+    """The states of all reviews of a submission."""
+    return Counter(db.scalars(select(Review.state).where(Review.submission_id == handed.id)))
