@@ -31,6 +31,7 @@ from market.appeals.routes import ROUTES as APPEALS
 from market.approvals.routes import ROUTES as APPROVALS
 from market.attempts.routes import ROUTES as ATTEMPTS
 from market.auth import keyring
+from market.availability.routes import ROUTES as AVAILABILITY
 from market.bonuses.routes import ROUTES as BONUSES
 from market.books.routes import ROUTES as BOOKS
 from market.chargebacks.routes import ROUTES as CHARGEBACKS
@@ -44,8 +45,8 @@ from market.earnings.routes import ROUTES as EARNINGS
 from market.eligibility.routes import ROUTES as ELIGIBILITY
 from market.experiments.routes import ROUTES as EXPERIMENTS
 from market.experts.routes import ROUTES as EXPERTS
-from market.explanations.routes import ROUTES as EXPLANATIONS
 from market.expressions.routes import ROUTES as EXPRESSIONS
+from market.forecasts.routes import ROUTES as FORECASTS
 from market.fundings.routes import ROUTES as FUNDINGS
 from market.http import MAX_BODY_BYTES, REQUEST_ID, open_request, principal_of_request
 from market.impact.routes import ROUTES as IMPACT
@@ -104,6 +105,7 @@ STREAMS = Gauge("stumpwork_open_streams", "Event streams open in this process.",
 
 ROUTES = [
     *PEOPLE,
+    *AVAILABILITY,
     *EXPERTS,
     *EXPRESSIONS,
     *QUALIFICATIONS,
@@ -142,7 +144,7 @@ ROUTES = [
     *VERDICTS,
     *STUMPS,
     *APPEALS,
-    *EXPLANATIONS,
+    *FORECASTS,
     *NOTICES,
     *DELIVERIES,
     *INBOX,

@@ -84,6 +84,8 @@ class Event(StrEnum):
     OFFER_COMPLETED = "offer.completed"
     SESSION_STARTED = "session.started"
     SESSION_PAUSED = "session.paused"
+    SESSION_IDLE = "session.idle"
+    SESSION_IDLE_WARNING = "session.idle_warning"
     SESSION_ENDED = "session.ended"
     TIME_ENTRY_CHANGED = "time_entry.changed"
     ATTEMPT_SENT = "attempt.sent"

@@ -31,6 +31,7 @@ from market import (
 from market.alarms import rules as alarms
 from market.appeals import rules as appeals
 from market.attempts import rules as attempts
+from market.availability import rules as availability
 from market.books import rules as books
 from market.chargebacks import rules as chargebacks
 from market.deliveries import rules as deliveries
@@ -100,6 +101,7 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     experts.DomainInvalid: (422, "domain_invalid"),
     experts.TooManyDomains: (422, "too_many_domains"),
     experts.ProfileInvalid: (422, "profile_invalid"),
+    availability.AvailabilityInvalid: (422, "availability_invalid"),
     experts.ProfileExists: (409, "profile_exists"),
     experts.ReasonMissing: (422, "reason_missing"),
     experts.EvidenceMissing: (422, "evidence_missing"),

@@ -14,6 +14,7 @@ from market.experts.jobs import lift_measures
 from market.item_banks.jobs import calibrate_banks
 from market.notices.jobs import forget_old_places
 from market.offers.jobs import expire_offers
+from market.plans.jobs import note_opened_hours
 from market.qualifications.jobs import expire_qualifications
 from market.quality.jobs import refit_nightly
 from market.reviews.jobs import requeue_reviews
@@ -29,12 +30,14 @@ from market.treasury.jobs import (
     write_off_recoveries,
 )
 from market.votes.jobs import approve_by_silence
-from market.work.jobs import confirm_recorded_time, end_lost_sessions
+from market.work.jobs import confirm_recorded_time, end_lost_sessions, warn_quiet_sessions
 
 TIMETABLE: tuple[Entry, ...] = (
     Entry(expire_offers, every=timedelta(seconds=10)),
     Entry(widen_tasks, every=timedelta(seconds=10)),
+    Entry(note_opened_hours, every=timedelta(minutes=1)),
     Entry(end_lost_sessions, every=timedelta(seconds=30)),
+    Entry(warn_quiet_sessions, every=timedelta(seconds=30)),
     Entry(end_left_offers, every=timedelta(minutes=1)),
     Entry(approve_by_silence, every=timedelta(minutes=1)),
     Entry(expire_qualifications, every=timedelta(minutes=1)),

@@ -10,6 +10,8 @@ import numpy as np
 from sqlalchemy import ARRAY, Uuid, bindparam, func, select, text
 from sqlalchemy.orm import Session
 
+from market.availability.queries import calendars_of
+from market.availability.rules import Calendar, not_due_before, room_s
 from market.candidates.rules import (
     Candidates,
     ProjectFacts,
@@ -21,7 +23,7 @@ from market.experts.queries import tiers_of
 from market.explanations.rules import why_chosen
 from market.offers.actions import make_offers
 from market.offers.models import Offer
-from market.offers.queries import room_of, taken_pairs
+from market.offers.queries import live_seconds, room_of, taken_pairs
 from market.offers.rules import LIVE, RECORDING, Terms, reservation_key, terms_digest
 from market.projects.models import Project
 from market.tasks.models import Task
@@ -91,6 +93,7 @@ class _Draft:
     expert_id: UUID
     slot_id: UUID
     project: ProjectFacts
+    calendar: Calendar | None
 
 
 def _drafts(
@@ -111,6 +114,8 @@ def _drafts(
         free.setdefault(row.task_id, []).append(row.id)
     room = room_of(session, list(expert_id.values()), at=at)
     taken = taken_pairs(session, list(task_id.values()))
+    calendars = calendars_of(session, list(expert_id.values()))
+    held = live_seconds(session, list(calendars))
     drafts = []
     for pick, task, expert in found:
         who, what = expert_id[expert], task_id[task]
@@ -119,10 +124,20 @@ def _drafts(
         if not free.get(what) or seats < 1 or time_s < seconds or (what, who) in taken:
             left[task, "taken"] += 1
             continue
+        facts = seen.projects[int(seen.task_project[task])]
+        calendar = calendars.get(who)
+        if calendar is not None:
+            # Its hours may have changed since the run looked, or some of them have passed.
+            open_s = room_s(
+                calendar, at, offer_ttl_s=facts.offer_ttl_s, work_ttl_s=facts.work_ttl_s
+            )
+            if open_s < held.get(who, 0) + seconds:
+                left[task, "hours"] += 1
+                continue
+            held[who] = held.get(who, 0) + seconds
         room[who] = (seats - 1, time_s - seconds)
         slot = free[what].pop(0)
-        facts = seen.projects[int(seen.task_project[task])]
-        drafts.append(_Draft(pick, task, what, who, slot, facts))
+        drafts.append(_Draft(pick, task, what, who, slot, facts, calendar))
     return drafts
 
 
@@ -232,6 +247,13 @@ class _Told:
         seconds, pay = self._week.get(week, (0, 0))
         self._week[week] = (seconds + expected_s, pay + expected_pay)
         of_tier = facts.rate_minor_per_hour is None
+        floor = draft.calendar and not_due_before(
+            draft.calendar,
+            at,
+            offer_ttl_s=facts.offer_ttl_s,
+            work_ttl_s=facts.work_ttl_s,
+            expected_s=expected_s,
+        )
         return Terms(
             project_id=str(named.id),
             project_name=named.name,
@@ -260,4 +282,5 @@ class _Told:
             attempt_fee_minor=named.attempt_fee_minor,
             attempt_fees_max=named.attempt_fees_max,
             weekly_cap_s=named.weekly_cap_s,
+            not_due_before=floor.isoformat() if floor else None,
         )

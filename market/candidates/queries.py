@@ -10,6 +10,7 @@ import numpy as np
 from sqlalchemy import ARRAY, TextClause, Uuid, bindparam, text
 from sqlalchemy.orm import Session
 
+from market.availability.queries import Openings, openings
 from market.candidates.rules import (
     BEST,
     NEAREST,
@@ -18,11 +19,12 @@ from market.candidates.rules import (
     TELLING_WORDS,
     Candidates,
     ProjectFacts,
+    id_at,
     shared_words,
 )
 from market.eligibility.queries import eligibilities_of, steps_of
 from market.eligibility.rules import FIRST_STEP
-from market.experts.rules import DOMAINS_MEET, EXPERT_FIELDS, WORKING
+from market.experts.rules import DOMAINS_MEET, EXPERT_FIELDS, LIMITED, WORKING
 from market.explanations.queries import LEVEL_RANK, listed
 from market.explanations.rules import Ids
 from market.filters import compiled
@@ -71,7 +73,8 @@ TABLES = (
     """,
     """
     create temporary table run_met on commit drop as
-    select w.domain_n, k.domain as known, cardinality(string_to_array(w.domain, '.')) as depth,
+    select w.domain_n, w.domain, k.domain as known,
+        cardinality(string_to_array(w.domain, '.')) as depth,
         cardinality(string_to_array(k.domain, '.')) as known_depth
     from (select distinct domain_n, domain from run_task) w
     join (select distinct domain from market.expert_domain
@@ -81,18 +84,20 @@ TABLES = (
     create temporary table run_expert on commit drop as
     select (row_number() over (order by e.id) - 1)::int as n, e.id,
         (e.max_concurrent - o.seats)::int as capacity,
-        (e.weekly_hours - o.seconds / 3600.0)::float8 as hours, o.held = 0 as is_new
+        (e.weekly_hours - o.seconds / 3600.0)::float8 as hours, o.held = 0 as is_new,
+        o.live_s::bigint as live_s
     from market.expert e
     cross join lateral (
         select count(*) filter (where state in ({live})) as seats,
             coalesce(sum(expected_s) filter (where state in ({live})
                 or (state = 'completed' and ended_at >= :monday)), 0) as seconds,
-            count(*) filter (where state in ({held})) as held
+            count(*) filter (where state in ({held})) as held,
+            coalesce(sum(expected_s) filter (where state in ({live})), 0) as live_s
         from market.offer where expert_id = e.id
     ) o
     where e.state in ({working}) and e.max_concurrent > o.seats
         and e.weekly_hours > o.seconds / 3600.0
-        and (:experts is null or e.id = any(:experts))
+        and (:experts is null or e.id = any(:experts)) and e.id <> all(:closed)
         and exists (select from market.expert_domain d join run_met m on m.known = d.domain
             where d.expert_id = e.id)
     """,
@@ -108,6 +113,7 @@ TABLES = (
         from run_met m
         join market.expert_domain d on d.domain = m.known
         join run_expert e on e.id = d.expert_id
+        where not {limited}
         group by m.domain_n, e.n, e.id, e.is_new
     )
     select (row_number() over (order by domain_n, standing desc, expert_n) - 1)::int as n,
@@ -200,7 +206,8 @@ TABLES = (
 
 RULES = (
     """
-    create temporary table run_rule (n int, project_n int, eligibility_id uuid, step int)
+    create temporary table run_rule
+        (n int, project_n int, eligibility_id uuid, step int, priority float8)
     on commit drop
     """,
     "create temporary table run_passes (rule_n int, expert_n int) on commit drop",
@@ -211,7 +218,7 @@ RULES = (
 RULED = (
     """
     create temporary table run_task_rule on commit drop as
-    select t.n as task_n, r.n as rule_n
+    select t.n as task_n, r.n as rule_n, r.priority
     from run_task t
     join run_rule r on r.project_n = t.project_n
     left join market.widening w on w.task_id = t.id and w.eligibility_id = r.eligibility_id
@@ -227,6 +234,8 @@ RULED = (
     join run_domain d on d.domain_n = f.domain_n and d.fits > {small}
     """,
 )
+
+_NEW_RULE = text("insert into run_rule values (:n, :project_n, :eligibility_id, :step, :priority)")
 
 PASSES = """
     insert into run_passes select :rule_n, r.n
@@ -303,6 +312,7 @@ WORDS: Mapping[str, str] = {
     "minimum_level": LEVEL_RANK.format(column="p.minimum_level"),
     "level": LEVEL_RANK.format(column="d.level"),
     "domains_meet": DOMAINS_MEET.format(one="w.domain", other="k.domain"),
+    "limited": LIMITED.format(expert="e.id", domain="m.domain"),
     "task_meets": DOMAINS_MEET.format(one="t.domain", other="k.domain"),
     "claimed": str(PRIOR_ABILITY[0]),
     "qualified": str(PRIOR_ABILITY[1]),
@@ -348,6 +358,9 @@ def candidates(
     for statement in TABLES:
         name = statement.split()[3]
         session.execute(text(f"drop table if exists pg_temp.{name}"))
+        if name == "run_expert":
+            kinds, opened = _openings(session, at=at, experts=experts)
+            values["closed"] = opened.closed
         if name == "run_rate":
             values["horizon"] = at + _longest_work(session)
         session.execute(_typed(statement.format(**WORDS)), values)
@@ -357,14 +370,15 @@ def candidates(
     projects = _project_facts(session)
     tasks_seen = _Columns(
         session,
-        "select id, project_n, seats, expected_s, value_weight, complexity, age_h, domain_n"
-        " from run_task order by n",
+        "select t.id, t.project_n, t.seats, t.expected_s,"
+        " t.value_weight * coalesce(k.priority, 1), t.complexity, t.age_h, t.domain_n"
+        " from run_task t left join run_task_rule k on k.task_n = t.n order by t.n",
         ("id", "i4", "i4", "i8", "f8", "i4", "i4", "i4"),
     )
     experts_seen = _Columns(
         session,
-        "select id, capacity, hours, is_new::int from run_expert order by n",
-        ("id", "i4", "f8", "i4"),
+        "select id, capacity, hours, is_new::int, live_s from run_expert order by n",
+        ("id", "i4", "f8", "i4", "i8"),
     )
     fits = _Columns(
         session, "select rank, ability, nearness from run_fit order by n", ("i4", "f8", "f8")
@@ -385,7 +399,14 @@ def candidates(
     top[rates.int32(0), rates.int32(1)] = rates.int64(3)
     # The database streams pairs in the order in which it finds them.
     order = np.lexsort((pairs.int32(0), pairs.int32(1)))
+    kind = {found: n for n, found in enumerate(kinds)}
+    room = _rooms(opened, experts_seen.ids(0), len(kinds))
+    of_project = np.array([kind[p.offer_ttl_s, p.work_ttl_s] for p in projects], np.int32)
     expert, task = pairs.int32(0)[order], pairs.int32(1)[order]
+    holds = room[expert, of_project[tasks_seen.int32(1)[task]]] >= tasks_seen.int64(3)[task]
+    order, expert, task = order[holds], expert[holds], task[holds]
+    # What an expert holds already has to lie in its hours too.
+    open_h = np.maximum(room.max(axis=1, initial=0) - experts_seen.int64(4), 0) / 3600.0
     named = text("select domain from run_task group by domain_n, domain order by domain_n")
     return Candidates(
         projects=projects,
@@ -401,7 +422,7 @@ def candidates(
         domains=tuple(session.scalars(named)),
         expert_ids=experts_seen.ids(0),
         expert_capacity=experts_seen.int32(1),
-        expert_hours=experts_seen.float64(2),
+        expert_hours=np.minimum(experts_seen.float64(2), open_h),
         expert_is_new=experts_seen.int32(3) > 0,
         rate_now=now,
         rate_top=top,
@@ -419,6 +440,33 @@ def candidates(
     )
 
 
+def _openings(
+    session: Session, *, at: datetime, experts: Sequence[UUID] | None
+) -> tuple[list[tuple[int, int]], Openings]:
+    """The kinds of offers that the projects make, and what they can ask of who keeps hours."""
+    rows = session.execute(
+        text("select distinct offer_ttl_s, work_ttl_s from run_project order by 1, 2")
+    )
+    kinds = [(int(offer_ttl_s), int(work_ttl_s)) for offer_ttl_s, work_ttl_s in rows]
+    least_s = session.scalar(text("select min(expected_s) from run_task")) or 0
+    return kinds, openings(session, kinds, least_s=int(least_s), at=at, experts=experts)
+
+
+def _rooms(opened: Openings, ids: Ids, kinds: int) -> Int64:
+    """How much work each kind of offer can ask of each expert; a year of who keeps no hours.
+
+    Shapes: (experts, kinds).
+    Units: seconds.
+    """
+    room = np.full((len(ids), kinds), 366 * 24 * 3600, np.int64)
+    if opened.room_s:
+        for n in range(len(ids)):
+            found = opened.room_s.get(id_at(ids, n))
+            if found is not None:
+                room[n] = found
+    return room
+
+
 def _take_rules(session: Session, at: datetime) -> None:
     """Find whom each step of the projects' eligibilities takes, once for all of their tasks."""
     for statement in RULES:
@@ -433,10 +481,9 @@ def _take_rules(session: Session, at: datetime) -> None:
                 "project_n": numbers[project_id],
                 "eligibility_id": found.id,
                 "step": step,
+                "priority": one.priority,
             }
-            session.execute(
-                text("insert into run_rule values (:n, :project_n, :eligibility_id, :step)"), names
-            )
+            session.execute(_NEW_RULE, names)
             made = compiled(one.expression.tree, EXPERT_FIELDS, row="e", at=at)
             passes = text(PASSES.format(condition=made.sql))
             session.execute(passes, {**made.values, "rule_n": rule_n})
@@ -449,7 +496,7 @@ def _take_rules(session: Session, at: datetime) -> None:
 def _typed(statement: str) -> TextClause:
     """A statement whose arrays PostgreSQL knows to be ids, whether they are given or not."""
     found = text(statement)
-    for name in ("tasks", "experts"):
+    for name in ("tasks", "experts", "closed"):
         if f":{name}" in statement:
             found = found.bindparams(bindparam(name, type_=ARRAY(Uuid())))
     return found

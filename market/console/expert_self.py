@@ -1,9 +1,12 @@
 """An expert's profile and availability, its standing with reasons, and where it is paid."""
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import msgspec
 from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
@@ -12,6 +15,7 @@ from sqlalchemy import select
 
 from market.appeals.actions import file_appeal
 from market.appeals.models import Appeal
+from market.availability.rules import DAYS, TimeOff, Window, away_of, week_of, windows_of
 from market.console.forms import REFUSALS, Form, field, lines, once, said_no, whole_number
 from market.console.frame import Notice, back_to, page
 from market.console.visitors import EXPERT, FormUnreadable, my_id
@@ -30,6 +34,9 @@ from market.qualifications.models import Qualification
 from market.sittings.models import Sitting
 from market.sittings.queries import prospects_of, sittings
 
+MINUTE = "%Y-%m-%d %H:%M"
+"""A moment of time off as it is typed, on the expert's clock."""
+
 
 def _typed_profile(profile: Profile) -> dict[str, str]:
     return {
@@ -40,6 +47,13 @@ def _typed_profile(profile: Profile) -> dict[str, str]:
         "languages": ", ".join(profile.languages),
         "weekly_hours": str(profile.weekly_hours),
         "max_concurrent": str(profile.max_concurrent),
+        "windows": "\n".join(
+            f"{one.day} {one.starts}-{one.ends}" for one in windows_of(profile.week)
+        ),
+        "time_off": "\n".join(
+            " to ".join(at.astimezone(_zone(profile.timezone)).strftime(MINUTE) for at in span)
+            for span in profile.away
+        ),
         "domains": "\n".join(
             f"{claim.domain} {claim.years.normalize():f}" if claim.years else claim.domain
             for claim in profile.claims
@@ -60,12 +74,56 @@ def _claim(line: str) -> Claim:
     return Claim(name, worked.quantize(Decimal("0.1")))
 
 
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise FormUnreadable(f"{name[:60]!r} is no time zone, such as Europe/Berlin") from None
+
+
+def _windows(line: str) -> list[Window]:
+    """The windows of a line such as `mon-fri 09:00-17:00`."""
+    days, _, hours = line.lower().partition(" ")
+    first, _, last = days.partition("-")
+    starts, _, ends = hours.replace(" ", "").partition("-")
+    try:
+        from_day, to_day = DAYS.index(first), DAYS.index(last or first)
+        if to_day < from_day:
+            raise ValueError("a week begins on Monday")
+        return [
+            msgspec.convert({"day": day, "starts": starts, "ends": ends}, Window)
+            for day in DAYS[from_day : to_day + 1]
+        ]
+    except ValueError:
+        raise FormUnreadable(
+            f"{line[:80]!r} is no hours of a week, such as mon-fri 09:00-17:00"
+        ) from None
+
+
+def _time_off(line: str, zone: ZoneInfo) -> TimeOff:
+    """A line such as `2026-12-24 to 2026-12-26`, where a date stands for the whole day."""
+    first, _, last = (one.strip() for one in line.partition(" to "))
+    try:
+        starts, ends = datetime.fromisoformat(first), datetime.fromisoformat(last or first)
+        if ":" not in (last or first):
+            ends += timedelta(days=1)
+    except (ValueError, OverflowError):
+        raise FormUnreadable(
+            f"{line[:80]!r} is no time off, such as 2026-12-24 to 2026-12-26"
+        ) from None
+    return TimeOff(
+        starts_at=starts.replace(tzinfo=starts.tzinfo or zone),
+        ends_at=ends.replace(tzinfo=ends.tzinfo or zone),
+    )
+
+
 def _read_profile(data: Mapping[str, str]) -> Profile:
+    zone = _zone(field(data, "timezone") or "UTC")
     return Profile(
         headline=field(data, "headline"),
         bio=field(data, "bio"),
         country=field(data, "country").upper() or None,
-        timezone=field(data, "timezone") or "UTC",
+        timezone=zone.key,
         languages=lines(data, "languages"),
         weekly_hours=whole_number(
             data, "weekly_hours", "hours a week", least=0, most=168, absent=20
@@ -74,6 +132,8 @@ def _read_profile(data: Mapping[str, str]) -> Profile:
             data, "max_concurrent", "tasks at once", least=1, most=100, absent=3
         ),
         claims=tuple(_claim(one) for one in lines(data, "domains")),
+        week=week_of([one for line in lines(data, "windows") for one in _windows(line)]),
+        away=away_of([_time_off(one, zone) for one in lines(data, "time_off")]),
     )
 
 

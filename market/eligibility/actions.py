@@ -78,6 +78,7 @@ def set_eligibility(
         {
             "expression": to_json(read_expression(session, found.organisation_id, step.source)),
             "after_s": step.after_s,
+            "priority": step.priority,
         }
         for step in steps
     ]

@@ -15,10 +15,11 @@ from market.language import Expression, from_json
 
 @dataclass(frozen=True, slots=True)
 class ReadStep:
-    """A step as it was stored: whom it takes, and its seconds."""
+    """A step as it was stored: whom it takes, its seconds, and what it makes its tasks worth."""
 
     expression: Expression
     after_s: int | None
+    priority: float
 
 
 def eligibilities_of(session: Session, project_ids: Sequence[UUID]) -> dict[UUID, Eligibility]:
@@ -51,7 +52,13 @@ def steps_of(found: Eligibility) -> list[ReadStep]:
     """The steps of an eligibility, in their order."""
     stored = cast(list[dict[str, object]], found.steps["steps"])
     return [
-        ReadStep(from_json(one["expression"]), cast(int | None, one["after_s"])) for one in stored
+        ReadStep(
+            from_json(one["expression"]),
+            cast(int | None, one["after_s"]),
+            # Steps that were stored before they had one are worth what their tasks are.
+            cast(float, one.get("priority", 1.0)),
+        )
+        for one in stored
     ]
 
 

@@ -13,7 +13,7 @@ from market.db import PLATFORM, database, now
 from market.eligibility.actions import set_eligibility
 from market.eligibility.models import Eligibility
 from market.eligibility.queries import eligibility_of, steps_of, widening_of, widening_steps
-from market.eligibility.rules import FIRST_STEP, MAX_STEPS, Step
+from market.eligibility.rules import FIRST_STEP, LEAST_PRIORITY, MAX_STEPS, MOST_PRIORITY, Step
 from market.expressions.queries import explained
 from market.expressions.rules import told
 from market.http import Wire, get, put, read_id, wire_id
@@ -22,10 +22,13 @@ from market.tasks.queries import task
 
 
 class StepIn(Wire):
-    """Whom tasks take, and after how many seconds without a claim the next step begins."""
+    """Whom tasks take, and after how many seconds without a claim the next step begins; while they
+    are at the step, the matching weighs them `priority` times.
+    """
 
     expression: str
     after_s: int | None = None
+    priority: Annotated[float, Meta(ge=LEAST_PRIORITY, le=MOST_PRIORITY)] = 1.0
 
 
 class EligibilityIn(Wire):
@@ -42,6 +45,7 @@ class StepOut(Wire):
 
     expression: str
     after_s: int | None
+    priority: float
     matching: int | None
     costliest: str | None
 
@@ -73,6 +77,7 @@ class TaskEligibilityOut(Wire):
     step: int
     steps: int
     expression: str
+    priority: float
     widens_at: datetime | None
     left_s: int | None
     history: list[CameOut]
@@ -89,7 +94,7 @@ def put_eligibility(
         made = set_eligibility(
             session,
             read_id("prj", project_id),
-            tuple(Step(one.expression, one.after_s) for one in data.steps),
+            tuple(Step(one.expression, one.after_s, one.priority) for one in data.steps),
             at=now(),
             actor_id=principal.person_id,
         )
@@ -119,6 +124,7 @@ def get_task_eligibility(task_id: FromPath[str]) -> TaskEligibilityOut:
             step=step,
             steps=len(steps),
             expression=steps[step - 1].expression.source,
+            priority=steps[step - 1].priority,
             widens_at=None if timer is None else timer.due_at,
             left_s=None if timer is None else timer.left_s,
             history=[
@@ -141,6 +147,7 @@ def _out(found: Eligibility, principal: Principal) -> EligibilityOut:
                 StepOut(
                     expression=one.expression.source,
                     after_s=one.after_s,
+                    priority=one.priority,
                     matching=told(counts.matching, is_lab=is_lab),
                     costliest=costly.written if costly is not None and is_costly else None,
                 )

@@ -10,16 +10,22 @@ FIRST_STEP = 1
 SHORTEST_WAIT_S = 60
 LONGEST_WAIT_S = 30 * 24 * 3600
 
+LEAST_PRIORITY = 0.1
+MOST_PRIORITY = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """Whom a task takes, and for how long without a claim before it takes the next step's people.
+
+    While a task is at a step, it is worth `priority` times what its own weight says.
 
     Units: seconds; the last step has no end.
     """
 
     source: str
     after_s: int | None
+    priority: float = 1.0
 
 
 def check_steps(steps: tuple[Step, ...]) -> None:
@@ -34,6 +40,10 @@ def check_steps(steps: tuple[Step, ...]) -> None:
         if step.after_s is None or not SHORTEST_WAIT_S <= step.after_s <= LONGEST_WAIT_S:
             wanted = f"{SHORTEST_WAIT_S} to {LONGEST_WAIT_S} seconds, since a step follows"
             raise StepsInvalid(f"after_s of step {number}", wanted)
+    for number, step in enumerate(steps, FIRST_STEP):
+        if not LEAST_PRIORITY <= step.priority <= MOST_PRIORITY:
+            wanted = f"{LEAST_PRIORITY} to {MOST_PRIORITY}"
+            raise StepsInvalid(f"priority of step {number}", wanted)
     if steps[-1].after_s is not None:
         raise StepsInvalid(f"after_s of step {len(steps)}", "left out, since no step follows")
 

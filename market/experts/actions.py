@@ -1,15 +1,17 @@
 """How an expert's profile, pay tier and standing come about and change."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
 from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import Range, insert
+from sqlalchemy.dialects.postgresql.ranges import MultiRange
 from sqlalchemy.orm import Session
 
+from market.availability.queries import calendar
+from market.availability.rules import AvailabilityInvalid, Calendar, away_of, week_of
 from market.db import new_id
 from market.events import Event, change_state, emit
 from market.experts.models import Expert, ExpertDomain, Measure, TierAssignment
@@ -71,10 +73,12 @@ _TAKE = (
     """,
     """
     insert into market.expert (id, created_at, headline, bio, country, timezone, languages,
-        weekly_hours, max_concurrent, state, source, version)
+        weekly_hours, max_concurrent, week, away, opens_at, state, source, version)
     select p.id, :at, said ->> 'headline', said ->> 'bio', said ->> 'country',
         said ->> 'timezone', array(select jsonb_array_elements_text(said -> 'languages')),
-        (said ->> 'weekly_hours')::bigint, (said ->> 'max_concurrent')::bigint, 'good', :source, 1
+        (said ->> 'weekly_hours')::bigint, (said ->> 'max_concurrent')::bigint,
+        (said ->> 'week')::int4multirange, (said ->> 'away')::tstzmultirange,
+        (said ->> 'opens_at')::timestamptz, 'good', :source, 1
     from {staged} s join market.person p on lower(p.email) = lower(s.email)
     where s.code is null
     on conflict do nothing
@@ -125,6 +129,8 @@ _JUDGE = """
             and to_jsonb(e.languages) = said -> 'languages'
             and e.weekly_hours = (said ->> 'weekly_hours')::bigint
             and e.max_concurrent = (said ->> 'max_concurrent')::bigint
+            and e.week = (said ->> 'week')::int4multirange
+            and e.away = (said ->> 'away')::tstzmultirange
             and not exists (
                 select from (
                     select domain, years from market.expert_domain
@@ -171,7 +177,7 @@ def create_profile(
     made = session.execute(
         insert(Expert)
         .values(id=person_id, created_at=at, source=source, state="good", version=1)
-        .values(_columns(profile))
+        .values(_columns(profile, at))
         .on_conflict_do_nothing()
         .returning(Expert.id)
     ).first()
@@ -194,7 +200,7 @@ def change_profile(session: Session, expert_id: UUID, profile: Profile, *, at: d
     """
     check_profile(profile)
     found = expert(session, expert_id, lock=True)
-    for name, value in _columns(profile).items():
+    for name, value in _columns(profile, at).items():
         setattr(found, name, value)
     session.execute(
         delete(ExpertDomain).where(
@@ -206,6 +212,24 @@ def change_profile(session: Session, expert_id: UUID, profile: Profile, *, at: d
     session.flush()
     emit(session, Event.EXPERT_CHANGED, expert_id, at=at, person_id=expert_id, actor_id=expert_id)
     return found
+
+
+def open_hours(session: Session, *, at: datetime, limit: int) -> list[UUID]:
+    """Experts whose closed hours have become open ones, some at most; each is named once for an
+    opening, and the next one is looked up.
+    """
+    opened = session.scalars(
+        select(Expert)
+        .where(Expert.opens_at <= at)
+        .order_by(Expert.opens_at, Expert.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True, key_share=True)
+        .execution_options(populate_existing=True)
+    ).all()
+    for found in opened:
+        found.opens_at = calendar(found.timezone, found.week, found.away).opens_after(at)
+    session.flush()
+    return [found.id for found in opened]
 
 
 def assign_tier(
@@ -387,7 +411,7 @@ def import_experts(session: Session, upload: Upload, *, now: Callable[[], dateti
         with copying(session, staged, _STAGED_COLUMNS) as copy:
             for batch in read_rows(upload, EXPERT_ROWS):
                 rows += len(batch)
-                copy.write("".join(_copied_row(line, row) for line, row in batch).encode())
+                copy.write("".join(_copied_row(line, row, at) for line, row in batch).encode())
         for statement in _TAKE:
             session.execute(text(statement.format(staged=staged)), values)
         session.execute(text(_JUDGE.format(staged=staged)), values)
@@ -406,35 +430,37 @@ def import_experts(session: Session, upload: Upload, *, now: Callable[[], dateti
     return started
 
 
-def _copied_row(line: int, row: ExpertRow | Fault) -> str:
-    checked = row if isinstance(row, Fault) else _checked_row(row)
+def _copied_row(line: int, row: ExpertRow | Fault, at: datetime) -> str:
+    if isinstance(row, Fault):
+        return _copied_fault(line, row)
+    checked = _read_row(row)
     if isinstance(checked, Fault):
-        return f"{copied_fault(line, checked)}\t\\N\t\\N\t\\N\t\\N\t\\N\n"
+        return _copied_fault(line, checked)
     said = {
-        "name": checked.name.strip(),
-        "headline": checked.headline,
-        "bio": checked.bio,
-        "country": checked.country,
-        "timezone": checked.timezone,
-        "languages": checked.languages,
-        "weekly_hours": checked.weekly_hours,
-        "max_concurrent": checked.max_concurrent,
-        "domains": checked.domains,
+        **_columns(checked, at),
+        "name": row.name.strip(),
+        "domains": row.domains,
+        "week": _multirange(checked.week),
+        "away": _multirange(checked.away),
     }
     cells = (
         str(line),
-        copied(checked.external_id or checked.email),
+        copied(row.external_id or row.email),
         "\\N\t\\N\t\\N",
         str(new_id()),
         str(new_id()),
-        copied(checked.email),
+        copied(row.email),
         copied(msgspec.json.encode(said).decode()),
-        copied(checked.tier),
+        copied(row.tier),
     )
     return "\t".join(cells) + "\n"
 
 
-def _checked_row(row: ExpertRow) -> ExpertRow | Fault:
+def _copied_fault(line: int, fault: Fault) -> str:
+    return f"{copied_fault(line, fault)}\t\\N\t\\N\t\\N\t\\N\t\\N\n"
+
+
+def _read_row(row: ExpertRow) -> Profile | Fault:
     name = row.external_id or row.email
     if has_nul(msgspec.to_builtins(row)):
         return Fault("nul_character", "", "it holds a NUL character, which cannot be kept", name)
@@ -442,30 +468,45 @@ def _checked_row(row: ExpertRow) -> ExpertRow | Fault:
         return Fault("email_invalid", "/email", "it is no e-mail address", name)
     if not row.name.strip():
         return Fault("blank", "/name", "it has no character but blanks", name)
-    claims = tuple(Claim(one.domain, tenths(one.years)) for one in row.domains)
-    profile = Profile(
-        headline=row.headline,
-        bio=row.bio,
-        country=row.country,
-        timezone=row.timezone,
-        languages=row.languages,
-        weekly_hours=row.weekly_hours,
-        max_concurrent=row.max_concurrent,
-        claims=claims,
-    )
     try:
+        profile = Profile(
+            headline=row.headline,
+            bio=row.bio,
+            country=row.country,
+            timezone=row.timezone,
+            languages=row.languages,
+            weekly_hours=row.weekly_hours,
+            max_concurrent=row.max_concurrent,
+            claims=tuple(Claim(one.domain, tenths(one.years)) for one in row.domains),
+            week=week_of(row.windows),
+            away=away_of(row.time_off),
+        )
         check_profile(profile)
-    except ProfileInvalid as wrong:
+    except (ProfileInvalid, AvailabilityInvalid) as wrong:
         return Fault("out_of_range", f"/{wrong.field}", str(wrong), name)
     except (DomainInvalid, TooManyDomains) as wrong:
         return Fault("domain_invalid", "/domains", str(wrong), name)
-    return row
+    return profile
 
 
-def _columns(profile: Profile) -> dict[str, object]:
-    columns = asdict(profile)
-    del columns["claims"]
-    return {**columns, "languages": list(profile.languages)}
+def _columns(profile: Profile, at: datetime) -> dict[str, object]:
+    return {
+        "headline": profile.headline,
+        "bio": profile.bio,
+        "country": profile.country,
+        "timezone": profile.timezone,
+        "languages": list(profile.languages),
+        "weekly_hours": profile.weekly_hours,
+        "max_concurrent": profile.max_concurrent,
+        "week": MultiRange([Range(*span) for span in profile.week]),
+        "away": MultiRange([Range(*span) for span in profile.away]),
+        "opens_at": Calendar(profile.timezone, profile.week, profile.away).opens_after(at),
+    }
+
+
+def _multirange(spans: Sequence[tuple[object, object]]) -> str:
+    """Stretches as PostgreSQL reads them."""
+    return "{" + ",".join(f"[{start},{end})" for start, end in spans) + "}"
 
 
 def _claim(session: Session, expert_id: UUID, claims: tuple[Claim, ...]) -> None:

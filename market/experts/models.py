@@ -15,7 +15,15 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import TSTZRANGE, TSVECTOR, ExcludeConstraint, Range
+from sqlalchemy.dialects.postgresql import (
+    INT4MULTIRANGE,
+    TSTZMULTIRANGE,
+    TSTZRANGE,
+    TSVECTOR,
+    ExcludeConstraint,
+    Range,
+)
+from sqlalchemy.dialects.postgresql.ranges import MultiRange
 from sqlalchemy.orm import Mapped, mapped_column
 
 from market.db import Base, new_id
@@ -23,13 +31,21 @@ from market.experts.rules import LEVELS, STANDING, TIERS
 
 
 class Expert(Base):
-    """What a person shows as an expert; `state` is its standing."""
+    """What a person shows as an expert; `state` is its standing.
+
+    `week` holds the hours in which it works, in minutes from Monday 00:00 on its clock, and is
+    empty for an expert who works at any time; `away` is its time off. `opens_at` is when closed
+    hours next become open ones.
+    """
 
     __tablename__ = "expert"
     __table_args__ = (
         CheckConstraint(f"state in {STANDING.states}", name="state"),
         CheckConstraint("weekly_hours between 0 and 168", name="weekly_hours"),
         CheckConstraint("max_concurrent between 1 and 100", name="max_concurrent"),
+        CheckConstraint("week <@ int4range(0, 10080)", name="week"),
+        CheckConstraint("not (lower_inf(away) or upper_inf(away))", name="away"),
+        Index("ix_expert_opens_at", "opens_at", postgresql_where=text("opens_at is not null")),
         Index("ix_expert_words", "words", postgresql_using="gin"),
     )
 
@@ -42,6 +58,9 @@ class Expert(Base):
     languages: Mapped[list[str]] = mapped_column(ARRAY(Text), default_factory=list)
     weekly_hours: Mapped[int] = mapped_column(default=20)
     max_concurrent: Mapped[int] = mapped_column(default=3)
+    week: Mapped[MultiRange[int]] = mapped_column(INT4MULTIRANGE, default_factory=MultiRange)
+    away: Mapped[MultiRange[datetime]] = mapped_column(TSTZMULTIRANGE, default_factory=MultiRange)
+    opens_at: Mapped[datetime | None] = mapped_column(default=None)
     state: Mapped[str] = mapped_column(default="good")
     source: Mapped[str] = mapped_column(default="signup")
     version: Mapped[int] = mapped_column(default=1)
@@ -122,7 +141,8 @@ class TierAssignment(Base):
 class Measure(Base):
     """One step of an expert's standing: why, on what evidence, how far it reaches, and its end.
 
-    `domains` are those it is limited to, none for all. The expert reads every word of it.
+    `domains` are those that it reaches, none for all: under a limit, no new work is offered in
+    them. The expert reads every word of it.
     """
 
     __tablename__ = "measure"

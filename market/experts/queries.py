@@ -9,6 +9,7 @@ from sqlalchemy import ARRAY, Select, Uuid, bindparam, exists, func, literal, se
 from sqlalchemy.dialects.postgresql import TSTZRANGE, Range
 from sqlalchemy.orm import Session, aliased
 
+from market.availability.queries import away_in, week_in
 from market.experts.models import Expert, ExpertDomain, Measure, PayTier, TierAssignment
 from market.experts.rules import DOMAINS_MEET, Claim, ExpertNotFound, Profile
 from market.language import Facts, Known
@@ -125,6 +126,8 @@ def profile_of(session: Session, found: Expert) -> Profile:
             for row in domains_of(session, [found.id])[found.id]
             if row.level == "claimed"
         ),
+        week=week_in(found.week),
+        away=away_in(found.away),
     )
 
 

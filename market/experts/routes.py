@@ -16,6 +16,16 @@ from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy.orm import Session
 
 from market.auth import Principal
+from market.availability.queries import away_in, week_in
+from market.availability.rules import (
+    MAX_TIME_OFF,
+    MAX_WINDOWS,
+    TimeOff,
+    Window,
+    away_of,
+    week_of,
+    windows_of,
+)
 from market.db import PLATFORM, database, now
 from market.experts.actions import (
     assign_tier,
@@ -59,6 +69,10 @@ Hours = Annotated[int, Meta(ge=0, le=168)]
 Count = Annotated[int, Meta(ge=1, le=100)]
 
 
+Windows = Annotated[tuple[Window, ...], Meta(max_length=MAX_WINDOWS)]
+TimesOff = Annotated[tuple[TimeOff, ...], Meta(max_length=MAX_TIME_OFF)]
+
+
 class DomainIn(Wire):
     """A domain that an expert knows, and for how many years it has worked in it."""
 
@@ -67,7 +81,11 @@ class DomainIn(Wire):
 
 
 class ProfileIn(Wire):
-    """What an expert says about itself."""
+    """What an expert says about itself.
+
+    `windows` are the hours in which it works, on the clock of its time zone; an expert who names
+    none works at any time, and nobody is offered work that these hours do not hold.
+    """
 
     headline: str = ""
     bio: str = ""
@@ -77,10 +95,14 @@ class ProfileIn(Wire):
     weekly_hours: Hours = 20
     max_concurrent: Count = 3
     domains: tuple[DomainIn, ...] = ()
+    windows: Windows = ()
+    time_off: TimesOff = ()
 
 
 class ProfileChangeIn(Wire):
-    """The fields of a profile that change; `domains` replaces all that were claimed."""
+    """The fields of a profile that change; `domains` replaces all that were claimed, `windows` and
+    `time_off` all that there were.
+    """
 
     headline: str | UnsetType = UNSET
     bio: str | UnsetType = UNSET
@@ -90,6 +112,8 @@ class ProfileChangeIn(Wire):
     weekly_hours: Hours | UnsetType = UNSET
     max_concurrent: Count | UnsetType = UNSET
     domains: list[DomainIn] | UnsetType = UNSET
+    windows: Windows | UnsetType = UNSET
+    time_off: TimesOff | UnsetType = UNSET
 
 
 class DomainOut(Wire):
@@ -112,6 +136,9 @@ class ExpertOut(Wire):
     weekly_hours: int
     max_concurrent: int
     domains: list[DomainOut]
+    windows: list[Window]
+    time_off: list[TimeOff]
+    opens_at: datetime | None
     tier: str | None
     standing: str
     source: str
@@ -170,6 +197,8 @@ def post_my_profile(
         **{name: getattr(data, name) for name in _PLAIN},
         languages=data.languages,
         claims=_claims(data.domains),
+        week=week_of(data.windows),
+        away=away_of(data.time_off),
     )
     # As the platform, since standing and pay tier are not the expert's own to write.
     with database.begin(PLATFORM) as session:
@@ -200,6 +229,10 @@ def patch_my_profile(
             profile = replace(profile, languages=tuple(data.languages))
         if data.domains is not UNSET:
             profile = replace(profile, claims=_claims(data.domains))
+        if data.windows is not UNSET:
+            profile = replace(profile, week=week_of(data.windows))
+        if data.time_off is not UNSET:
+            profile = replace(profile, away=away_of(data.time_off))
         changed = change_profile(session, principal.person_id, profile, at=now())
         return tagged(_experts_out(session, [changed])[0], changed.version)
 
@@ -302,8 +335,9 @@ def post_standing(
 def post_experts_import(upload: NamedDependency[Upload]) -> Response[bytes]:
     """Upload experts as JSON lines, CSV or Parquet: every row gets a verdict.
 
-    A row has `email` and `name`, and may have the fields of a profile and `tier`. `languages` and
-    `domains` are lists (JSON text in CSV). All that can be taken is taken together, or nothing.
+    A row has `email` and `name`, and may have the fields of a profile and `tier`. `languages`,
+    `domains`, `windows` and `time_off` are lists (JSON text in CSV). All that can be taken is taken
+    together, or nothing.
     """
 
     def act() -> ImportOut:
@@ -386,6 +420,9 @@ def _experts_out(session: Session, rows: Sequence[Expert]) -> list[ExpertOut]:
                 DomainOut(domain=one.domain, years=float(one.years), level=one.level)
                 for one in domains[row.id]
             ],
+            windows=windows_of(week_in(row.week)),
+            time_off=[TimeOff(starts_at=one, ends_at=two) for one, two in away_in(row.away)],
+            opens_at=row.opens_at,
             tier=tiers.get(row.id),
             standing=row.state,
             source=row.source,

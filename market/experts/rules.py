@@ -12,6 +12,7 @@ from zoneinfo import available_timezones
 import msgspec
 from msgspec import Meta
 
+from market.availability.rules import Spans, TimeOff, Week, Window
 from market.errors import MarketError
 from market.language import Field, Vocabulary
 from market.states import Machine, Move
@@ -55,6 +56,16 @@ DOMAINS_MEET = (
     "({one} = {other} or starts_with({one}, {other} || '.') or starts_with({other}, {one} || '.'))"
 )
 """The rule of `domains_meet` in SQL: a template for two expressions, `one` and `other`."""
+
+
+LIMITED = """exists (select from market.measure narrowed
+    where narrowed.expert_id = {expert} and narrowed.step = 'limit' and narrowed.ended_at is null
+        and (cardinality(narrowed.domains) = 0 or exists (select from unnest(narrowed.domains) wide
+            where {domain} = wide or starts_with({domain}, wide || '.'))))"""
+"""Whether a limit on an expert's standing reaches a domain, in SQL: a template for two expressions.
+
+No new work is offered where it reaches; what the expert holds stays its own.
+"""
 
 
 _DOMAIN_OF = "from market.expert_domain d where d.expert_id = {row}.id and d.domain = {key}"
@@ -221,10 +232,12 @@ class ExpertRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     weekly_hours: int = 20
     max_concurrent: int = 3
     domains: tuple[DomainRow, ...] = ()
+    windows: tuple[Window, ...] = ()
+    time_off: tuple[TimeOff, ...] = ()
     tier: Literal["T1", "T2", "T3", "T4"] | None = None
 
 
-EXPERT_ROWS = Shape(ExpertRow, "email", nested=("languages", "domains"))
+EXPERT_ROWS = Shape(ExpertRow, "email", nested=("languages", "domains", "windows", "time_off"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +252,7 @@ class Claim:
 class Profile:
     """What an expert says about itself.
 
-    Units: hours a week it wants to work; tasks it will hold at once.
+    Units: hours a week it wants to work; tasks it will hold at once; `week` as in `Week`.
     """
 
     headline: str = ""
@@ -250,6 +263,8 @@ class Profile:
     weekly_hours: int = 20
     max_concurrent: int = 3
     claims: tuple[Claim, ...] = ()
+    week: Week = ()
+    away: Spans = ()
 
 
 def check_profile(profile: Profile) -> None:

@@ -171,6 +171,7 @@ OPEN_WORDS = {
     "not enough hours left": "the experts who could take it have too few hours left this week",
     "project budget spent": "the project's free budget does not reach for another answer",
     "budget": "the project's free budget did not reach when the offer was to be made",
+    "hours": "its expert's open hours no longer held the work when the offer was to be made",
     "taken": "somebody else took the seat, or its expert's last one, while the run was solving",
     "share cap of the project reached": "the experts who could take it hold their share already",
     "worth less than an open seat": "nobody is worth more on it than the seat left open",
@@ -372,6 +373,15 @@ def open_seat_told(recorded: Recorded, task_id: UUID) -> SubjectTold | None:
     told = explain_open_seat(problem, recorded.assignment, recorded.value, task)
     sentence = why_open(told.rule, told.open_seats, told.demand)
     return SubjectTold(told.open_seats, told.demand, told.rule, len(told.candidates), sentence)
+
+
+def task_price(recorded: Recorded, task_id: UUID) -> float | None:
+    """What a seat of a task had to beat in a run; none, when it did not look at the task.
+
+    Units: units of value.
+    """
+    task = index_of(recorded.task_ids, task_id)
+    return None if task is None else float(recorded.assignment.prices.task[task])
 
 
 def idle_expert_told(recorded: Recorded, expert_id: UUID) -> SubjectTold | None:

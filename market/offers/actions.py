@@ -7,7 +7,6 @@ Locks are taken in one order: offer, slot and task, recording, ledger.
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import cast
 from uuid import UUID
 
 from sqlalchemy import (
@@ -43,6 +42,7 @@ from market.offers.rules import (
     OverlapFull,
     ProjectNotLive,
     checked_reason,
+    due_at,
     reservation_key,
 )
 from market.projects.models import Project
@@ -199,7 +199,7 @@ def accept_offer(session: Session, offer_id: UUID, *, expert_id: UUID, at: datet
         raise ProjectNotLive(project_state)
     if standing not in WORKING:
         raise NotEligible([f"your standing is {standing}"])
-    lease_until = at + timedelta(seconds=cast("int", offer.terms["work_ttl_s"]))
+    lease_until = due_at(offer.terms, at)
     # Accepting is what experts wait for: all that moves, its history and its event, in one trip.
     session.execute(
         _ACCEPT,

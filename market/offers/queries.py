@@ -136,6 +136,16 @@ def room_of(
     return {found: (int(seats), int(seconds)) for found, seats, seconds in rows}
 
 
+def live_seconds(session: Session, expert_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """The expected seconds of the live offers of experts; who has none is absent."""
+    rows = session.execute(
+        select(Offer.expert_id, func.sum(Offer.expected_s))
+        .where(Offer.expert_id.in_(expert_ids), Offer.state.in_(LIVE))
+        .group_by(Offer.expert_id)
+    )
+    return {expert_id: int(seconds) for expert_id, seconds in rows}
+
+
 def taken_pairs(session: Session, task_ids: Sequence[UUID]) -> set[tuple[UUID, UUID]]:
     """Which experts cannot be offered which of some tasks, because they were before."""
     rows = session.execute(

@@ -73,6 +73,7 @@ class TermsOut(Wire):
     attempt_fee: MoneyOut | None
     attempt_fees_max: int
     weekly_cap_minutes: int | None
+    not_due_before: datetime | None
 
 
 class OfferOut(Wire):
@@ -306,7 +307,7 @@ def _terms_out(terms: Json) -> TermsOut:
     def extra(name: str) -> MoneyOut | None:
         return money(name) if terms.get(name) else None
 
-    weekly_cap_s = terms.get("weekly_cap_s")
+    weekly_cap_s, floor = terms.get("weekly_cap_s"), terms.get("not_due_before")
     return TermsOut(
         project_id=wire_id("prj", UUID(terms["project_id"])),
         project_name=terms["project_name"],
@@ -334,6 +335,7 @@ def _terms_out(terms: Json) -> TermsOut:
         attempt_fee=extra("attempt_fee_minor"),
         attempt_fees_max=terms.get("attempt_fees_max", 0),
         weekly_cap_minutes=weekly_cap_s // 60 if weekly_cap_s else None,
+        not_due_before=datetime.fromisoformat(floor) if floor else None,
     )
 
 

@@ -4,8 +4,8 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
-from typing import Literal
+from datetime import datetime, timedelta
+from typing import Literal, cast
 from uuid import UUID
 
 from market.errors import MarketError
@@ -145,6 +145,9 @@ class Terms:
     that the time on it is topped up to. An hourly contract may pay it on top. An attempt fee is
     paid for each honest attempt, at most `attempt_fees_max` times, whatever came of it.
 
+    The work is due `work_ttl_s` after the acceptance, and never before `not_due_before`: that is
+    when the hours in which the expert works hold it, for one who keeps hours.
+
     Units: names ending in `_s` are seconds; names ending in `_minor` are minor units of
         `currency`; the fee in hundredths of a per cent, paid by the project on top.
     """
@@ -176,10 +179,18 @@ class Terms:
     attempt_fee_minor: int | None = None
     attempt_fees_max: int = 0
     weekly_cap_s: int | None = None
+    not_due_before: str | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Every term under its name, as JSON can hold it."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
+
+
+def due_at(terms: Mapping[str, object], accepted_at: datetime) -> datetime:
+    """When work under some terms is due."""
+    usual = accepted_at + timedelta(seconds=cast("int", terms["work_ttl_s"]))
+    floor = cast("str | None", terms.get("not_due_before"))
+    return usual if floor is None else max(usual, datetime.fromisoformat(floor))
 
 
 def terms_digest(terms: Mapping[str, object]) -> str:

@@ -16,6 +16,7 @@ from market.candidates.rules import Candidates, Weighed, asked_of, id_at, weigh
 from market.db import new_id
 from market.events import Event, EventRow
 from market.experiments.queries import trial_for
+from market.experts.actions import open_hours
 from market.explanations.queries import recorded
 from market.explanations.rules import parts_of
 from market.lease import hold_lease
@@ -150,6 +151,14 @@ def _ask_for_run(session: Session, project_id: UUID | None, *, at: datetime) -> 
     )
     if not session.scalar(select(coming)):
         request_run(session, project_id=project_id, at=at)
+
+
+def note_openings(session: Session, *, at: datetime, limit: int) -> int:
+    """Leave word of experts whose hours have just begun, some at most; how many they are."""
+    opened = open_hours(session, at=at, limit=limit)
+    for expert_id in opened:
+        note_change(session, "expert", expert_id, at=at)
+    return len(opened)
 
 
 @dataclass(slots=True)

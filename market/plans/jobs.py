@@ -7,7 +7,10 @@ from uuid import UUID
 
 from market.broker import job
 from market.db import database, now
-from market.plans.actions import note_change
+from market.plans.actions import note_change, note_openings
+
+SWEEP = 1_000
+"""The most experts that one sweep takes up; the next one comes soon."""
 
 
 def _note(kind: str, subject_id: str) -> None:
@@ -49,3 +52,11 @@ def note_import(import_id: str) -> None:
 def note_run(run_id: str) -> None:
     """A run has ended: its plan is the one to keep."""
     _note("run", run_id)
+
+
+@job(queue="default", max_retries=2)
+def note_opened_hours(slot: str) -> None:
+    """The hours of some experts have begun: there may be work for them."""
+    del slot
+    with database.begin() as session:
+        note_openings(session, at=now(), limit=SWEEP)

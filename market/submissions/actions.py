@@ -33,7 +33,7 @@ from market.submissions.rules import (
 from market.tasks.models import Task, TaskSlot
 from market.tasks.rules import FILLED, RETIRED, TASK
 from market.work.actions import end_work_on
-from market.work.queries import recorded_s
+from market.work.queries import deadline, recorded_s
 from market.work.rules import whole
 
 
@@ -47,6 +47,8 @@ def leave_offer(session: Session, offer_id: UUID, *, at: datetime) -> bool:
     offer = any_offer(session, offer_id, locked=True)
     grace = {"active": LEASE_GRACE, "grace": timedelta(0)}.get(offer.state)
     if grace is None or offer.lease_until is None or offer.lease_until > at - grace:
+        return False
+    if deadline(session, offer, at=at).is_paused:
         return False
     if offer.state == "grace":
         end_work_on(session, offer_id, actor_id=None, at=at)

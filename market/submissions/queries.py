@@ -29,7 +29,14 @@ def left_offers(session: Session, *, at: datetime, limit: int) -> list[UUID]:
                             WorkSession.offer_id == Offer.id, WorkSession.state.in_(OPEN_SESSIONS)
                         ),
                     ),
-                    and_(Offer.state == "grace", Offer.lease_until <= at),
+                    and_(
+                        Offer.state == "grace",
+                        Offer.lease_until <= at,
+                        # A pause stops this deadline too.
+                        ~exists().where(
+                            WorkSession.offer_id == Offer.id, WorkSession.state == "paused"
+                        ),
+                    ),
                 )
             )
             .limit(limit)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from market.db import Scope, database
 from market.experts.models import Expert, ExpertDomain
-from market.experts.rules import DOMAINS_MEET, WORKING
+from market.experts.rules import DOMAINS_MEET, LIMITED, WORKING
 from market.imports import BulkImport, ImportNotFound
 from market.projects.models import Project
 from market.tasks.models import Interest, Task, TaskSlot
@@ -89,7 +89,10 @@ def tasks_open_to(expert_id: UUID) -> Select[Task, Project, float | None]:
         (Project.minimum_level == "claimed") | (ExpertDomain.level == "qualified"),
         met,
     )
-    works = exists().where(Expert.id == expert_id, Expert.state.in_(WORKING))
+    limited = LIMITED.format(expert="market.expert.id", domain="market.task.domain")
+    works = exists().where(
+        Expert.id == expert_id, Expert.state.in_(WORKING), text(f"not {limited}")
+    )
     is_free = exists().where(TaskSlot.task_id == Task.id, TaskSlot.state == "open")
     return (
         select(Task, Project, Interest.value)

@@ -17,16 +17,18 @@ from sqlalchemy.orm import Session
 from market.db import new_id
 from market.events import Event, StateChange, change_state, emit
 from market.offers.actions import activate_offer
+from market.offers.models import Offer
 from market.offers.queries import offer as any_offer
 from market.offers.queries import own_offer
 from market.offers.rules import LeaseLost
 from market.tasks.models import Task
 from market.work.models import Heartbeat, TimeEntry, WorkSession
-from market.work.queries import Figures, before, figures, is_stale, room_of, time_entry
+from market.work.queries import Figures, before, figures, is_stale, pause_left, room_of, time_entry
 from market.work.rules import (
     GAP_S,
     MAX_QUIET_S,
     OPEN_SESSIONS,
+    PROMPT_S,
     QUIET_S,
     SESSION,
     SKEW_S,
@@ -188,7 +190,17 @@ def _turning_beat(
     if row.state == "running":
         _close_stretch(session, row, at)
         if is_quiet:
-            change_state(session, SESSION, row, "go_idle", at=at, actor_id=expert_id)
+            change_state(
+                session,
+                SESSION,
+                row,
+                "go_idle",
+                at=at,
+                event=Event.SESSION_IDLE,
+                organisation_id=row.organisation_id,
+                person_id=expert_id,
+                actor_id=expert_id,
+            )
         else:
             _open_stretch(session, row, at)
     elif is_active:
@@ -238,7 +250,8 @@ def pause_session(
 def resume_session(
     session: Session, session_id: UUID, *, expert_id: UUID, at: datetime
 ) -> WorkSession:
-    """Let the clock run again; the offer's deadline moves by the pause. Doing it twice is harmless.
+    """Let the clock run again; the offer's deadline moves by the pause, as far as the budget of
+    pauses reaches. Doing it twice is harmless.
 
     Raises:
         SessionNotFound, SessionNotOpen, LeaseLost, StateConflict.
@@ -258,11 +271,10 @@ def resume_session(
         return row
     SESSION.target(row.state, "resume")
     at = max(at, row.paused_at or at)
-    if offer.lease_until is not None and row.paused_at is not None:
-        lease_until = offer.lease_until + (at - row.paused_at)
-        if lease_until <= at:
-            raise LeaseLost(offer.lease_until)
-        offer.lease_until = lease_until
+    lease_until = offer.lease_until
+    _move_deadline(session, offer, row, at=at)
+    if lease_until is not None and offer.lease_until is not None and offer.lease_until <= at:
+        raise LeaseLost(lease_until)
     row.paused_at = None
     _open_stretch(session, row, at)
     row.last_beat_at = at
@@ -279,9 +291,13 @@ def end_session(
     Raises:
         SessionNotFound.
     """
+    at = whole(at)
+    offer = _paused_offer(session, session_id)
     row = _own_session(session, session_id, expert_id)
     if row.state in OPEN_SESSIONS:
-        _end(session, row, at=whole(at), actor_id=expert_id)
+        if offer is not None:
+            _move_deadline(session, offer, row, at=at)
+        _end(session, row, at=at, actor_id=expert_id)
     return row
 
 
@@ -291,6 +307,7 @@ def lose_session(session: Session, session_id: UUID, *, at: datetime) -> bool:
     What was proven before stays recorded, to the second of the last proof.
     """
     at = whole(at)
+    offer = _paused_offer(session, session_id)
     row = session.scalar(
         select(WorkSession)
         .where(WorkSession.id == session_id, WorkSession.state.in_(OPEN_SESSIONS))
@@ -303,7 +320,37 @@ def lose_session(session: Session, session_id: UUID, *, at: datetime) -> bool:
     if row.state == "running":
         _end(session, row, at=at, proven_at=row.last_beat_at, action="lose", reason="lost")
     else:
+        if offer is not None:
+            _move_deadline(session, offer, row, at=at)
         _end(session, row, at=at, reason="left")
+    return True
+
+
+def warn_session(session: Session, session_id: UUID, *, at: datetime) -> bool:
+    """Ask the expert of a session that has been quiet whether it is still there, once for each
+    quiet time; whether it had to be asked.
+    """
+    at = whole(at)
+    row = session.scalar(
+        select(WorkSession)
+        .where(WorkSession.id == session_id, WorkSession.state == "running")
+        .with_for_update(skip_locked=True)
+        .execution_options(populate_existing=True)
+    )
+    if row is None or seconds_between(row.last_active_at, at) < PROMPT_S:
+        return False
+    if row.warned_at is not None and row.warned_at >= row.last_active_at:
+        return False
+    row.warned_at = at
+    emit(
+        session,
+        Event.SESSION_IDLE_WARNING,
+        row.id,
+        at=at,
+        organisation_id=row.organisation_id,
+        person_id=row.expert_id,
+        data={"stops_at": quiet_end(row.last_active_at, row.quiet_s).isoformat()},
+    )
     return True
 
 
@@ -406,6 +453,25 @@ def _own_session(session: Session, session_id: UUID, expert_id: UUID) -> WorkSes
     if row is None:
         raise SessionNotFound(session_id)
     return row
+
+
+def _paused_offer(session: Session, session_id: UUID) -> Offer | None:
+    """The offer of a session that pauses, locked, as it is before its session everywhere."""
+    offer_id = session.scalar(
+        select(WorkSession.offer_id).where(
+            WorkSession.id == session_id, WorkSession.state == "paused"
+        )
+    )
+    return None if offer_id is None else any_offer(session, offer_id, locked=True)
+
+
+def _move_deadline(session: Session, offer: Offer, row: WorkSession, *, at: datetime) -> None:
+    """A pause ends: the deadline comes later by it, as far as the budget of pauses reaches."""
+    if row.state != "paused" or row.paused_at is None or offer.lease_until is None:
+        return
+    moved = min(max(0, seconds_between(row.paused_at, at)), pause_left(session, offer.id))
+    offer.lease_until += timedelta(seconds=moved)
+    row.paused_s += moved
 
 
 def _open_row(session: Session, session_id: UUID, expert_id: UUID) -> WorkSession:

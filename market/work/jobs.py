@@ -2,8 +2,8 @@
 
 from market.broker import job
 from market.db import database, now
-from market.work.actions import confirm_time, lose_session
-from market.work.queries import stale_sessions
+from market.work.actions import confirm_time, lose_session, warn_session
+from market.work.queries import quiet_sessions, stale_sessions
 from market.work.rules import CONFIRM_AFTER
 
 SWEEP = 1_000
@@ -20,6 +20,17 @@ def end_lost_sessions(slot: str) -> None:
     for session_id in stale:
         with database.begin() as session:
             lose_session(session, session_id, at=now())
+
+
+@job(queue="default", max_retries=2)
+def warn_quiet_sessions(slot: str) -> None:
+    """Ask experts who have been quiet whether they are still there, before the clock stops."""
+    del slot
+    with database.begin() as session:
+        quiet = quiet_sessions(session, at=now(), limit=SWEEP)
+    for session_id in quiet:
+        with database.begin() as session:
+            warn_session(session, session_id, at=now())
 
 
 @job(queue="default", max_retries=2)

@@ -23,6 +23,7 @@ class WorkSession(Base):
         CheckConstraint(f"state in {SESSION.states}", name="state"),
         CheckConstraint("quiet_s between 600 and 900", name="quiet_s"),
         CheckConstraint("paid_s >= 0 and capped_s >= 0 and cap_left_s >= 0", name="seconds"),
+        CheckConstraint("paused_s >= 0", name="paused_s"),
         CheckConstraint("(state = 'running') = (stretch_at is not null)", name="stretch"),
         Index(
             "uq_work_session_open",
@@ -60,6 +61,10 @@ class WorkSession(Base):
     capped_s: Mapped[int] = mapped_column(default=0)
     """Seconds beyond a cap of the stretches that have closed."""
     paused_at: Mapped[datetime | None] = mapped_column(default=None)
+    paused_s: Mapped[int] = mapped_column(default=0)
+    """How far the pauses of this session have moved its offer's deadline."""
+    warned_at: Mapped[datetime | None] = mapped_column(default=None)
+    """When its expert was last asked whether it is still there."""
     ended_at: Mapped[datetime | None] = mapped_column(default=None)
     version: Mapped[int] = mapped_column(default=1)
 

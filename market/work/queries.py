@@ -18,6 +18,7 @@ from market.work.rules import (
     MAX_PAUSE_S,
     NEAR_CAP_S,
     OPEN_SESSIONS,
+    PAUSE_BUDGET_S,
     PROMPT_S,
     SESSION,
     TIME_ENTRY,
@@ -187,6 +188,63 @@ def is_stale(row: WorkSession, at: datetime) -> bool:
     if seconds_between(row.last_beat_at, at) > LOST_S:
         return True
     return row.state == "idle" and seconds_between(row.last_active_at, at) > MAX_PAUSE_S
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """When the work of an offer is due: it waits while its expert pauses, as far as the budget of
+    pauses reaches.
+
+    Units: seconds, those of a pause that lasts taken off.
+    """
+
+    due_at: datetime | None
+    is_paused: bool
+    pause_left_s: int
+
+
+def deadline(session: Session, offer: Offer, *, at: datetime) -> Deadline:
+    """When the work of an offer is due, as of a moment."""
+    left = pause_left(session, offer.id)
+    paused_at = session.scalar(
+        select(WorkSession.paused_at).where(
+            WorkSession.offer_id == offer.id, WorkSession.state == "paused"
+        )
+    )
+    if paused_at is None or offer.lease_until is None:
+        return Deadline(offer.lease_until, paused_at is not None, left)
+    moved = min(max(0, seconds_between(paused_at, at)), left)
+    return Deadline(offer.lease_until + timedelta(seconds=moved), True, left - moved)
+
+
+def pause_left(session: Session, offer_id: UUID) -> int:
+    """How far pauses may still move an offer's deadline. Units: seconds."""
+    used = session.scalar(
+        select(func.coalesce(func.sum(WorkSession.paused_s), 0)).where(
+            WorkSession.offer_id == offer_id
+        )
+    )
+    return max(0, PAUSE_BUDGET_S - int(used or 0))
+
+
+def quiet_sessions(session: Session, *, at: datetime, limit: int) -> list[UUID]:
+    """Running sessions whose expert has been quiet for so long that it is to be asked, and was not
+    since it was last active.
+    """
+    return list(
+        session.scalars(
+            select(WorkSession.id)
+            .where(
+                WorkSession.state == "running",
+                WorkSession.last_active_at <= at - timedelta(seconds=PROMPT_S),
+                or_(
+                    WorkSession.warned_at.is_(None),
+                    WorkSession.warned_at < WorkSession.last_active_at,
+                ),
+            )
+            .limit(limit)
+        )
+    )
 
 
 def sessions(offer_id: UUID | None = None) -> Select[WorkSession]:

@@ -24,6 +24,7 @@ from market.http import (
     wire_id,
     wire_ids,
 )
+from market.offers.queries import own_offer
 from market.work.actions import (
     beat,
     change_time,
@@ -34,6 +35,7 @@ from market.work.actions import (
 )
 from market.work.models import TimeEntry, WorkSession
 from market.work.queries import (
+    deadline,
     figures,
     sessions,
     start_of,
@@ -42,6 +44,7 @@ from market.work.queries import (
     time_entry,
     work_session,
 )
+from market.work.rules import seconds_between
 
 
 class HeartbeatIn(Wire):
@@ -87,6 +90,17 @@ class SessionOut(FiguresOut):
     last_beat_at: datetime
     paused_at: datetime | None
     ended_at: datetime | None
+
+
+class DeadlineOut(Wire):
+    """When work is due, to the second; it waits while you pause, `pause_left_s` seconds more."""
+
+    offer_id: str
+    state: str
+    due_at: datetime | None
+    left_s: int | None
+    is_paused: bool
+    pause_left_s: int
 
 
 class TimeEntryOut(Wire):
@@ -201,7 +215,7 @@ def post_pause(session_id: FromPath[str], principal: NamedDependency[Principal])
     "/sessions/{session_id:str}/resume", scope="work:write", status_code=HTTP_200_OK, tags=["Work"]
 )
 def post_resume(session_id: FromPath[str], principal: NamedDependency[Principal]) -> SessionOut:
-    """Let the clock run again; the deadline moves by the pause."""
+    """Let the clock run again; the deadline moves by the pause, within the budget of pauses."""
     # As the platform, because the offer's deadline moves.
     with database.begin(PLATFORM) as session:
         row = resume_session(
@@ -213,7 +227,8 @@ def post_resume(session_id: FromPath[str], principal: NamedDependency[Principal]
 @post("/sessions/{session_id:str}/stop", scope="work:write", status_code=HTTP_200_OK, tags=["Work"])
 def post_stop(session_id: FromPath[str], principal: NamedDependency[Principal]) -> SessionOut:
     """Stop working; the offer stays yours until its deadline."""
-    with database.begin() as session:
+    # As the platform, because a pause that ends so moves the offer's deadline.
+    with database.begin(PLATFORM) as session:
         row = end_session(
             session, read_id("ses", session_id), expert_id=principal.person_id, at=now()
         )
@@ -246,6 +261,23 @@ def get_session(session_id: FromPath[str]) -> SessionOut:
     """One work session, with what it has recorded so far."""
     with database.begin() as session:
         return _session_out(work_session(session, read_id("ses", session_id)))
+
+
+@get("/offers/{offer_id:str}/deadline", scope="work:write", tags=["Work"])
+def get_deadline(offer_id: FromPath[str], principal: NamedDependency[Principal]) -> DeadlineOut:
+    """When the work of an offer of yours is due, now that you have paused as you did."""
+    at = now()
+    with database.begin() as session:
+        offer = own_offer(session, read_id("ofr", offer_id), principal.person_id)
+        found = deadline(session, offer, at=at)
+        return DeadlineOut(
+            offer_id=wire_id("ofr", offer.id),
+            state=offer.state,
+            due_at=found.due_at,
+            left_s=None if found.due_at is None else max(0, seconds_between(at, found.due_at)),
+            is_paused=found.is_paused,
+            pause_left_s=found.pause_left_s,
+        )
 
 
 @get("/offers/{offer_id:str}/time", scope="work:read", tags=["Work"])
@@ -362,6 +394,7 @@ ROUTES: list[HTTPRouteHandler] = [
     post_stop,
     get_sessions,
     get_session,
+    get_deadline,
     get_time,
     get_time_proofs,
     post_time_change,

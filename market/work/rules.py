@@ -33,6 +33,9 @@ LOST_S = 300
 MAX_PAUSE_S = 4 * 3600
 """A pause, or a session left idle, ends the session after so long."""
 
+PAUSE_BUDGET_S = 8 * 3600
+"""How far the pauses of an offer move its deadline, all together."""
+
 NEAR_CAP_S = 600
 """So long before a cap is reached, a session says so."""
 

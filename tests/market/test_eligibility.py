@@ -186,6 +186,25 @@ def test_a_lab_sets_who_is_taken_and_sees_whom_a_task_takes(
     assert datetime.fromisoformat(said["widens_at"]) == at + timedelta(seconds=600)
 
 
+def test_a_step_raises_what_its_tasks_are_worth(db: Session) -> None:
+    make_expert(db, country="CA")
+    project = make_project(db)
+    task = make_task(db, project, value_weight=2.0)
+    plain = make_task(db, make_project(db))
+    steps = (Step("everyone", 600), Step("everyone", None, 2.5))
+    set_eligibility(db, project.id, steps, at=AT)
+
+    def weights() -> dict[UUID, float]:
+        seen = candidates(db, BALANCED, project_id=None, at=AT)
+        known = enumerate(seen.task_weight.tolist())
+        return {id_at(seen.task_ids, n): weight for n, weight in known}
+
+    assert weights() == {task.id: 2.0, plain.id: 1.0}
+    widen_project(db, project.id, at=AT)
+    widen_project(db, project.id, at=AT + timedelta(seconds=600))
+    assert weights() == {task.id: 5.0, plain.id: 1.0}
+
+
 @pytest.mark.parametrize(
     ("steps", "code", "field"),
     [

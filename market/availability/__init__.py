@@ -1,0 +1,1 @@
+"""Availability: the hours of the week in which an expert works, and when it is away."""
