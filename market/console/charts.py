@@ -232,7 +232,7 @@ def _plot(axes: "Axes", chart: Chart, ink: dict[str, str]) -> None:
     if chart.x_names:
         # More names than that would lie upon each other.
         step = -(-len(chart.x_names) // 8)
-        names = [fill(name, 16) for name in chart.x_names[::step]]
+        names = [fill(name, 13) for name in chart.x_names[::step]]
         axes.set_xticks(range(0, len(chart.x_names), step), names)
         axes.set_xlim(-0.5, len(chart.x_names) - 0.5)
     if len(chart.series) + bool(chart.even_line) + bool(chart.level_line) > 1:

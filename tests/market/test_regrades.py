@@ -111,10 +111,9 @@ def test_a_pass_is_kept_and_only_ops_take_it_with_reasons_to_appeal(db: Session)
     db.refresh(row)
     assert row.result == "failed"
     held = qualification(db, row.qualification_id)
-    assert (held.state, {one.effect for one in history(db, row)}) == (
-        "granted",
-        {"none", "pass_kept"},
-    )
+    # Which items were drawn decides with which of the new keys the pass no longer holds.
+    effects = {one.effect for one in history(db, row)}
+    assert (held.state, effects - {"none"}) == ("granted", {"pass_kept"})
     evidence = [f"sit_{row.id.hex}"]
     revoke_qualification(
         db, held.id, reason_code="wrong_key", note=NOTE, evidence=evidence, at=LATER
