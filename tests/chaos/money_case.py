@@ -115,7 +115,8 @@ class Workshop:
         )
         self._alive = 0
         self._said: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def _listen(self) -> None:
         assert self._parent.stdout is not None
@@ -140,6 +141,9 @@ class Workshop:
         except subprocess.TimeoutExpired:
             self._parent.kill()
             self._parent.wait(timeout=10)
+        self._listener.join(timeout=10)
+        assert self._parent.stdout is not None
+        self._parent.stdout.close()
 
     def hear(self, word: str) -> str:
         """Wait for a word, and give what follows it.

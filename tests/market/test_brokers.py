@@ -1,5 +1,6 @@
 """The three brokers: the same market on each, and nothing lost when one is killed."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -31,6 +32,18 @@ from tests.conftest import SECRET
 from tests.market.test_embedded import PATIENCE_S, environment
 
 Servers = Callable[[str], BrokerServer]
+
+# RabbitMQ's client leaves the sockets by which it wakes itself open when its server was killed.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture(autouse=True)
+def _collect() -> Iterator[None]:
+    """Find what was left open here, and not in some later test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
