@@ -232,6 +232,8 @@ def no_page_scrolls_sideways(shown: Showcase, people: Visitors) -> None:
 
 
 def assert_fits(page: Page, size: tuple[int, int]) -> None:
+    # After a click, the page may be asked before its style has come.
+    page.wait_for_load_state()
     wide = page.evaluate("document.documentElement.scrollWidth")
     assert wide <= size[0], f"{page.url} is {wide} wide on a screen of {size[0]}"
 
