@@ -96,6 +96,7 @@ def ops_tries_a_policy(folder: Path, shown: Showcase, ops: Page, people: Visitor
     ops.get_by_label("Stump", exact=True).fill("0.5")
     ops.get_by_label("Affinity", exact=True).fill("0.8")
     ops.get_by_label("Concentration", exact=True).fill("0.9")
+    ops.get_by_label("Perturbation", exact=True).fill("0.12")
     ops.get_by_label("Why", exact=True).fill("Chemistry waits too long; three get too much.")
     ops.get_by_role("button", name="Publish the version").click()
     ops.get_by_role("link", name="Preview it on past runs").click()
