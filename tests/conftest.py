@@ -5,9 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from uuid import uuid4
 
-import psycopg
 import pytest
 from alembic import command
 from alembic.config import Config
@@ -23,6 +21,7 @@ from market.embedded import EmbeddedPostgres
 from market.events import Event, EventRow
 from market.reactions import REACTIONS
 from market.settings import Settings, in_force
+from tests.databases import copy_of
 
 REPOSITORY = Path(__file__).parent.parent
 SECRET = "a secret for the tests that is long enough"
@@ -82,12 +81,8 @@ def db(server: str) -> Iterator[Session]:
 @pytest.fixture
 def fresh_url(server: str) -> Iterator[str]:
     """A database of its own, for a test that commits or kills: made from the template."""
-    name = f"t_{uuid4().hex}"
-    plain = server.replace("+psycopg", "")
-    with psycopg.connect(plain.rsplit("/", 1)[0] + "/postgres", autocommit=True) as admin:
-        admin.execute(f"create database {name} template stumpwork")
-        yield server.rsplit("/", 1)[0] + f"/{name}"
-        admin.execute(f"drop database {name} with (force)")
+    with copy_of(server) as url:
+        yield url
 
 
 @pytest.fixture

@@ -14,9 +14,8 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
-import psycopg
 import pytest
 from litestar.testing import TestClient
 from sqlalchemy import update
@@ -32,6 +31,7 @@ from market.people.actions import revoke_key, sign_up
 from market.people.queries import refused_keys
 from market.streams import HEARTBEAT_S, PENDING, Stream, Streams
 from tests.conftest import SECRET
+from tests.databases import copy_of
 from tests.factories import make_caller
 from tests.market.test_embedded import environment
 from tests.market.test_people import bearer
@@ -78,16 +78,11 @@ def start(url: str) -> tuple[subprocess.Popen[bytes], int]:
 @pytest.fixture(scope="module")
 def running(server: str) -> Iterator[tuple[str, subprocess.Popen[bytes], int]]:
     """One web process for all tests of this file, over a database of their own."""
-    name = f"t_{uuid4().hex}"
-    plain = server.replace("+psycopg", "").rsplit("/", 1)[0]
-    with psycopg.connect(f"{plain}/postgres", autocommit=True) as admin:
-        admin.execute(f"create database {name} template stumpwork")
-        url = server.rsplit("/", 1)[0] + f"/{name}"
+    with copy_of(server) as url:
         process, port = start(url)
         yield url, process, port
         process.terminate()
         process.wait(timeout=PATIENCE_S)
-        admin.execute(f"drop database {name} with (force)")
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The stand-in for Stripe, started once; each test begins with a clean one and its own database."""
 
 from collections.abc import Iterator
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -11,6 +10,7 @@ from market.db import database
 from payouts.gateway import Gateway
 from payouts.invariants import violations
 from payouts.models import Base
+from tests.databases import copy_of
 from tests.fakestripe import FakeStripe
 from tests.payouts.scene import API_KEY, SECRET, THIN_SECRET, Mailbox, Scene
 
@@ -51,12 +51,8 @@ def stripe(stripe_process: FakeStripe, mailbox: Mailbox) -> FakeStripe:
 @pytest.fixture(scope="session")
 def books(server: str) -> Iterator[str]:
     """A database for all tests of Stripe's side: emptied between them, which beats making one."""
-    name = f"books_{uuid4().hex}"
-    plain = server.replace("+psycopg", "").rsplit("/", 1)[0]
-    with psycopg.connect(f"{plain}/postgres", autocommit=True) as admin:
-        admin.execute(sql.SQL("create database {} template stumpwork").format(sql.Identifier(name)))
-        yield server.rsplit("/", 1)[0] + f"/{name}"
-        admin.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+    with copy_of(server) as url:
+        yield url
 
 
 def empty(url: str) -> None:
