@@ -20,7 +20,7 @@ def at_once(acts: Sequence[Callable[[], T]]) -> list[T | MarketError]:
 
     def run(nth: int, act: Callable[[], T]) -> None:
         try:
-            gate.wait(timeout=10)
+            gate.wait(timeout=120)
             found[nth] = act()
         except MarketError as refused:
             found[nth] = refused
@@ -33,7 +33,7 @@ def at_once(acts: Sequence[Callable[[], T]]) -> list[T | MarketError]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(timeout=120)
     assert not any(thread.is_alive() for thread in threads), "a thread did not end"
     if bugs:
         raise bugs[0]

@@ -35,7 +35,7 @@ from payouts.invariants import violations
 from payouts.ledger import trial_balance
 from payouts.pay import fee_minor, pay_minor
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 RATE_MINOR_PER_HOUR = 3_600_000
 """A thousand minor units a second, so that a short look at the clock is a payout worth sending."""
 

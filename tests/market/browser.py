@@ -56,7 +56,7 @@ def web_process(database_url: str, secret: str) -> Iterator[str]:
             yield address
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(timeout=120)
 
 
 def _await_answer(process: subprocess.Popen[bytes], address: str) -> None:

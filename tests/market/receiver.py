@@ -96,7 +96,7 @@ def receiving() -> Iterator[Receiver]:
         server.server_close()
 
 
-def eventually(holds: Callable[[], bool], patience_s: float = 20.0) -> bool:
+def eventually(holds: Callable[[], bool], patience_s: float = 120.0) -> bool:
     """Whether something comes to hold in time."""
     until = time.monotonic() + patience_s
     while time.monotonic() < until:

@@ -28,7 +28,7 @@ from market.embedded import EmbeddedPostgres, PortInUse, free_port
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = Path(sysconfig.get_path("purelib"))
 AS_ROOT = os.geteuid() == 0
-PATIENCE_S = 45.0
+PATIENCE_S = 120.0
 """How long a test waits for what takes a moment, on a machine that is busy with something else."""
 
 SERVE = """

@@ -33,7 +33,7 @@ from market.feeds import (
 from tests.conftest import SECRET
 from tests.market.test_embedded import environment
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 
 def happen(organisation_id: UUID | None = None, person_id: UUID | None = None) -> UUID:

@@ -24,7 +24,7 @@ from tests.conftest import SECRET
 from tests.factories import make_expert, make_project, make_task
 from tests.market.test_plans import follow, matched
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 
 @contextmanager

@@ -36,7 +36,7 @@ from tests.factories import make_caller
 from tests.market.test_embedded import environment
 from tests.market.test_people import bearer
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 
 @dataclass(slots=True)

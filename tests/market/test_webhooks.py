@@ -97,7 +97,7 @@ def carry_all(at: datetime | None = None) -> int:
         if not letters:
             return count
         for letter in letters:
-            carry_letter(letter, timeout_s=2.0)
+            carry_letter(letter, timeout_s=20.0)
         count += len(letters)
 
 
@@ -640,7 +640,7 @@ def test_of_two_couriers_one_is_killed_and_every_event_arrives(
         for courier in couriers:
             courier.terminate()
         for courier in couriers:
-            courier.wait(timeout=25)
+            courier.wait(timeout=120)
     assert couriers[1].returncode == 0
     # A message is sent twice only where its sender died between sending and saying so.
     assert len(receiver.at("/")) <= 120 + 4

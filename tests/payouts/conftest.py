@@ -75,7 +75,7 @@ def scene(stripe: FakeStripe, mailbox: Mailbox, books: str) -> Iterator[Scene]:
     """Both sides, with real commits; at the end the books hold and the bank lost no cent."""
     empty(books)
     database.open(books, pool_size=16)
-    gateway = Gateway(api_key=API_KEY, base_url=stripe.url, timeout_s=5)
+    gateway = Gateway(api_key=API_KEY, base_url=stripe.url, timeout_s=60)
     yield Scene(stripe, mailbox, gateway)
     with database.begin() as session:
         # Tests about breaks leave some open, which I20 is there to find.

@@ -28,7 +28,7 @@ class Wire:
     """Requests by hand, as no library would send them."""
 
     def __init__(self, url: str) -> None:
-        self.http = httpx.Client(base_url=url, timeout=10, trust_env=False)
+        self.http = httpx.Client(base_url=url, timeout=120, trust_env=False)
 
     def post(
         self,
@@ -61,7 +61,7 @@ def wire(stripe: FakeStripe) -> Iterator[Wire]:
 @pytest.fixture
 def gateway(stripe: FakeStripe) -> Gateway:
     """The gateway against the stand-in."""
-    return Gateway(api_key=API_KEY, base_url=stripe.url, timeout_s=5)
+    return Gateway(api_key=API_KEY, base_url=stripe.url, timeout_s=60)
 
 
 def form_of(account_id: str, amount: str = "500") -> dict[str, str]:
@@ -113,7 +113,7 @@ def test_a_key_with_other_parameters_is_refused_and_one_in_flight_is_in_use(
     while not stripe.ask("GET", "/_faults")["rules"][0]["seen"]:
         time.sleep(0.01)
     assert wire.post("/v1/transfers", form_of(account_id), key=busy).status_code == 409
-    slow.join(timeout=5)
+    slow.join(timeout=120)
     assert answers == [200]
 
 

@@ -44,7 +44,7 @@ def new_key() -> str:
 @pytest.fixture
 def gateway(stripe: FakeStripe) -> Gateway:
     """The gateway against the stand-in."""
-    return Gateway(api_key=API_KEY, base_url=stripe.url, timeout_s=5)
+    return Gateway(api_key=API_KEY, base_url=stripe.url, timeout_s=60)
 
 
 def intent(amount: object = 5_000, method: str = "pm_card_bypassPending") -> dict[str, Any]:

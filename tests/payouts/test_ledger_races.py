@@ -59,7 +59,7 @@ def at_once(calls: Sequence[Callable[[], object]]) -> list[object]:
     gate = Barrier(len(calls))
 
     def run(call: Callable[[], object]) -> object:
-        gate.wait(timeout=30)
+        gate.wait(timeout=120)
         try:
             return call()
         except Exception as refusal:

@@ -116,7 +116,7 @@ def test_sixteen_pay_runs_at_once_open_one_payout_and_send_one_transfer(scene: S
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(timeout=120)
     assert len(results) == 16
     assert len(opened) == 1
     assert {r.result for r in results} <= {Result.CONFIRMED, Result.BUSY}

@@ -145,7 +145,7 @@ def test_the_same_webhook_is_kept_once_even_by_threads_at_once(scene: Scene) -> 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=20)
+        thread.join(timeout=120)
     assert len([one for one in kept if one is not None]) == 1
     assert kept.count(None) == 7
 
@@ -325,7 +325,7 @@ def test_two_workers_on_one_event_tell_of_it_once(scene: Scene) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=20)
+        thread.join(timeout=120)
     assert scene.kinds().count("payout_paid") == 1
     assert str(scene.facts[-1].subject_id) == str(payout_id)
 
