@@ -1,0 +1,1 @@
+"""Which scenario shows which requirement, and whether it holds: `python -m tests.conformance`."""
