@@ -19,6 +19,8 @@ from market.candidates.rules import (
     worst_costs,
 )
 from market.db import new_id
+from market.experiments.queries import arms_for
+from market.experiments.rules import SHOWN_WITH_TASK
 from market.experts.queries import tiers_of
 from market.explanations.rules import why_chosen
 from market.offers.actions import make_offers
@@ -232,6 +234,8 @@ class _Told:
                 .group_by(Offer.expert_id, Offer.currency)
             )
         }
+        pairs = sorted({(draft.expert_id, draft.project.id) for draft in drafts})
+        self._arms = dict(zip(pairs, arms_for(session, pairs, SHOWN_WITH_TASK), strict=True))
         self._open = Counter[UUID]()
         for at_project, seats in zip(
             seen.task_project.tolist(), seen.task_seats.tolist(), strict=True
@@ -241,6 +245,7 @@ class _Told:
     def terms(self, draft: _Draft, rate: int, most_pay_minor: int, *, at: datetime) -> Terms:
         """The terms of one offer; its expert's week grows by it."""
         facts, named = draft.project, self._projects[draft.project.id]
+        arms = (*facts.trials, *self._arms[draft.expert_id, facts.id])
         expected_s = int(self._seen.task_expected_s[draft.task])
         expected_pay = pay_minor(min(expected_s, facts.cap_s), rate)
         week = (draft.expert_id, facts.currency)
@@ -278,9 +283,10 @@ class _Told:
             work_ttl_s=facts.work_ttl_s,
             binding_at=at.isoformat(),
             pay_basis="deliverable" if facts.tops_up else "hourly",
-            deliverable_minor=named.deliverable_minor,
-            attempt_fee_minor=named.attempt_fee_minor,
+            deliverable_minor=named.deliverable_minor and facts.raised(named.deliverable_minor),
+            attempt_fee_minor=named.attempt_fee_minor and facts.raised(named.attempt_fee_minor),
             attempt_fees_max=named.attempt_fees_max,
             weekly_cap_s=named.weekly_cap_s,
             not_due_before=floor.isoformat() if floor else None,
+            trials=tuple(one.told() for one in arms),
         )

@@ -3,6 +3,7 @@ binary stream; nothing is done in Python for a single pair.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -24,6 +25,8 @@ from market.candidates.rules import (
 )
 from market.eligibility.queries import eligibilities_of, steps_of
 from market.eligibility.rules import FIRST_STEP
+from market.experiments.queries import raises_for
+from market.experiments.rules import Raise
 from market.experts.rules import DOMAINS_MEET, EXPERT_FIELDS, LIMITED, WORKING
 from market.explanations.queries import LEVEL_RANK, listed
 from market.explanations.rules import Ids
@@ -44,9 +47,8 @@ TABLES = (
     select (row_number() over (order by p.id) - 1)::int as n, p.id, p.organisation_id, p.currency,
         p.rate_minor_per_hour as rate, p.require_interest,
         {minimum_level}::int as minimum_rank, p.cap_s, p.fee_basis_points,
-        p.offer_ttl_s, p.work_ttl_s, p.pay_basis,
-        coalesce(p.deliverable_minor, 0) + coalesce(p.attempt_fee_minor, 0) * p.attempt_fees_max
-            as fixed_minor,
+        p.offer_ttl_s, p.work_ttl_s, p.pay_basis, coalesce(p.deliverable_minor, 0) as deliverable,
+        coalesce(p.attempt_fee_minor, 0) as attempt_fee, p.attempt_fees_max,
         (select count(*) from market.task t join market.task_slot s on s.task_id = t.id
          where t.project_id = p.id) as seats
     from market.project p
@@ -571,8 +573,11 @@ def _project_facts(session: Session) -> tuple[ProjectFacts, ...]:
     rows = session.execute(text("select * from run_project order by n")).all()
     escrows = [project_budget(row.id, row.organisation_id, row.currency) for row in rows]
     free = balances(session, escrows)
-    return tuple(
-        ProjectFacts(
+    raises = raises_for(session, [row.id for row in rows])
+    facts = []
+    for row, escrow in zip(rows, escrows, strict=True):
+        tried = raises.get(row.id, Raise(0, ()))
+        one = ProjectFacts(
             id=row.id,
             organisation_id=row.organisation_id,
             currency=row.currency,
@@ -581,10 +586,12 @@ def _project_facts(session: Session) -> tuple[ProjectFacts, ...]:
             fee_basis_points=row.fee_basis_points,
             offer_ttl_s=row.offer_ttl_s,
             work_ttl_s=row.work_ttl_s,
-            fixed_minor=row.fixed_minor,
             tops_up=row.pay_basis == "deliverable",
             free_minor=max(free[escrow].available_minor, 0),
             seats=row.seats,
+            raise_basis_points=tried.basis_points,
+            trials=tried.arms,
         )
-        for row, escrow in zip(rows, escrows, strict=True)
-    )
+        fixed = one.raised(row.deliverable) + one.raised(row.attempt_fee) * row.attempt_fees_max
+        facts.append(replace(one, fixed_minor=fixed))
+    return tuple(facts)

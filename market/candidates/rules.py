@@ -7,7 +7,7 @@ from uuid import UUID
 
 import numpy as np
 
-from market.experiments.rules import Trial
+from market.experiments.rules import Trial, Tried
 from market.explanations.rules import Ids
 from market.policies.rules import RunPolicy
 from market.predictions.rules import Asked, Predictions
@@ -41,9 +41,11 @@ class ProjectFacts:
     """What a run needs to know of one project.
 
     `fixed_minor` is what one seat can pay beside its hours: for accepted work and for attempts.
-    With `tops_up`, time only raises that to its own worth.
+    With `tops_up`, time only raises that to its own worth. A trial of pay adds its raise to every
+    rate; `trials` are those that the project is in.
 
-    Units: `_s` in seconds, `_minor` in minor units of `currency`; `seats` of all its tasks.
+    Units: `_s` in seconds, `_minor` in minor units of `currency`, without a raise but for
+        `fixed_minor`; `seats` of all its tasks; the raise in hundredths of a per cent.
     """
 
     id: UUID
@@ -58,6 +60,12 @@ class ProjectFacts:
     seats: int
     fixed_minor: int = 0
     tops_up: bool = False
+    raise_basis_points: int = 0
+    trials: tuple[Tried, ...] = ()
+
+    def raised(self, amount_minor: int) -> int:
+        """An amount of its contract with what a trial of pay adds to it, rounded up."""
+        return -(-amount_minor * (10_000 + self.raise_basis_points) // 10_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -122,7 +130,10 @@ class Candidates:
         currency = np.array([column[p.currency] for p in self.projects], np.int64)[project]
         now = np.where(own > 0, own, self.rate_now[self.pair_expert, currency])
         top = np.where(own > 0, own, self.rate_top[self.pair_expert, currency])
-        return now, np.maximum(top, now)
+        raised = np.array([10_000 + p.raise_basis_points for p in self.projects], np.int64)[project]
+        # Rounded up as in `raised`, so that terms and what is reserved for them agree.
+        now, top = -(-now * raised // 10_000), -(-np.maximum(top, now) * raised // 10_000)
+        return now, top
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -197,7 +197,7 @@ def _treatment(text: str) -> dict[str, object]:
         name, colon, value = one.partition(":")
         if not colon or not name.strip() or not value.strip():
             raise FormUnreadable(
-                f"{one[:80]!r} is not a name and what it is, such as rate_minor_per_hour: 9500"
+                f"{one[:80]!r} is not a name and what it is, such as raise_basis_points: 500"
             )
         given = value.strip()
         is_number = given.isascii() and given.isdecimal() and len(given) <= 15
@@ -298,7 +298,7 @@ def post_move(
             start_experiment(session, found_id, actor_id=me, at=at)
         elif move == "look":
             look_at_experiment(session, found_id, at=at)
-        elif move in ("finish", "drop"):
+        elif move in ("finish", "drop", "retire"):
             finish_experiment(session, found_id, reason=reason, actor_id=me, at=at)
         elif move == "promote":
             promote_experiment(session, found_id, reason=reason, actor_id=me, at=at)

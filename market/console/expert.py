@@ -15,9 +15,11 @@ from sqlalchemy.orm import Session
 from market.console.forms import Form, go
 from market.console.frame import back_to, page
 from market.console.visitors import EXPERT, my_id
-from market.db import PLATFORM, database, now
+from market.db import PLATFORM, Json, database, now
 from market.earnings.models import Earning
 from market.earnings.queries import payout_states
+from market.experiments.queries import guidance_for
+from market.experiments.rules import Guidance, shown_payload
 from market.experts.models import Expert
 from market.explanations.queries import work_for
 from market.http import NotFound, page_of, read_id, wire_id
@@ -49,7 +51,8 @@ def zone_of(session: Session, expert_id: UUID) -> str:
 
 @dataclass(frozen=True, slots=True)
 class OfferCard:
-    """An offer as its expert reads it: the terms are those of the offer, never the project's own.
+    """An offer as its expert reads it: the terms are those of the offer, never the project's own,
+    and the payload is the task's as far as it is shown with this offer.
 
     Units: `counted_s` in seconds, of the sessions that have ended.
     """
@@ -58,6 +61,8 @@ class OfferCard:
     terms: Terms
     task: Task | None
     counted_s: int
+    payload: Json
+    given: Guidance
 
 
 def cards_of(session: Session, offers: list[Offer]) -> list[OfferCard]:
@@ -73,10 +78,14 @@ def cards_of(session: Session, offers: list[Offer]) -> list[OfferCard]:
             .group_by(WorkSession.offer_id)
         ).all()
     )
-    return [
-        OfferCard(o, Terms(**o.terms), tasks.get(o.task_id), int(counted.get(o.id, 0)))
-        for o in offers
-    ]
+    return [_card(o, tasks.get(o.task_id), int(counted.get(o.id, 0))) for o in offers]
+
+
+def _card(offer: Offer, task: Task | None, counted_s: int) -> OfferCard:
+    payload = {} if task is None else task.payload
+    given = guidance_for(offer.terms, payload)
+    shown = shown_payload(payload, given)
+    return OfferCard(offer, Terms(**offer.terms), task, counted_s, shown, given)
 
 
 @get("/", guards=EXPERT, sync_to_thread=True)

@@ -96,7 +96,7 @@ def _bench(
             notice=notice,
             card=card,
             task=card.task if offer.state in ("pending", *HELD) else None,
-            others=_others(card.task.payload) if card.task is not None else {},
+            others=_others(card.payload),
             is_held=is_held,
             running=running if is_here else None,
             runs_elsewhere=running is not None and not is_here,
@@ -108,7 +108,8 @@ def _bench(
             handed=handed,
             remarks=_remarks(session, handed),
             typed=typed or {},
-            answer=_kept(typed, draft, "answer"),
+            # What was tried with drafts begins with one; what was typed since stands before it.
+            answer=_kept(typed, draft or {"answer": card.given.draft or ""}, "answer"),
             reasoning=_kept(typed, draft, "reasoning"),
             reasons_to_decline=REASONS,
             zone=zone_of(session, me),

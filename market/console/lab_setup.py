@@ -89,6 +89,7 @@ def _typed_terms(found: Project) -> dict[str, str]:
         "answers": str(found.answers_per_task),
         "reviews": str(found.reviews_per_submission),
         "level": found.minimum_level,
+        "trial_raise": str(found.trial_raise_basis_points // 100),
     }
 
 
@@ -98,6 +99,10 @@ def _terms(data: Mapping[str, str], before: Terms) -> Terms:
     level = data.get("level", before.minimum_level)
     if level not in ("claimed", "qualified"):
         raise FormUnreadable("the level is claimed or qualified")
+    allowed = before.trial_raise_basis_points
+    per_cent = whole_number(
+        data, "trial_raise", "the raise in per cent", least=0, most=100, absent=allowed // 100
+    )
     return replace(
         before,
         name=field(data, "name"),
@@ -112,6 +117,8 @@ def _terms(data: Mapping[str, str], before: Terms) -> Terms:
             data, "reviews", "reviews of each submission", least=1, most=15, absent=3
         ),
         minimum_level=level,
+        # The form knows whole per cents; a finer one stays while it is not changed.
+        trial_raise_basis_points=allowed if per_cent == allowed // 100 else 100 * per_cent,
     )
 
 

@@ -1,11 +1,11 @@
 """How an experiment comes to be, begins, touches offers, is looked at, and ends."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, any_, bindparam, insert, literal, select, text
+from sqlalchemy import ARRAY, Uuid, bindparam, insert, text
 from sqlalchemy.orm import Session
 
 from market.db import new_id
@@ -15,7 +15,9 @@ from market.experiments.queries import (
     experiment,
     exposed,
     next_look,
+    raise_of,
     running_experiments,
+    scopes_of,
     units_in_scope,
 )
 from market.experiments.rules import (
@@ -34,7 +36,6 @@ from market.experiments.rules import (
 from market.policies.actions import choose_default_policy
 from market.policies.queries import approval_wanted, default_policy, policy
 from market.policies.rules import ApprovalMissing
-from market.projects.models import Project
 from market.projects.queries import project
 
 # Runs belong to a feature that stands later in a task's life; they are read as a table.
@@ -47,12 +48,15 @@ _OBEYED = (
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """An offer that was just made: whose it is, for which project, and by which run."""
+    """An offer that was just made: whose it is, for which project, by which run, and the trials
+    that its terms were made in.
+    """
 
     offer_id: UUID
     expert_id: UUID
     project_id: UUID
     run_id: UUID
+    trials: Sequence[Mapping[str, str]] = ()
 
 
 def design_experiment(
@@ -110,7 +114,7 @@ def start_experiment(
     treated = sum(is_treated(found.salt, one, found.share) for one in units)
     for arm, size in (("treated", treated), ("control", len(units) - treated)):
         if size == 0:
-            raise CohortEmpty(arm, found.unit, len(units))
+            raise CohortEmpty(arm, found.unit, len(units), raise_basis_points=raise_of(found))
     if any(one.kind == found.kind for one in running_experiments(session)):
         raise ExperimentOverlaps(found.kind)
     if found.kind == "policy" and found.share > CANARY:
@@ -129,21 +133,31 @@ def start_experiment(
 
 
 def expose(session: Session, offers: Sequence[Touched], *, at: datetime) -> None:
-    """Note which arms offers are in that were just made: the log that every estimate rests on."""
-    rows = []
-    running = running_experiments(session)
+    """Note which arms offers are in that were just made: the log that every estimate rests on.
+
+    A trial of a policy is known by the run; every other by what the offer's own terms were made of.
+    """
+    running = {found.id: found for found in running_experiments(session)}
+    if not running:
+        return
+    policies = [found for found in running.values() if found.kind == "policy"]
+    scopes = scopes_of(session, policies, {one.project_id for one in offers})
     obeyed: dict[UUID, UUID] = {}
-    if any(found.kind == "policy" for found in running):
+    if policies:
         runs = list({one.run_id for one in offers})
         obeyed = {row.id: row.policy_id for row in session.execute(_OBEYED, {"runs": runs})}
-    for found in running:
-        scope = _projects_of(session, found, offers)
-        for one in offers:
-            if one.project_id not in scope:
-                continue
-            # A run under a policy of its own takes no part in the trial of another.
-            if found.kind == "policy" and obeyed.get(one.run_id) != found.control_policy_id:
-                continue
+    rows = []
+    for one in offers:
+        # A run under a policy of its own takes no part in the trial of another.
+        touching = [
+            found
+            for found in policies
+            if one.project_id in scopes[found.id]
+            and obeyed.get(one.run_id) == found.control_policy_id
+        ]
+        named = {UUID(trial["experiment_id"]) for trial in one.trials if trial["arm"] != "kept"}
+        touching += [running[experiment_id] for experiment_id in named if experiment_id in running]
+        for found in touching:
             unit = one.expert_id if found.unit == "expert" else one.project_id
             rows.append(
                 {
@@ -203,18 +217,21 @@ def look_at_experiment(session: Session, experiment_id: UUID, *, at: datetime) -
 def finish_experiment(
     session: Session, experiment_id: UUID, *, reason: str, actor_id: UUID | None, at: datetime
 ) -> Experiment:
-    """End an experiment, or drop one that never began; everybody is back in the control.
+    """End an experiment, drop one that never began, or retire what one has promoted; everybody is
+    back in the control.
 
     Raises:
-        ExperimentNotFound, StateConflict.
+        ExperimentNotFound, StateConflict, ExperimentInvalid.
     """
     found = experiment(session, experiment_id, lock=True)
+    if found.state == "promoted" and found.kind == "policy":
+        raise ExperimentInvalid("kind", "a policy that was kept is taken back by a return")
     found.ended_at, found.end_reason = at, reason.strip() or "Ended by hand."
     change_state(
         session,
         EXPERIMENT,
         found,
-        "drop" if found.state == "draft" else "finish",
+        {"draft": "drop", "promoted": "retire"}.get(found.state, "finish"),
         at=at,
         event=Event.EXPERIMENT_ENDED,
         actor_id=actor_id,
@@ -225,7 +242,8 @@ def finish_experiment(
 def promote_experiment(
     session: Session, experiment_id: UUID, *, reason: str, actor_id: UUID | None, at: datetime
 ) -> Experiment:
-    """Keep what was tried: a policy becomes the default, and the experiment is over.
+    """Keep what was tried, and end the experiment: a policy becomes the default, all else holds for
+    every offer in scope until it is retired.
 
     Raises:
         ExperimentNotFound, StateConflict, ApprovalMissing.
@@ -263,16 +281,3 @@ def _expect_approved(session: Session, found: Experiment) -> None:
     reasons = approval_wanted(session, wanted, instead_of=control)
     if reasons:
         raise ApprovalMissing(wanted.id, reasons)
-
-
-def _projects_of(session: Session, found: Experiment, offers: Sequence[Touched]) -> set[UUID]:
-    """The projects of some offers that an experiment is about."""
-    projects = {one.project_id for one in offers}
-    if found.project_id is not None:
-        projects &= {found.project_id}
-    if found.domain is None or not projects:
-        return projects
-    named = select(Project.id).where(
-        Project.id.in_(projects), literal(found.domain) == any_(Project.domains)
-    )
-    return set(session.scalars(named))

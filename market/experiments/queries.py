@@ -1,16 +1,29 @@
 """Reads of experiments: what runs, who is in scope, and what came of whom it touched."""
 
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 import numpy as np
 from sqlalchemy import Select, Uuid, func, select, text
 from sqlalchemy.orm import Session
 
+from market.db import PLATFORM, Json, database
 from market.experiments.models import Experiment, ExperimentLook, Exposure
-from market.experiments.rules import METRICS, ExperimentNotFound, Exposed, Trial
+from market.experiments.rules import (
+    METRICS,
+    ExperimentNotFound,
+    Exposed,
+    Guidance,
+    Raise,
+    Trial,
+    Tried,
+    arm_of,
+    guidance_of,
+)
 from market.experts.rules import DOMAINS_MEET, WORKING
 from market.policies.queries import policy
 from market.policies.rules import read_policy
+from market.projects.models import Project
 
 # Offers, submissions, verdicts and work belong to features that stand later in a task's life; they
 # are read as tables.
@@ -45,6 +58,7 @@ _PROJECTS = text(
     """
     select p.id from market.project p where p.state = 'live'
         and (cast(:domain as text) is null or cast(:domain as text) = any(p.domains))
+        and p.trial_raise_basis_points >= :raise
     """
 )
 
@@ -83,7 +97,106 @@ def units_in_scope(session: Session, wanted: Experiment) -> list[UUID]:
     if wanted.unit == "expert":
         given = {"domain": wanted.domain, "working": list(WORKING)}
         return list(session.scalars(_EXPERTS.columns(id=Uuid()), given))
-    return list(session.scalars(_PROJECTS.columns(id=Uuid()), {"domain": wanted.domain}))
+    asked = {"domain": wanted.domain, "raise": raise_of(wanted)}
+    return list(session.scalars(_PROJECTS.columns(id=Uuid()), asked))
+
+
+def raise_of(found: Experiment) -> int:
+    """The raise that projects have to allow to take part; 0 where no pay is tried.
+
+    Units: hundredths of a per cent.
+    """
+    return int(found.treatment["raise_basis_points"]) if found.kind == "pay" else 0
+
+
+def scopes_of(
+    session: Session, found: Sequence[Experiment], project_ids: Collection[UUID]
+) -> dict[UUID, set[UUID]]:
+    """Which of some projects each experiment is about: its own or its field's, and for pay those
+    whose lab allows the raise.
+    """
+    if not found or not project_ids:
+        return {one.id: set() for one in found}
+    rows = session.execute(
+        select(Project.id, Project.domains, Project.trial_raise_basis_points).where(
+            Project.id.in_(project_ids)
+        )
+    ).all()
+    return {
+        one.id: {
+            row.id
+            for row in rows
+            if one.project_id in (None, row.id)
+            and (one.domain is None or one.domain in row.domains)
+            and row.trial_raise_basis_points >= raise_of(one)
+        }
+        for one in found
+    }
+
+
+def arms_for(
+    session: Session, pairs: Sequence[tuple[UUID, UUID]], kinds: Sequence[str]
+) -> list[tuple[Tried, ...]]:
+    """The arms of each expert and project in what is tried of these kinds, and what was kept of
+    earlier trials: what is tried now stands in for it in its treated arm.
+    """
+    found = session.scalars(
+        select(Experiment)
+        .where(Experiment.kind.in_(kinds), Experiment.state.in_(("promoted", "running")))
+        # What was promoted last counts, and what is tried now before it.
+        .order_by(Experiment.state.desc(), Experiment.ended_at.desc(), Experiment.id)
+    ).all()
+    scopes = scopes_of(session, found, {project_id for _, project_id in pairs})
+    told = []
+    for expert_id, project_id in pairs:
+        arms: list[Tried] = []
+        settled: set[tuple[str, object]] = set()
+        for one in found:
+            about = (one.kind, one.treatment.get("tool"))
+            if project_id not in scopes[one.id] or about in settled:
+                continue
+            unit = expert_id if one.unit == "expert" else project_id
+            arm = "kept" if one.state == "promoted" else arm_of(one.salt, unit, one.share)
+            arms.append(Tried(one.id, one.kind, arm, one.treatment))
+            # Of several raises the largest counts; of all else the first that is given.
+            if arm != "control" and one.kind != "pay":
+                settled.add(about)
+        told.append(tuple(arms))
+    return told
+
+
+def raises_for(session: Session, project_ids: Sequence[UUID]) -> dict[UUID, Raise]:
+    """What trials of pay, running or kept, add to the rates of projects; the largest counts, so
+    that no arm is paid less than what is in force.
+    """
+    # Pay is tried by project, so that the expert plays no part.
+    arms = arms_for(session, [(one, one) for one in project_ids], ("pay",))
+    return {
+        project_id: Raise(
+            max(
+                (int(str(a.treatment["raise_basis_points"])) for a in found if a.arm != "control"),
+                default=0,
+            ),
+            found,
+        )
+        for project_id, found in zip(project_ids, arms, strict=True)
+        if found
+    }
+
+
+def guidance_for(terms: Json, payload: Json) -> Guidance:
+    """What an offer's expert gets with its task, by the arms that its terms were made in.
+
+    Those name experiments, whose treatments never change: what was offered is what is delivered.
+    """
+    arms = {UUID(one["experiment_id"]): one["arm"] for one in terms.get("trials") or ()}
+    if not arms:
+        return Guidance()
+    # As the platform, because what is tried is for ops to read.
+    with database.begin(PLATFORM) as session:
+        rows = session.scalars(select(Experiment).where(Experiment.id.in_(arms))).all()
+    found = {row.id: Tried(row.id, row.kind, arms[row.id], row.treatment) for row in rows}
+    return guidance_of([found[one] for one in arms], payload)
 
 
 def trial_for(session: Session, policy_id: UUID, project_id: UUID | None) -> Trial | None:
@@ -97,7 +210,7 @@ def trial_for(session: Session, policy_id: UUID, project_id: UUID | None) -> Tri
         return None
     projects = None if found.project_id is None else frozenset((found.project_id,))
     if projects is None and found.domain is not None:
-        given = {"domain": found.domain}
+        given = {"domain": found.domain, "raise": 0}
         projects = frozenset(session.scalars(_PROJECTS.columns(id=Uuid()), given))
     if project_id is not None and projects is not None and project_id not in projects:
         return None

@@ -1,8 +1,9 @@
 """What an experiment is, who is in which arm, and when one is refused; pure."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 KINDS = ("policy", "pay", "instructions", "tool_version", "draft")
 """What may be tried: a matcher's policy; or what an offer's page or a project's terms are told."""
 
+SHOWN_WITH_TASK = ("instructions", "tool_version", "draft")
+"""What is tried with what an expert gets beside a task."""
+
 UNITS = ("expert", "project")
 
 EXPERIMENT = Machine(
@@ -31,9 +35,12 @@ EXPERIMENT = Machine(
         Move("finish", ("running",), "finished"),
         Move("promote", ("running", "finished"), "promoted"),
         Move("drop", ("draft",), "dropped"),
+        Move("retire", ("promoted",), "finished"),
     ),
 )
-"""How an experiment goes: guardrails stop it, people finish or promote it."""
+"""How an experiment goes: guardrails stop it, people finish or promote it. What was promoted and is
+no policy holds for everyone in scope, until it is retired.
+"""
 
 ALPHA = 0.05
 """Chance that an A/A test declares something, over all of its looks."""
@@ -91,10 +98,13 @@ class ExperimentInvalid(MarketError):
 class CohortEmpty(MarketError):
     """An experiment with nobody, or no project, in one of its arms."""
 
-    def __init__(self, arm: str, unit: str, of: int) -> None:
+    def __init__(self, arm: str, unit: str, of: int, *, raise_basis_points: int = 0) -> None:
+        allowed = (
+            f"; projects take part whose trial_raise_basis_points are {raise_basis_points} or more"
+        )
         super().__init__(
             f"the {arm} arm holds none of the {of} {unit}s in scope: widen the scope, or change the"
-            " share"
+            f" share{allowed if raise_basis_points else ''}"
         )
         self.arm = arm
         self.units = of
@@ -155,8 +165,136 @@ class Design:
             raise ExperimentInvalid(
                 "unit", "pay is tried by project, so that two people on one task are paid alike"
             )
+        if self.kind != "policy":
+            check_treatment(self.kind, self.treatment or {})
         if self.project_id is not None and self.unit == "project":
             raise ExperimentInvalid("unit", "one project has no arms; try by expert")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One thing that a treatment names: a text of so many characters, or a whole number up to it.
+
+    Units: hundredths of a per cent for a raise; characters for a text.
+    """
+
+    most: int
+    is_text: bool = True
+    is_needed: bool = True
+
+
+TREATMENTS: Mapping[str, Mapping[str, Setting]] = {
+    "pay": {"raise_basis_points": Setting(10_000, is_text=False)},
+    "instructions": {"text": Setting(20_000)},
+    "tool_version": {
+        "tool": Setting(100),
+        "version": Setting(100),
+        "instead_of": Setting(100, is_needed=False),
+    },
+    "draft": {"text": Setting(50_000, is_needed=False), "field": Setting(100, is_needed=False)},
+}
+"""What the treated may get, by kind: a raise over the pay in force, never less; the text of
+instructions in the place of the task's own; the version of a tool, and the one that it replaces;
+a draft to begin from, the same for every task or each task's own, out of a field of its payload.
+"""
+
+
+def check_treatment(kind: str, treatment: Mapping[str, object]) -> None:
+    """Make sure that a treatment is one that can be given.
+
+    Raises:
+        ExperimentInvalid.
+    """
+    settings = TREATMENTS[kind]
+    for name in treatment:
+        if name not in settings:
+            known = ", ".join(settings)
+            raise ExperimentInvalid("treatment", f"{name[:64]!r} is none of {known}, for {kind}")
+    for name, setting in settings.items():
+        given = treatment.get(name)
+        if given is None and setting.is_needed:
+            raise ExperimentInvalid("treatment", f"{kind} needs {name}")
+        if given is None:
+            continue
+        if setting.is_text:
+            if not isinstance(given, str) or not 1 <= len(given.strip()) <= setting.most:
+                raise ExperimentInvalid(
+                    "treatment", f"{name} is a text of 1 to {setting.most} characters"
+                )
+        elif type(given) is not int or not 1 <= given <= setting.most:
+            raise ExperimentInvalid(
+                "treatment",
+                f"{name} is a whole number from 1 to {setting.most}; pay is raised, never cut",
+            )
+    if kind == "draft" and len(treatment) != 1:
+        raise ExperimentInvalid("treatment", "a draft is either a text or a field of the payload")
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """An arm as an offer was made in it; `kept` is what an earlier experiment promoted."""
+
+    experiment_id: UUID
+    kind: str
+    arm: str
+    treatment: Mapping[str, object]
+
+    def told(self) -> dict[str, str]:
+        """As the terms of the offer keep it."""
+        return {"experiment_id": str(self.experiment_id), "kind": self.kind, "arm": self.arm}
+
+
+@dataclass(frozen=True, slots=True)
+class Guidance:
+    """What an expert gets with a task beside its payload; `without` are fields of the payload that
+    are not shown, because they are what is tried.
+    """
+
+    instructions: str | None = None
+    tools: Mapping[str, str] = field(default_factory=dict)
+    draft: str | None = None
+    without: frozenset[str] = frozenset()
+
+
+def guidance_of(arms: Sequence[Tried], payload: Mapping[str, object]) -> Guidance:
+    """What the arms of an offer give its expert for a task."""
+    instructions: str | None = None
+    draft: str | None = None
+    tools: dict[str, str] = {}
+    without: set[str] = set()
+    for one in arms:
+        given = {name: str(value) for name, value in one.treatment.items()}
+        is_given = one.arm != "control"
+        if one.kind == "instructions" and is_given:
+            instructions = given["text"]
+        elif one.kind == "tool_version":
+            version = given["version"] if is_given else given.get("instead_of")
+            if version is not None:
+                tools[given["tool"]] = version
+        elif one.kind == "draft" and "field" in given:
+            without.add(given["field"])
+            found = payload.get(given["field"])
+            if is_given and found is not None:
+                draft = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+        elif one.kind == "draft" and is_given:
+            draft = given["text"]
+    return Guidance(instructions, tools, draft, frozenset(without))
+
+
+def shown_payload(payload: Mapping[str, object], guidance: Guidance) -> dict[str, object]:
+    """A task's payload as the expert of an offer reads it."""
+    shown = {name: one for name, one in payload.items() if name not in guidance.without}
+    if guidance.instructions is not None:
+        shown["instructions"] = guidance.instructions
+    return shown
+
+
+@dataclass(frozen=True, slots=True)
+class Raise:
+    """What trials of pay add to a project's rates. Units: hundredths of a per cent."""
+
+    basis_points: int
+    arms: tuple[Tried, ...]
 
 
 def is_treated(salt: str, unit_id: UUID, share: float) -> bool:

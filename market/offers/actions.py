@@ -122,7 +122,10 @@ def make_offers(session: Session, offers: Sequence[Offer], *, at: datetime) -> N
     ).scalars()
     if len(list(slots)) != len(offers):
         raise RuntimeError("an offer was made for a slot that is not there")
-    touched = [Touched(one.id, one.expert_id, one.project_id, one.run_id) for one in offers]
+    touched = [
+        Touched(one.id, one.expert_id, one.project_id, one.run_id, one.terms.get("trials") or ())
+        for one in offers
+    ]
     expose(session, touched, at=at)
     told = {one.id: new_id() for one in offers}
     cause = session.info.get("cause")

@@ -14,6 +14,8 @@ from sqlalchemy.orm import Session
 
 from market.auth import Part, Principal
 from market.db import PLATFORM, Json, database, now
+from market.experiments.queries import guidance_for
+from market.experiments.rules import Guidance, shown_payload
 from market.http import (
     Cursor,
     Limit,
@@ -96,9 +98,13 @@ class OfferOut(Wire):
 
 
 class OfferedOut(OfferOut):
-    """An offer with what there is to do, while it is the expert's to take or to do."""
+    """An offer with what there is to do, while it is the expert's to take or to do: the task, the
+    versions of tools to do it with, by tool, and a draft to begin from, where there is one.
+    """
 
     task: Json | None
+    tools: dict[str, str]
+    draft: str | None
 
 
 class DeclineIn(Wire):
@@ -172,9 +178,13 @@ def get_offer(
         found = _seen_offer(session, read_id("ofr", offer_id), principal)
         task = session.get(Task, found.task_id) if found.state in (*LIVE, *HELD) else None
         body: Json | None = None
+        given = Guidance()
         if task is not None:
-            body = {"domain": task.domain, "complexity": task.complexity, **task.payload}
-        return tagged(OfferedOut(**_columns(found), task=body), found.version)
+            given = guidance_for(found.terms, task.payload)
+            shown = shown_payload(task.payload, given)
+            body = {"domain": task.domain, "complexity": task.complexity, **shown}
+        out = OfferedOut(**_columns(found), task=body, tools=dict(given.tools), draft=given.draft)
+        return tagged(out, found.version)
 
 
 @post(

@@ -148,6 +148,8 @@ class Terms:
     The work is due `work_ttl_s` after the acceptance, and never before `not_due_before`: that is
     when the hours in which the expert works hold it, for one who keeps hours.
 
+    `trials` are the experiments that had a part in these terms, or in what is shown with the task.
+
     Units: names ending in `_s` are seconds; names ending in `_minor` are minor units of
         `currency`; the fee in hundredths of a per cent, paid by the project on top.
     """
@@ -180,6 +182,7 @@ class Terms:
     attempt_fees_max: int = 0
     weekly_cap_s: int | None = None
     not_due_before: str | None = None
+    trials: tuple[dict[str, str], ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Every term under its name, as JSON can hold it."""

@@ -71,6 +71,7 @@ class Terms:
     attempt_fee_minor: int | None = None
     attempt_fees_max: int = 0
     weekly_cap_s: int | None = None
+    trial_raise_basis_points: int = 0
 
 
 def create_project(
@@ -416,6 +417,7 @@ def _columns(session: Session, organisation_id: UUID, terms: Terms) -> Mapping[s
         "attempt_fee_minor": terms.attempt_fee_minor,
         "attempt_fees_max": terms.attempt_fees_max,
         "weekly_cap_s": terms.weekly_cap_s,
+        "trial_raise_basis_points": terms.trial_raise_basis_points,
     }
 
 

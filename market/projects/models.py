@@ -65,9 +65,10 @@ class Project(Base):
     it names one. A contract by deliverable pays that amount for accepted work; its rate is the
     floor that recorded time is topped up to. Either pays `attempt_fee_minor` for each honest
     attempt at the target model, up to `attempt_fees_max` of them a task, whatever came of it.
+    Trials of higher pay touch it up to the raise that its lab allows, and none where that is 0.
 
     Units: names ending in `_s` are seconds; the rate is minor units of `currency` an hour, null for
-    the rate of each expert's own pay tier; the fee is in hundredths of a per cent.
+    the rate of each expert's own pay tier; fee and raise are in hundredths of a per cent.
     """
 
     __tablename__ = "project"
@@ -98,6 +99,7 @@ class Project(Base):
             name="attempt_fee",
         ),
         CheckConstraint("weekly_cap_s > 0", name="weekly_cap_s"),
+        CheckConstraint("trial_raise_basis_points between 0 and 10000", name="trial_raise"),
         CheckConstraint(
             "pay_basis = 'hourly'"
             " or (deliverable_minor is not null and rate_minor_per_hour is not null)",
@@ -132,4 +134,5 @@ class Project(Base):
     attempt_fee_minor: Mapped[int | None] = mapped_column(default=None)
     attempt_fees_max: Mapped[int] = mapped_column(default=0)
     weekly_cap_s: Mapped[int | None] = mapped_column(default=None)
+    trial_raise_basis_points: Mapped[int] = mapped_column(default=0)
     version: Mapped[int] = mapped_column(default=1)

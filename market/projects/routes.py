@@ -60,6 +60,7 @@ WaitSeconds = Annotated[int, Meta(ge=1, le=90 * DAY_S)]
 LeaseSeconds = Annotated[int, Meta(ge=1, le=400 * DAY_S)]
 Amount = Annotated[int, Meta(ge=1, le=10**9)]
 WeekSeconds = Annotated[int, Meta(ge=60, le=7 * DAY_S)]
+RaiseAllowed = Annotated[int, Meta(ge=0, le=10_000)]
 Level = Literal["claimed", "qualified"]
 
 
@@ -68,7 +69,8 @@ class ProjectIn(Wire):
 
     A contract by deliverable pays `deliverable_minor` for accepted work, and its rate is the floor
     that time is topped up to. `attempt_fee_minor` is paid for each honest attempt at the target
-    model, whatever came of it, `attempt_fees_max` times a task.
+    model, whatever came of it, `attempt_fees_max` times a task. `trial_raise_basis_points` is the
+    most that a trial of higher pay may add to all of this, in hundredths of a per cent; 0 for none.
     """
 
     name: Name
@@ -90,6 +92,7 @@ class ProjectIn(Wire):
     attempt_fee_minor: Amount | None = None
     attempt_fees_max: Annotated[int, Meta(ge=0, le=200)] = 0
     weekly_cap_s: WeekSeconds | None = None
+    trial_raise_basis_points: RaiseAllowed = 0
 
 
 class ProjectChangeIn(Wire):
@@ -113,6 +116,7 @@ class ProjectChangeIn(Wire):
     attempt_fee_minor: Amount | UnsetType | None = UNSET
     attempt_fees_max: Annotated[int, Meta(ge=0, le=200)] | UnsetType = UNSET
     weekly_cap_s: WeekSeconds | UnsetType | None = UNSET
+    trial_raise_basis_points: RaiseAllowed | UnsetType = UNSET
 
 
 class ProjectOut(Wire):
@@ -142,6 +146,7 @@ class ProjectOut(Wire):
     attempt_fee_minor: int | None
     attempt_fees_max: int
     weekly_cap_s: int | None
+    trial_raise_basis_points: int
     round: int
     created_at: datetime
     version: int
@@ -433,6 +438,7 @@ _PLAIN = (
     "attempt_fee_minor",
     "attempt_fees_max",
     "weekly_cap_s",
+    "trial_raise_basis_points",
 )
 """The fields of a project that travel as they are kept."""
 

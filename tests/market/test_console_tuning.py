@@ -286,7 +286,7 @@ def test_a_design_that_does_not_fit_is_refused_and_the_form_keeps_what_was_typed
         ({"treated": ""}, "Treated_policy_id"),
         ({"kind": "instructions", "treatment": "be brief"}, "is not a name and what it is"),
         ({"kind": "instructions"}, "Treatment: say what the treated get"),
-        ({"kind": "pay", "treatment": "rate_minor_per_hour: 9500"}, "pay is tried by project"),
+        ({"kind": "pay", "treatment": "raise_basis_points: 500"}, "pay is tried by project"),
         ({"reason": " "}, "Reason"),
     ):
         answer = designed(web, tried, **fields)
@@ -299,12 +299,12 @@ def test_a_design_that_does_not_fit_is_refused_and_the_form_keeps_what_was_typed
 
 def test_what_the_treated_get_is_kept_as_names_and_values(web: Web, db: Session) -> None:
     visit(web, db, Part.OPS)
-    given = "text: Be brief: two lines.\nversion: 3"
-    answer = designed(web, "", kind="instructions", treatment=given)
+    given = "tool: Editor: the new one\nversion: v3"
+    answer = designed(web, "", kind="tool_version", treatment=given)
     assert answer.status_code == 303, answer.text
     made = db.scalars(select(Experiment)).one()
-    assert made.treatment == {"text": "Be brief: two lines.", "version": 3}
-    assert "Be brief: two lines." in web.get(answer.headers["location"]).text
+    assert made.treatment == {"tool": "Editor: the new one", "version": "v3"}
+    assert "Editor: the new one" in web.get(answer.headers["location"]).text
 
 
 def test_what_was_seen_of_an_experiment_stands_with_its_intervals_in_a_picture_and_a_table(

@@ -94,7 +94,19 @@ def test_a_pair_is_weighed_by_the_policy_of_its_arm_part_by_part() -> None:
         ({"reason": " "}, "reason"),
         ({}, "treated_policy_id"),
         ({"kind": "instructions"}, "treatment"),
-        ({"kind": "pay", "treatment": {"rate_minor_per_hour": 9000}}, "unit"),
+        ({"kind": "pay", "treatment": {"raise_basis_points": 900}}, "unit"),
+        *(
+            ({"kind": kind, "unit": "project", "treatment": treatment}, "treatment")
+            for kind, treatment in (
+                ("pay", {"raise_basis_points": -900}),
+                ("pay", {"raise_basis_points": 0.5}),
+                ("pay", {"rate_minor_per_hour": 9000}),
+                ("instructions", {"text": " "}),
+                ("instructions", {"text": 7}),
+                ("tool_version", {"tool": "editor"}),
+                ("draft", {"text": "Begin.", "field": "draft"}),
+            )
+        ),
     ],
 )
 def test_an_experiment_that_does_not_fit_is_refused_with_its_setting(
