@@ -47,6 +47,7 @@ from market.experiments.routes import ROUTES as EXPERIMENTS
 from market.experts.routes import ROUTES as EXPERTS
 from market.expressions.routes import ROUTES as EXPRESSIONS
 from market.forecasts.routes import ROUTES as FORECASTS
+from market.frauds.routes import ROUTES as FRAUDS
 from market.fundings.routes import ROUTES as FUNDINGS
 from market.http import MAX_BODY_BYTES, REQUEST_ID, open_request, principal_of_request
 from market.impact.routes import ROUTES as IMPACT
@@ -134,6 +135,7 @@ ROUTES = [
     *PAYEES,
     *TREASURY,
     *RECOVERIES,
+    *FRAUDS,
     *BOOKS,
     *WORK,
     *SUBMISSIONS,

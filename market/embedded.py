@@ -166,6 +166,10 @@ class EmbeddedPostgres:
                 # Somebody took the port between our looking and the server's binding it.
                 if self._wanted_port is not None:
                     raise PortInUse(HOST, self._wanted_port)
+            elif in_time and (self._server.returncode or 0) < 0:
+                # Struck down before it answered, as it may be while it recovers from the last time:
+                # that says nothing about whether it can start. What it left behind goes with it.
+                self._server.kill_group()
             else:
                 raise PostgresDidNotStart(self.log, output)
 

@@ -119,6 +119,7 @@ KINDS = {
     "evt": "event",
     "exp": "experiment",
     "fnd": "funding",
+    "frd": "fraud_case",
     "hld": "payout_hold",
     "imp": "import",
     "int": "interest",

@@ -43,6 +43,7 @@ from market.experiments import rules as experiments
 from market.experts import rules as experts
 from market.explanations import rules as explanations
 from market.expressions import rules as expressions
+from market.frauds import rules as frauds
 from market.fundings import rules as fundings
 from market.inbox import rules as inbox
 from market.item_banks import rules as item_banks
@@ -191,6 +192,10 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     recoveries.CaseExists: (409, "case_exists"),
     recoveries.SamePerson: (403, "second_person_needed"),
     recoveries.AnswerStillDue: (409, "answer_still_due"),
+    frauds.FraudCaseNotFound: (404, "not_found"),
+    frauds.FraudCaseExists: (409, "case_exists"),
+    frauds.PayInDispute: (409, "pay_in_dispute"),
+    money.RecoveryUnderWay: (409, "recovery_under_way"),
     money.UnknownCurrency: (422, "currency_unknown"),
     money.BadAmount: (422, "amount_invalid"),
     money.SignatureRefused: (400, "signature_refused"),

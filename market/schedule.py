@@ -11,6 +11,7 @@ from market.disputes.jobs import end_due_disputes
 from market.eligibility.jobs import widen_tasks
 from market.experiments.jobs import look_at_experiments
 from market.experts.jobs import lift_measures
+from market.frauds.jobs import miss_fraud_appeals
 from market.item_banks.jobs import calibrate_banks
 from market.notices.jobs import forget_old_places
 from market.offers.jobs import expire_offers
@@ -43,6 +44,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(expire_qualifications, every=timedelta(minutes=1)),
     Entry(end_sittings, every=timedelta(seconds=30)),
     Entry(miss_appeals, every=timedelta(minutes=1)),
+    Entry(miss_fraud_appeals, every=timedelta(minutes=1)),
     Entry(lift_measures, every=timedelta(minutes=1)),
     Entry(look_at_experiments, every=timedelta(minutes=5)),
     Entry(requeue_reviews, every=timedelta(minutes=1)),

@@ -302,3 +302,11 @@ class BreakNotBookable(PayoutsError):
     def __init__(self, break_id: UUID) -> None:
         super().__init__(f"break {break_id} is between two figures of Stripe's")
         self.break_id = break_id
+
+
+class RecoveryUnderWay(PayoutsError):
+    """A case that is to be undone while Stripe is asked for its money back."""
+
+    def __init__(self, case_id: UUID) -> None:
+        super().__init__("its money is on its way back at Stripe; try again when that has ended")
+        self.case_id = case_id

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from payouts import chart
 from payouts.bank_models import Recovery
 from payouts.chart import AccountRef
+from payouts.errors import RecoveryUnderWay
 from payouts.ledger import Line, balance, post_entry
 from payouts.models import JournalEntry
 from payouts.money import checked_amount
@@ -134,6 +135,71 @@ def recover_before_payout(
     post_entry(session, key=key, kind="recovered", lines=[line], at=at)
     record_recovered(session, owner_id, currency, part, at=at)
     return part
+
+
+def recover_unpaid(session: Session, case_id: UUID, amount_minor: int, *, at: datetime) -> int:
+    """Keep money that a case says was wrong and that was never paid out, all of it, once per case.
+
+    Returns what was kept: what is free of it, and not more than is owed.
+
+    Units: minor units.
+    """
+    case = _of_case(session, case_id)
+    owed = chart.owed_to(case.owner_id, case.currency)
+    left = case.amount_minor - case.recovered_minor - case.written_off_minor
+    owing = chart.receivable_from(case.owner_id, case.currency)
+    part = min(
+        amount_minor,
+        left,
+        balance(session, owed).available_minor,
+        # What a reversal at Stripe is to bring back is counted there.
+        balance(session, owing).available_minor,
+    )
+    key = f"recovery:{case.id}:unpaid"
+    if part <= 0 or session.scalar(select(exists().where(JournalEntry.key == key))):
+        return 0
+    post_entry(session, key=key, kind="recovered", lines=[Line(owed, owing, part)], at=at)
+    case.recovered_minor += part
+    if part == left:
+        case.closed_at = at
+    session.flush()
+    return part
+
+
+def undo_claw_back(session: Session, case_id: UUID, *, at: datetime) -> None:
+    """Take nothing more for a case that did not hold; the caller has given its pay again.
+
+    What was never recovered, and what we gave up, comes out of that pay: the expert ends with what
+    the case had cost it.
+
+    Raises:
+        RecoveryUnderWay: money of it is on its way back at Stripe.
+    """
+    case = _of_case(session, case_id)
+    left = case.amount_minor - case.recovered_minor - case.written_off_minor
+    owed = chart.owed_to(case.owner_id, case.currency)
+    owing = chart.receivable_from(case.owner_id, case.currency)
+    if left > balance(session, owing).available_minor:
+        raise RecoveryUnderWay(case_id)
+    lines = [
+        Line(owed, account, amount)
+        for account, amount in (
+            (owing, left),
+            (chart.dispute_loss(case.currency), case.written_off_minor),
+        )
+        if amount
+    ]
+    if lines:
+        key = f"recovery:{case.id}:undone"
+        post_entry(session, key=key, kind="recovery undone", lines=lines, at=at)
+    case.closed_at = case.closed_at or at
+    session.flush()
+
+
+def _of_case(session: Session, case_id: UUID) -> Recovery:
+    return session.scalars(
+        select(Recovery).where(Recovery.case_id == case_id).with_for_update()
+    ).one()
 
 
 def record_recovered(

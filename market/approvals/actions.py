@@ -159,12 +159,17 @@ def split_line(session: Session, line: Earning, seconds: int, *, at: datetime) -
     return part
 
 
-def withhold_line(session: Session, line: Earning, *, at: datetime, actor_id: UUID | None) -> None:
-    """Give a line's money back to where it came from: its project, or its lab once that is over."""
+def money_source(session: Session, line: Earning) -> chart.AccountRef:
+    """Where a line's money goes back to: its project, or its lab once that is over."""
     project = session.get_one(Project, line.project_id)
-    source = chart.project_budget(line.project_id, line.organisation_id, line.currency)
     if project.state in ("closed", "archived", "cancelled"):
-        source = chart.lab_funding(line.organisation_id, line.currency)
+        return chart.lab_funding(line.organisation_id, line.currency)
+    return chart.project_budget(line.project_id, line.organisation_id, line.currency)
+
+
+def withhold_line(session: Session, line: Earning, *, at: datetime, actor_id: UUID | None) -> None:
+    """Give a line's money back to where it came from."""
+    source = money_source(session, line)
     lines = [
         ledger.Line(debit, source, amount)
         for debit, amount in (

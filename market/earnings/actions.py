@@ -124,6 +124,8 @@ def accrue_earning(
 def _due(
     session: Session, offer: Offer, fixed: Fixed, before: Sequence[Earning], *, at: datetime
 ) -> list[Line]:
+    if fixed.is_void:
+        return []
     stretches = paid_time(session, offer.id, locked_only=offer.state in LIVE)
     spans = spans_in_force(offer.terms, rates_of(session, offer, stretches))
     fee_basis_points = cast("int", offer.terms["fee_basis_points"])

@@ -67,6 +67,7 @@ def fixed_facts(session: Session, offer: Offer) -> Fixed:
         attempts=attempts,
         is_accepted=work is not None and work.state in ("accepted", "partially_accepted"),
         is_decided=work is None or work.decided_at is not None,
+        is_void=work is not None and work.state == "voided",
         can_add=bool(deliverable or fee),
     )
 

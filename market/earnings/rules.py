@@ -163,6 +163,8 @@ class Fixed:
     """Whether nothing more is to be decided about the work."""
     can_add: bool
     """Whether the contract pays anything beside hours at all, so that a decision matters."""
+    is_void: bool = False
+    """Whether the work was a fraud by a decided case, so that nothing is due for it."""
 
 
 def fixed_lines(

@@ -89,6 +89,15 @@ _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
         "appeal.filed": _now("Your appeal is in", "Somebody else looks at it."),
         "appeal.decided": _now("Your appeal was decided", "Read the decision."),
         "appeal.sla_missed": _now("Your appeal took too long", "It was decided in your favour."),
+        "fraud_case.opened": _now(
+            "A case about your work was opened", "Read it and say your side; nothing is decided."
+        ),
+        "fraud_case.decided": _now(
+            "The case about your work was decided", "The reasons are there; you may appeal."
+        ),
+        "fraud_case.closed": _now(
+            "Your appeal in a case was decided", "Read what it came to, and why."
+        ),
     },
     ("standing", Audience.PERSON): {
         "standing.changed": _now("Your standing changed", "The reasons are there; you may appeal."),

@@ -1,5 +1,7 @@
 """How a case about pay is opened, answered and decided, and what an upheld one does to money."""
 
+from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -7,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from market.approvals.actions import money_source
 from market.earnings.models import Earning
 from market.events import Event, change_state, emit
 from market.recoveries.models import RecoveryCase
@@ -20,7 +23,7 @@ from market.recoveries.rules import (
     SamePerson,
     checked_reason,
 )
-from payouts import chart
+from market.submissions.models import Submission
 from payouts.errors import PayoutStateConflict
 from payouts.models import Payout
 from payouts.recoveries import DecidedCase, claw_back
@@ -40,6 +43,8 @@ def open_case(
     line = session.scalar(select(Earning).where(Earning.id == earning_id))
     if line is None:
         raise EarningNotFound(earning_id)
+    if _is_void(session, line):
+        raise CaseExists(earning_id)
     opened = RecoveryCase(
         earning_id=line.id,
         expert_id=line.expert_id,
@@ -93,7 +98,7 @@ def decide_case(
     Stripe while the money lies there, else by at most half of each later payout.
 
     Raises:
-        CaseNotFound, SamePerson, AnswerStillDue, CaseReasonMissing, StateConflict.
+        CaseNotFound, SamePerson, AnswerStillDue, CaseExists, CaseReasonMissing, StateConflict.
     """
     said = checked_reason(decision)
     found = case(session, case_id, locked=True)
@@ -101,6 +106,9 @@ def decide_case(
         raise SamePerson()
     if uphold and found.answer is None and at < found.answer_by:
         raise AnswerStillDue(found.answer_by)
+    line = session.get_one(Earning, found.earning_id)
+    if uphold and _is_void(session, line):
+        raise CaseExists(line.id)
     found.decided_by, found.decided_at, found.decision = by, at, said
     change_state(
         session,
@@ -115,29 +123,58 @@ def decide_case(
         data={"amount_minor": found.amount_minor, "currency": found.currency},
     )
     if uphold:
-        _take_back(session, found, by=by, at=at)
+        take_back(session, [line], DecidedCase(found.id, by, said), at=at)
     return found
 
 
-def _take_back(session: Session, found: RecoveryCase, *, by: UUID, at: datetime) -> None:
-    line = session.get_one(Earning, found.earning_id)
+def take_back(
+    session: Session, lines: Sequence[Earning], case: DecidedCase, *, at: datetime
+) -> None:
+    """Give a project back what lines of one expert's pay cost it, after a decided case.
+
+    It is owed by the expert from then on; what still lies at Stripe is asked back there.
+
+    Raises:
+        BadAmount: the lines paid nothing.
+    """
+    first = lines[0]
     claw_back(
         session,
-        case=DecidedCase(found.id, by, found.decision or ""),
-        owner_id=found.expert_id,
-        project=chart.project_budget(line.project_id, line.organisation_id, line.currency),
-        pay_minor=found.amount_minor,
-        fee_minor=found.fee_minor,
+        case=case,
+        owner_id=first.expert_id,
+        project=money_source(session, first),
+        pay_minor=sum(line.pay_minor for line in lines),
+        fee_minor=sum(line.fee_minor for line in lines),
         at=at,
     )
-    payout = session.get(Payout, line.payout_id) if line.payout_id else None
-    if payout is None or payout.state != PayoutState.TRANSFERRED:
-        return
-    try:
-        call = plan_reversal(
-            session, payout_id=payout.id, amount_minor=found.amount_minor, decided_by=by, at=at
+    sent: Counter[UUID] = Counter()
+    for line in lines:
+        if line.payout_id is not None:
+            sent[line.payout_id] += line.pay_minor
+    for payout_id, amount_minor in sorted(sent.items()):
+        payout = session.get(Payout, payout_id)
+        if payout is None or payout.state != PayoutState.TRANSFERRED:
+            continue
+        try:
+            call = plan_reversal(
+                session,
+                payout_id=payout.id,
+                amount_minor=amount_minor,
+                decided_by=case.decided_by,
+                at=at,
+            )
+        except PayoutStateConflict:
+            # It has left for the bank meanwhile, or another reversal is under way: later payouts.
+            continue
+        emit(session, Event.RECOVERY_REVERSAL_REQUESTED, call.id, at=at, actor_id=case.decided_by)
+
+
+def _is_void(session: Session, line: Earning) -> bool:
+    """Whether the work that a line paid was a fraud, so that a case has taken all of it back."""
+    return bool(
+        session.scalar(
+            select(Submission.id).where(
+                Submission.offer_id == line.offer_id, Submission.state == "voided"
+            )
         )
-    except PayoutStateConflict:
-        # It has left for the bank meanwhile, or another reversal is under way: later payouts.
-        return
-    emit(session, Event.RECOVERY_REVERSAL_REQUESTED, call.id, at=at, actor_id=by)
+    )

@@ -34,7 +34,9 @@ SUBMISSION = Machine(
         # An appeal against a part leaves at least that part.
         Move("uphold_share", ("appealed",), "partially_accepted"),
         Move("miss_deadline", ("appealed",), "accepted"),
+        # Only by a case of fraud that was heard, and back only by its appeal.
         Move("void", ("accepted",), "voided"),
+        Move("reinstate", ("voided",), "accepted"),
         Move("unreject", ("rejected", "rejected_final"), "accepted"),
     ),
 )

@@ -16,6 +16,9 @@ from market.uploads import Shape
 OPEN = ("draft", "queued", "active", "in_review", "disputed")
 """The states of a task that something can still come of."""
 
+RECALLABLE = ("accepted", "delivered")
+"""The states of a task whose answers are all in, which only a recall undoes."""
+
 TASK = Machine(
     "task",
     initial=("draft", "queued"),
@@ -31,7 +34,7 @@ TASK = Machine(
         Move("adjudicate_accept", ("disputed",), "accepted"),
         Move("adjudicate_reject", ("disputed",), "unresolvable"),
         Move("deliver", ("accepted",), "delivered"),
-        Move("recall", ("delivered",), "in_review"),
+        Move("recall", RECALLABLE, "in_review"),
         Move("hold", OPEN, "held"),
         *(Move(f"release_to_{state}", ("held",), state) for state in OPEN),
         Move("cancel", (*OPEN, "held"), "cancelled"),
@@ -48,6 +51,8 @@ SLOT = Machine(
         Move("submit", ("claimed",), "submitted"),
         Move("count", ("submitted",), "counted"),
         Move("release", ("offered", "claimed", "submitted"), "released"),
+        # An answer that was counted falls only with a case of fraud.
+        Move("vacate", ("counted",), "released"),
         Move("reopen", ("released",), "open"),
         # A seat that is no longer wanted rests as released, until it is.
         Move("retire", ("open",), "released"),

@@ -14,10 +14,11 @@ from market.attempts.models import Attempt
 from market.attempts.rules import ATTEMPT
 from market.events import Changes, Event
 from market.offers.actions import rescind_offer
+from market.projects.models import Project
 from market.submissions.models import Submission
 from market.submissions.rules import SUBMISSION
 from market.tasks.models import Task, TaskSlot
-from market.tasks.rules import FILLED, RETIRED, SLOT, TASK
+from market.tasks.rules import FILLED, OPEN, RECALLABLE, RETIRED, SLOT, TASK
 from market.verdicts.models import Verdict
 from market.verdicts.rules import ACTIONS, Correction, Outcome
 
@@ -113,6 +114,8 @@ def correct_verdict(
         _correct_attempt(session, submission.attempt_id, verdict, changes)
     if verdict.is_accepted and not was_accepted:
         _take_seat_back(session, submission, changes)
+    elif was_accepted and not verdict.is_accepted:
+        _vacate_seat(session, submission, changes)
     return verdict
 
 
@@ -207,12 +210,7 @@ def _settle_slot(
     state = task.state
     if state in ("in_review", "disputed"):
         state = _move_task(session, task, "extend", changes)
-    busy = exists().where(
-        TaskSlot.task_id == task.id, TaskSlot.state.in_(("claimed", "submitted", "counted"))
-    )
-    if state == "active" and not session.scalar(select(busy)):
-        changes.move(TASK, task.id, state, "requeue")
-        _write_task(session, task.id, "queued")
+    _requeue_if_idle(session, task, state, changes)
 
 
 def _resolve_if_whole(session: Session, task: Task, changes: Changes) -> None:
@@ -257,6 +255,47 @@ def _take_seat_back(session: Session, submission: Submission, changes: Changes) 
     if not session.scalar(select(waiting)):
         _move_task(session, task, "review", changes)
         _resolve_if_whole(session, _locked_task(session, task.id), changes)
+
+
+def _vacate_seat(session: Session, submission: Submission, changes: Changes) -> None:
+    """Put the seat of an answer that fell up again, where its project still takes work in."""
+    slot = session.execute(
+        select(TaskSlot.id, TaskSlot.state, TaskSlot.offer_id)
+        .where(TaskSlot.id == submission.slot_id)
+        .with_for_update(key_share=True)
+    ).one()
+    if slot.state != "counted" or slot.offer_id != submission.offer_id:
+        return
+    task = _locked_task(session, submission.task_id)
+    why = "answer_voided"
+    changes.move(SLOT, slot.id, slot.state, "vacate", reason_code=why)
+    _write_slot(session, slot.id, state="released", offer_id=None)
+    project = session.scalar(select(Project.state).where(Project.id == task.project_id))
+    if project not in ("live", "paused") or task.state not in (*OPEN, *RECALLABLE):
+        return
+    changes.move(SLOT, slot.id, "released", "reopen", reason_code=why)
+    _write_slot(session, slot.id, state="open")
+    state = task.state
+    if state in RECALLABLE:
+        state = changes.move(TASK, task.id, state, "recall", reason_code=why)
+        _write_task(session, task.id, state)
+    if state in ("in_review", "disputed"):
+        state = changes.move(TASK, task.id, state, "extend", reason_code=why)
+        _write_task(session, task.id, state)
+    _requeue_if_idle(session, task, state, changes, Event.TASK_QUEUED)
+
+
+def _requeue_if_idle(
+    session: Session, task: Task, state: str, changes: Changes, told: Event | None = None
+) -> None:
+    busy = exists().where(
+        TaskSlot.task_id == task.id, TaskSlot.state.in_(("claimed", "submitted", "counted"))
+    )
+    if state != "active" or session.scalar(select(busy)):
+        return
+    event_id = changes.event(told, task.id, task.organisation_id, None) if told else None
+    changes.move(TASK, task.id, state, "requeue", event_id=event_id)
+    _write_task(session, task.id, "queued")
 
 
 def _locked_task(session: Session, task_id: UUID) -> Task:

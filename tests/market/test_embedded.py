@@ -20,10 +20,12 @@ from market.cluster import (
     DataDirectoryInUse,
     DataDirectoryNotUsable,
     DataDirectoryOfAnotherVersion,
+    RunAs,
     StartRefused,
     choose_user,
 )
 from market.embedded import EmbeddedPostgres, PortInUse, free_port
+from market.leash import Leashed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = Path(sysconfig.get_path("purelib"))
@@ -231,6 +233,26 @@ def test_committed_rows_are_there_after_the_server_was_killed(used: Path) -> Non
         assert server.url == address
         with connect(server) as session:
             assert session.execute("select sum(number) from kept").fetchone() == (500_500,)
+
+
+class Struck(EmbeddedPostgres):
+    """A server whose first process is killed before it answers, as by somebody from outside."""
+
+    strokes = 0
+
+    def _spawn(self, run_as: RunAs, port: int) -> Leashed:
+        server = super()._spawn(run_as, port)
+        self.strokes += 1
+        if self.strokes == 1:
+            server.kill_group()
+        return server
+
+
+def test_a_server_that_is_killed_while_it_starts_is_started_again(used: Path) -> None:
+    with Struck(used, durable=False) as server:
+        with connect(server) as connection:
+            assert connection.execute("select 1").fetchone() == (1,)
+        assert server.strokes == 2
 
 
 def test_a_killed_server_is_recovered_by_the_next_owner(used: Path) -> None:

@@ -1,0 +1,1 @@
+"""Cases of fraud: heard, decided by a second person, appealed before a third; they void work."""
