@@ -15,8 +15,8 @@ from migrations.grants import (
     tenant_may,
 )
 
-revision = "0039"
-down_revision = "0038"
+revision = "0040"
+down_revision = "0039"
 branch_labels = None
 depends_on = None
 
