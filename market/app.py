@@ -54,6 +54,7 @@ from market.impact.routes import ROUTES as IMPACT
 from market.inbox.routes import ROUTES as INBOX
 from market.invoices.routes import ROUTES as INVOICES
 from market.item_banks.routes import ROUTES as ITEM_BANKS
+from market.lifts.routes import ROUTES as LIFTS
 from market.logs import configure_logs
 from market.notices.routes import ROUTES as NOTICES
 from market.notices.routes import encoded
@@ -145,6 +146,7 @@ ROUTES = [
     *VOTES,
     *VERDICTS,
     *STUMPS,
+    *LIFTS,
     *APPEALS,
     *FORECASTS,
     *NOTICES,

@@ -126,6 +126,8 @@ KINDS = {
     "itm": "item",
     "key": "key",
     "led": "journal_entry",
+    "lfb": "lift_batch",
+    "lft": "lift_study",
     "mdl": "target_model",
     "mea": "measure",
     "mrn": "matching_run",

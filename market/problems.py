@@ -47,6 +47,7 @@ from market.frauds import rules as frauds
 from market.fundings import rules as fundings
 from market.inbox import rules as inbox
 from market.item_banks import rules as item_banks
+from market.lifts import rules as lifts
 from market.notices import rules as notices
 from market.offers import rules as offers
 from market.payees import rules as payees
@@ -122,6 +123,8 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     item_banks.ItemNotFound: (404, "not_found"),
     item_banks.ItemUnfit: (422, "item_unfit"),
     item_banks.BankMissing: (409, "item_bank_missing"),
+    lifts.LiftStudyNotFound: (404, "not_found"),
+    lifts.LiftStudyUnfit: (422, "lift_study_unfit"),
     sittings.SittingNotFound: (404, "not_found"),
     sittings.SittingHeld: (409, "sitting_held"),
     sittings.SittingsUsedUp: (409, "sittings_used_up"),

@@ -7,8 +7,9 @@ from market.books.jobs import reconcile_now
 from market.broker import Job
 from market.earnings.jobs import credit_decided_time, credit_earning, credit_time
 from market.events import Event
-from market.impact.jobs import measure_impact, rank_experts
+from market.impact.jobs import count_lift, measure_impact, rank_experts
 from market.item_banks.jobs import calibrate_banks
+from market.lifts.jobs import weigh_lift
 from market.offers.jobs import (
     withdraw_expert_offers,
     withdraw_project_offers,
@@ -73,6 +74,8 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.VERDICT_WEIGHED: (measure_impact, watch_frontier, follow_calibration),
     Event.RELEASE_TOLD: (propose_calibration,),
     Event.RELEASE_CALIBRATED: (reprice_experts, read_released_frontier),
+    Event.LIFT_REPORTED: (weigh_lift,),
+    Event.LIFT_ESTIMATED: (count_lift,),
     Event.MODEL_REFITTED: (rank_experts,),
     Event.REFIT_REQUESTED: (refit_stump_model,),
     Event.RUN_FINISHED: (note_run,),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import product
 
 import numpy as np
 
@@ -28,6 +27,12 @@ STRENGTHS = (1.0, 3.0, 8.0, 20.0, 60.0)
 
 MEMORY = 500.0
 """Attempts after which a filter's past surprise counts half in its weight."""
+
+MEMORIES = 2 * len(HALF_LIVES)
+"""Numbers that are kept of each expert."""
+
+STATE = len(POOL_HALF_LIVES) * (2 + len(HALF_LIVES) * len(STRENGTHS))
+"""Numbers that are kept of all of them together."""
 
 
 class CreditInvalid(VotesInvalid):
@@ -105,7 +110,8 @@ class ExpertRate:
     raw rate, nor the common one, nor an old one is believed beyond what it earned. One is fitted
     for each domain.
 
-    What `fit` and `observe` learn: `weight_` (filters,); `rates()` reads the present.
+    What `fit` and `observe` learn: `weight_` (filters,); `rates()` reads the present. `state` and
+    `memory` are all that it rests on, so that it can be put away and go on for one expert.
     Source: Beta-Binomial shrinkage with exponential forgetting, West, Harrison, Bayesian
         Forecasting and Dynamic Models (1997), section 14.4; weights by prequential score, Dawid,
         JRSS A 147 (1984).
@@ -116,15 +122,40 @@ class ExpertRate:
             raise CreditInvalid("most", None, "experts from nought and most above it are needed")
         self.experts = experts
         self.most = most
-        bank = np.array(list(product(HALF_LIVES, POOL_HALF_LIVES, STRENGTHS)))
-        self._forget = 0.5 ** (1.0 / bank[:, 0])
-        self._pool_forget = 0.5 ** (1.0 / bank[:, 1])
-        self._strength = bank[:, 2]
-        filters = len(bank)
-        self._sum = np.zeros((experts, filters))
-        self._count = np.zeros((experts, filters))
-        self._pool_sum, self._pool_count = np.full(filters, 0.5), np.ones(filters)
-        self._score = np.zeros(filters)
+        # Filters are (own memory, common memory, strength), in this order, everywhere.
+        self._forget = 0.5 ** (1.0 / np.array(HALF_LIVES))
+        self._pool_forget = 0.5 ** (1.0 / np.array(POOL_HALF_LIVES))
+        self._strength = np.array(STRENGTHS)
+        self._sum = np.zeros((experts, len(HALF_LIVES)))
+        self._count = np.zeros((experts, len(HALF_LIVES)))
+        pools = len(POOL_HALF_LIVES)
+        self._pool_sum, self._pool_count = np.full(pools, 0.5), np.ones(pools)
+        self._score = np.zeros((len(HALF_LIVES), pools, len(STRENGTHS)))
+
+    @classmethod
+    def resumed(cls, state: Float64, memory: Float64, *, most: float = 1.0) -> ExpertRate:
+        """One that goes on from what was put away, for the experts whose memory is given.
+
+        Shapes: state (STATE,), as `state()` gave it; memory (experts, MEMORIES), from `memory()`.
+        Raises: CreditInvalid.
+        """
+        kept = np.asarray(memory, np.float64)
+        if np.shape(state) != (STATE,) or kept.ndim != 2 or kept.shape[1] != MEMORIES:
+            raise CreditInvalid("state", None, "this is not what a rate's state looks like")
+        made = cls(len(kept), most=most)
+        pools = len(POOL_HALF_LIVES)
+        made._pool_sum, made._pool_count, score = np.split(np.array(state), [pools, 2 * pools])
+        made._score = score.reshape(made._score.shape)
+        made._sum, made._count = np.split(kept, 2, axis=1)
+        return made
+
+    def state(self) -> Float64:
+        """What is common to all experts, shape (STATE,)."""
+        return np.concatenate([self._pool_sum, self._pool_count, self._score.ravel()])
+
+    def memory(self) -> Float64:
+        """What is kept of each expert, shape (experts, MEMORIES)."""
+        return np.hstack([self._sum, self._count])
 
     def fit(self, expert: Int64, credit: Float64) -> ExpertRate:
         """Observe attempts, in the order of their time.
@@ -148,10 +179,9 @@ class ExpertRate:
         share = credit / self.most
         if not 0 <= share <= 1 or not 0 <= expert < self.experts:
             raise CreditInvalid("credit", None, f"{credit} of {expert} is out of bounds")
-        common = self._pool_sum / self._pool_count
-        told = self._sum[expert] + self._strength * common
-        told = np.clip(told / (self._count[expert] + self._strength), 1e-3, 1 - 1e-3)
-        expected = float(self.weight_ @ told)
+        mean, _ = self._posteriors(expert)
+        told = np.clip(mean, 1e-3, 1 - 1e-3)
+        expected = float((self._weight() * told).sum())
         surprise = share * np.log(told) + (1 - share) * np.log1p(-told)
         self._score = self._score * 0.5 ** (1 / MEMORY) + surprise
         self._sum[expert] = self._sum[expert] * self._forget + share
@@ -163,33 +193,44 @@ class ExpertRate:
     @property
     def weight_(self) -> Float64:
         """How much each filter is believed, shape (filters,)."""
-        weight = np.exp(self._score - self._score.max())
-        return np.asarray(weight / weight.sum(), np.float64)
+        return self._weight().ravel()
 
     def rates(self) -> Rates:
         """The present of every expert; one without attempts has the common rate, and is wide."""
-        mean, count = self._posteriors()
+        mean, count = self._every()
         weight = self.weight_
         centre = mean @ weight
         within = (mean * (1 - mean) / (count + 1)) @ weight
         between = ((mean - centre[:, None]) ** 2) @ weight
-        attempts = self._count @ weight
+        attempts = self._count @ self._weight().sum(axis=(1, 2))
         return Rates(self.most * centre, self.most * np.sqrt(within + between), attempts)
 
     def draw(self, *, seed: int, draws: int = DRAWS) -> Float64:
         """Rates drawn from the posterior, shape (draws, experts), credit an attempt."""
         rng = np.random.default_rng(seed)
-        chosen = rng.choice(len(self._score), draws, p=self.weight_)
-        mean, count = self._posteriors()
+        chosen = rng.choice(self._score.size, draws, p=self.weight_)
+        mean, count = self._every()
         a, b = mean * count, (1 - mean) * count
         picked = rng.beta(np.maximum(a[:, chosen], 1e-6), np.maximum(b[:, chosen], 1e-6))
         return np.asarray(self.most * picked.T, np.float64)
 
-    def _posteriors(self) -> tuple[Float64, Float64]:
+    def _weight(self) -> Float64:
+        weight = np.exp(self._score - self._score.max())
+        return np.asarray(weight / weight.sum(), np.float64)
+
+    def _every(self) -> tuple[Float64, Float64]:
         """Mean and weight of each filter's Beta for each expert, shape (experts, filters)."""
-        common = self._pool_sum / self._pool_count
-        count = self._count + self._strength
-        return (self._sum + self._strength * common) / count, count
+        mean, count = self._posteriors(slice(None))
+        shape = (self.experts, self._score.size)
+        return mean.reshape(shape), count.reshape(shape)
+
+    def _posteriors(self, which: int | slice) -> tuple[Float64, Float64]:
+        """Mean and weight of each filter's Beta, shape (..., own, common, strength)."""
+        common = (self._pool_sum / self._pool_count)[:, None]
+        count = self._count[which][..., :, None, None] + self._strength
+        total = self._sum[which][..., :, None, None] + self._strength * common
+        count = np.broadcast_to(count, total.shape)
+        return total / count, count
 
 
 class Call(StrEnum):

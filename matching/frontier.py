@@ -11,6 +11,7 @@ What comes next, when a level has run dry, is for `complexity.propose_level` to 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from scipy.special import expit, ndtri
@@ -169,6 +170,30 @@ class FrontierTracker:
             attempts=one.attempts,
             opening=self._opening_rate(one) if opened else None,
         )
+
+    def kept(self, cell: int) -> list[float]:
+        """All that a cell goes on from, to be put away."""
+        one = self._cells[self._known(cell)]
+        first = [one.mean, one.variance, one.at, one.prior_variance]
+        counts = [one.first, one.stumps, one.attempts, float(one.is_alarmed)]
+        return [*first, *counts, *one.process, *one.detector]
+
+    def take_up(self, kept: Sequence[float]) -> int:
+        """A cell that goes on from what was put away, and its number.
+
+        Raises: ArrayInvalid.
+        """
+        falls = len(FALLS)
+        if len(kept) != 8 + 2 * falls:
+            raise ArrayInvalid("kept", None, "this is not what a cell looks like")
+        mean, variance, at, prior, first, stumps, attempts, alarmed = kept[:8]
+        process, detector = list(kept[8 : 8 + falls]), list(kept[8 + falls :])
+        self._cells.append(
+            _Cell(
+                mean, variance, at, prior, first, stumps, attempts, process, detector, alarmed > 0
+            )
+        )
+        return len(self._cells) - 1
 
     def release(self, cell: int, *, at: float, sd: float = 1.0) -> None:
         """The model behind this cell was changed: what was known of it is less sure by this sd."""

@@ -76,12 +76,7 @@ def split_lift(batch: Float64, delta: Float64) -> LiftSplit:
     Source: White's errors in the form of MacKinnon, White, Journal of Econometrics 29 (1985), HC3.
     Raises: LiftNotIdentified, CreditInvalid.
     """
-    design = np.asarray(batch, np.float64)
-    change = np.asarray(delta, np.float64)
-    if design.ndim != 2 or change.shape != (len(design),):
-        raise CreditInvalid("delta", None, f"{change.shape} does not fit batches {design.shape}")
-    if not (np.isfinite(design).all() and np.isfinite(change).all()):
-        raise CreditInvalid("delta", None, "batch and delta must be finite")
+    design, change = checked_batches(batch, delta)
     batches, groups = design.shape
     whole = np.column_stack([np.ones(batches), design])
     told = _told(whole)
@@ -102,6 +97,19 @@ def split_lift(batch: Float64, delta: Float64) -> LiftSplit:
         float(np.sqrt(float(left @ left) / free)),
         free,
     )
+
+
+def checked_batches(batch: Float64, metric: Float64) -> tuple[Float64, Float64]:
+    """What was in each batch and what came of it, finite and of one length.
+
+    Raises: CreditInvalid.
+    """
+    design, told = np.asarray(batch, np.float64), np.asarray(metric, np.float64)
+    if design.ndim != 2 or told.shape != (len(design),):
+        raise CreditInvalid("delta", None, f"{told.shape} does not fit batches {design.shape}")
+    if not (np.isfinite(design).all() and np.isfinite(told).all()):
+        raise CreditInvalid("delta", None, "batch and delta must be finite")
+    return design, told
 
 
 def leave_one_out(batch: Float64, delta: Float64) -> Float64:

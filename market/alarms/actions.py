@@ -13,7 +13,7 @@ from market.db import Json, new_id
 from market.events import Event, emit
 from market.predictions.queries import readable
 from market.quality.actions import propose_complexity
-from market.quality.queries import Cell, tried
+from market.quality.queries import Cell, claims
 from market.quality.rules import weeks_of
 
 
@@ -95,14 +95,14 @@ def read_level(session: Session, cell: Cell, slot: str, *, at: datetime) -> bool
     # Loads scipy, which only the jobs that read need.
     from matching.frontier import FrontierTracker
 
-    rows = tried(session, cell, since_alarm=False)
+    rows = claims(session, cell)
     if not rows or readable(session) is None:
         return False
     follower = FrontierTracker()
-    number = follower.open(at=weeks_of(rows[0].at))
-    for row in rows:
-        follower.observe(number, row.stump, at=weeks_of(row.at))
-    rate = follower.rate(number, at=max(weeks_of(at), weeks_of(rows[-1].at)))
+    number = follower.open(at=weeks_of(rows[0][0]))
+    for when, stump in rows:
+        follower.observe(number, stump, at=weeks_of(when))
+    rate = follower.rate(number, at=max(weeks_of(at), weeks_of(rows[-1][0])))
     said = propose_complexity(session, cell, at=at)
     session.execute(
         insert_or(FrontierReading)

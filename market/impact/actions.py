@@ -4,25 +4,37 @@ from datetime import datetime
 from uuid import UUID
 
 import numpy as np
+from sqlalchemy import ARRAY, Double, Uuid, bindparam, select, text
 from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.orm import Session
 
 from market.db import Json
-from market.impact.models import ExpertImpact, ItemCredit
+from market.impact.models import ExpertImpact, ImpactState, ItemCredit
 from market.impact.queries import (
     belief_of,
+    credits_of,
     credits_of_domain,
     signatures_before,
     totals,
 )
-from market.impact.rules import MOST, RECENT, level_weight
+from market.impact.rules import MOST, level_weight
+from market.lifts.queries import lifts_of, lifts_of_study
+from market.lifts.rules import lift_in_credit
 from market.quality.queries import Standing, standing
 from market.verdicts.models import Verdict
-from matching.credit import ExpertRate, item_credit, places
+from matching.credit import MEMORIES, ExpertRate, item_credit, places
 from matching.duplicates import ALIKE, shingles, signatures
 
 COMPARED = 5_000
 """Earlier items of a project and domain with which a new one is compared."""
+
+_LIFTED = text(
+    """
+    update market.item_credit c set lift = n.lift,
+        credit = c.validity * c.novelty * c.level_weight * (1 + n.lift)
+    from unnest(:ids, :lifts) n(submission_id, lift) where c.submission_id = n.submission_id
+    """
+).bindparams(bindparam("ids", type_=ARRAY(Uuid())), bindparam("lifts", type_=ARRAY(Double())))
 
 
 def credit_item(session: Session, submission_id: UUID, *, at: datetime) -> bool:
@@ -39,7 +51,12 @@ def credit_item(session: Session, submission_id: UUID, *, at: datetime) -> bool:
     like, likeness = _nearest(session, found, submission_id, signature)
     novelty = 1 - likeness
     weight = level_weight(found.complexity)
-    credit = item_credit(np.array([validity]), np.array([novelty]), np.array([weight]))
+    measured = lifts_of(session, [submission_id]).get(submission_id)
+    lift = 0.0 if measured is None else lift_in_credit(measured.relative)
+    credit = item_credit(
+        np.array([validity]), np.array([novelty]), np.array([weight]), np.array([lift])
+    )
+    worth = float(credit[0])
     values: Json = {
         "expert_id": found.expert_id,
         "project_id": found.project_id,
@@ -47,56 +64,111 @@ def credit_item(session: Session, submission_id: UUID, *, at: datetime) -> bool:
         "validity": validity,
         "novelty": novelty,
         "level_weight": weight,
-        "lift": 0.0,
-        "credit": float(credit[0]),
+        "lift": lift,
+        "credit": worth,
         "like_submission_id": like,
         "decided_at": decided_at,
         "signature": signature.tobytes(),
     }
+    # Locked first, so that every item of a domain is counted once, one after the other.
+    state = _locked(session, found.domain)
+    before = session.scalar(
+        select(ItemCredit.credit).where(ItemCredit.submission_id == submission_id)
+    )
     session.execute(
         insert_or(ItemCredit)
         .values(submission_id=submission_id, **values)
         .on_conflict_do_update(index_elements=["submission_id"], set_=values)
     )
-    _rate(session, found.domain, [found.expert_id], at=at, limit=RECENT)
+    if before is None and state.state:
+        _count_item(session, state, found.expert_id, worth, at=at)
+    elif before != worth:
+        # What was counted cannot be taken out again, nor can what was never begun be gone on with.
+        _follow_domain(session, state, at=at, is_placed=False)
     return True
+
+
+def credit_lift(session: Session, study_id: UUID, *, at: datetime) -> int:
+    """Let what a lab measured of training on items enter their credit, and their experts' rates;
+    how many items it changed.
+    """
+    lifts = lifts_of_study(session, study_id)
+    changed: dict[str, list[tuple[UUID, float]]] = {}
+    for which, domain, lift in credits_of(session, list(lifts)):
+        new = lift_in_credit(lifts[which])
+        if lift != new:
+            changed.setdefault(domain, []).append((which, new))
+    for domain, items in sorted(changed.items()):
+        state = _locked(session, domain)
+        session.execute(
+            _LIFTED, {"ids": [which for which, _ in items], "lifts": [lift for _, lift in items]}
+        )
+        _follow_domain(session, state, at=at, is_placed=False)
+    return sum(map(len, changed.values()))
 
 
 def place_experts(session: Session, domain: str, *, at: datetime) -> int:
     """Follow every expert of a domain over all items, and say who is probably at the top."""
-    return _rate(session, domain, None, at=at, limit=None)
+    return _follow_domain(session, _locked(session, domain), at=at, is_placed=True)
 
 
-def _rate(
-    session: Session,
-    domain: str,
-    only: list[UUID] | None,
-    *,
-    at: datetime,
-    limit: int | None,
-) -> int:
-    rows = credits_of_domain(session, domain, limit=limit)
+def _locked(session: Session, domain: str) -> ImpactState:
+    session.execute(
+        insert_or(ImpactState).values(domain=domain, state=[], items=0).on_conflict_do_nothing()
+    )
+    return session.get_one(ImpactState, domain, with_for_update=True, populate_existing=True)
+
+
+def _count_item(
+    session: Session, state: ImpactState, expert_id: UUID, credit: float, *, at: datetime
+) -> None:
+    """Go on from what is known of a domain and of one expert: the same work for any record."""
+    row = session.get(ExpertImpact, (expert_id, state.domain), populate_existing=True)
+    memory = np.array(row.memory if row is not None and row.memory else np.zeros(MEMORIES))
+    followed = ExpertRate.resumed(np.array(state.state), memory[None, :], most=MOST)
+    followed.observe(0, credit)
+    rates = followed.rates()
+    items, total = (0, 0.0) if row is None else (row.items, row.total)
+    values: Json = {
+        "items": items + 1,
+        "total": total + credit,
+        "rate": float(rates.mean[0]),
+        "sd": float(rates.sd[0]),
+        "at": at,
+        "memory": followed.memory()[0].tolist(),
+    }
+    _write(session, state.domain, [{"expert_id": expert_id, **values}])
+    state.state, state.items = followed.state().tolist(), state.items + 1
+    session.flush()
+
+
+def _follow_domain(session: Session, state: ImpactState, *, at: datetime, is_placed: bool) -> int:
+    """Follow all of a domain's items anew, in the order of their time."""
+    rows = credits_of_domain(session, state.domain)
     number = {one: n for n, one in enumerate(dict.fromkeys(expert for expert, _ in rows))}
-    if not number:
-        return 0
     followed = ExpertRate(len(number), most=MOST)
     followed.fit(
         np.array([number[expert] for expert, _ in rows], np.int64),
         np.array([credit for _, credit in rows], np.float64),
     )
-    rates = followed.rates()
-    placed = None if only is not None else places(followed.draw(seed=len(rows)))
-    known = totals(session, domain, only)
-    for expert, n in number.items():
-        if only is not None and expert not in only:
-            continue
-        items, total = known[expert]
+    state.state, state.items = followed.state().tolist(), len(rows)
+    session.flush()
+    if not number:
+        return 0
+    rates, memory = followed.rates(), followed.memory()
+    placed = places(followed.draw(seed=len(rows))) if is_placed else None
+    known = totals(session, state.domain)
+    written: list[Json] = []
+    for expert_id, n in number.items():
+        items, total = known[expert_id]
         values: Json = {
+            "expert_id": expert_id,
             "items": items,
             "total": total,
             "rate": float(rates.mean[n]),
             "sd": float(rates.sd[n]),
             "at": at,
+            "memory": memory[n].tolist(),
         }
         if placed is not None:
             values |= {
@@ -104,12 +176,23 @@ def _rate(
                 "expected_rank": float(placed.expected_rank[n]),
                 "call": placed.calls[n].value,
             }
-        session.execute(
-            insert_or(ExpertImpact)
-            .values(expert_id=expert, domain=domain, **values)
-            .on_conflict_do_update(index_elements=["expert_id", "domain"], set_=values)
-        )
+        written.append(values)
+    _write(session, state.domain, written)
     return len(number)
+
+
+def _write(session: Session, domain: str, rows: list[Json]) -> None:
+    """Write what is believed of experts, all in one statement for each thousand."""
+    for start in range(0, len(rows), 1000):
+        some = insert_or(ExpertImpact).values(
+            [{"domain": domain, **row} for row in rows[start : start + 1000]]
+        )
+        session.execute(
+            some.on_conflict_do_update(
+                index_elements=["expert_id", "domain"],
+                set_={name: some.excluded[name] for name in rows[0] if name != "expert_id"},
+            )
+        )
 
 
 def _validity(found: Standing, belief: float | None) -> float:

@@ -16,6 +16,15 @@ def measure_impact(submission_id: str) -> None:
         credit_item(session, UUID(submission_id), at=now())
 
 
+@job(queue="default", max_retries=8, time_limit_s=3600)
+def count_lift(study_id: str) -> None:
+    """Let what a lab measured of items enter what they were worth."""
+    from market.impact.actions import credit_lift
+
+    with database.begin() as session:
+        credit_lift(session, UUID(study_id), at=now())
+
+
 @job(queue="solver", max_retries=4, time_limit_s=3600)
 def rank_experts(version_id: str) -> None:
     """After the refit of a night, say anew who is probably at the top, domain by domain."""

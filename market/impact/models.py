@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, LargeBinary
+from sqlalchemy import ARRAY, CheckConstraint, Double, ForeignKey, Index, LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column
 
 from market.db import Base
@@ -43,7 +43,7 @@ class ItemCredit(Base):
 class ExpertImpact(Base):
     """An expert's rate of credit in a domain, and the probability to be among the top tenth.
 
-    Units: rate and sd in credit an item; total in credit.
+    Units: rate and sd in credit an item; total in credit; `memory` as `ExpertRate.memory` has it.
     """
 
     __tablename__ = "expert_impact"
@@ -59,3 +59,16 @@ class ExpertImpact(Base):
     top: Mapped[float | None] = mapped_column(Double, default=None)
     expected_rank: Mapped[float | None] = mapped_column(Double, default=None)
     call: Mapped[str | None] = mapped_column(default=None)
+    memory: Mapped[list[float]] = mapped_column(ARRAY(Double), default_factory=list)
+
+
+class ImpactState(Base):
+    """What the rates of a domain's experts have in common, as `ExpertRate.state` has it; whoever
+    changes a rate holds it locked.
+    """
+
+    __tablename__ = "impact_state"
+
+    domain: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[list[float]] = mapped_column(ARRAY(Double))
+    items: Mapped[int]

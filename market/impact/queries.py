@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 import numpy as np
-from sqlalchemy import Row, func, select
+from sqlalchemy import ARRAY, Row, Uuid, any_, func, literal, select
 from sqlalchemy.orm import Session
 
 from market.impact.models import ExpertImpact, ItemCredit
@@ -37,17 +37,24 @@ def signatures_before(
     ).all()
 
 
-def credits_of_domain(
-    session: Session, domain: str, *, limit: int | None = None
-) -> list[tuple[UUID, float]]:
-    """Expert and credit of a domain's items, or of the latest, in the order of their time."""
+def credits_of_domain(session: Session, domain: str) -> list[tuple[UUID, float]]:
+    """Expert and credit of a domain's items, in the order of their time."""
     statement = (
         select(ItemCredit.expert_id, ItemCredit.credit)
         .where(ItemCredit.domain == domain)
-        .order_by(ItemCredit.decided_at.desc(), ItemCredit.submission_id)
-        .limit(limit)
+        .order_by(ItemCredit.decided_at, ItemCredit.submission_id)
     )
-    return [(row.expert_id, row.credit) for row in session.execute(statement)][::-1]
+    return [(row.expert_id, row.credit) for row in session.execute(statement)]
+
+
+def credits_of(session: Session, submission_ids: Sequence[UUID]) -> Sequence[Row[UUID, str, float]]:
+    """Domain and lift of some items, of those that were credited."""
+    wanted = literal(list(submission_ids), ARRAY(Uuid()))
+    return session.execute(
+        select(ItemCredit.submission_id, ItemCredit.domain, ItemCredit.lift)
+        .where(ItemCredit.submission_id == any_(wanted))
+        .order_by(ItemCredit.submission_id)
+    ).all()
 
 
 def domains_of_credit(session: Session) -> list[str]:
@@ -55,18 +62,13 @@ def domains_of_credit(session: Session) -> list[str]:
     return list(session.scalars(select(ItemCredit.domain).distinct().order_by(ItemCredit.domain)))
 
 
-def totals(
-    session: Session, domain: str, only: Sequence[UUID] | None = None
-) -> dict[UUID, tuple[int, float]]:
-    """Items and credit of each expert of a domain, or of some."""
-    statement = (
+def totals(session: Session, domain: str) -> dict[UUID, tuple[int, float]]:
+    """Items and credit of each expert of a domain."""
+    rows = session.execute(
         select(ItemCredit.expert_id, func.count(), func.sum(ItemCredit.credit))
         .where(ItemCredit.domain == domain)
         .group_by(ItemCredit.expert_id)
     )
-    if only is not None:
-        statement = statement.where(ItemCredit.expert_id.in_(only))
-    rows = session.execute(statement)
     return {expert: (items, float(total)) for expert, items, total in rows}
 
 

@@ -13,6 +13,7 @@ from market.http import Limit, Wire, get, read_id, wire_id
 from market.impact.models import ExpertImpact
 from market.impact.queries import impacts, latest_credits, volumes
 from market.impact.rules import what_would_change
+from market.lifts.queries import lift_words, lifts_of
 
 Days = Annotated[int, QueryParameter(ge=1, le=3660, description="How far to look back, days.")]
 
@@ -37,7 +38,9 @@ class ImpactOut(Wire):
 
 
 class CreditOut(Wire):
-    """What one submission was worth, in the parts whose product it is."""
+    """What one submission was worth: the product of its parts and of 1 plus its lift; why the lift
+    is what it is, where the lab measured it.
+    """
 
     submission_id: str
     domain: str
@@ -46,6 +49,7 @@ class CreditOut(Wire):
     novelty: float
     level_weight: float
     lift: float
+    lift_reason: str | None
     is_like_earlier: bool
     decided_at: datetime
 
@@ -80,6 +84,8 @@ def get_own_impact(principal: NamedDependency[Principal]) -> OwnImpactOut:
     """What your accepted work was worth, in parts, and what would change it."""
     # As the platform, because what an item is worth is compared with others' items; only your own.
     with database.begin(PLATFORM) as session:
+        rows = latest_credits(session, principal.person_id)
+        lifts = lifts_of(session, [row.submission_id for row in rows])
         return OwnImpactOut(
             impacts=[_out(row) for row in impacts(session, expert_id=principal.person_id)],
             items=[
@@ -91,10 +97,11 @@ def get_own_impact(principal: NamedDependency[Principal]) -> OwnImpactOut:
                     novelty=row.novelty,
                     level_weight=row.level_weight,
                     lift=row.lift,
+                    lift_reason=lift_words(lifts.get(row.submission_id)),
                     is_like_earlier=row.like_submission_id is not None,
                     decided_at=row.decided_at,
                 )
-                for row in latest_credits(session, principal.person_id)
+                for row in rows
             ],
         )
 

@@ -1,10 +1,10 @@
 """What an item was worth, in parts, and in words; pure."""
 
-MOST = 2.0
-"""The most credit that one item can have: valid, new, and of the highest complexity."""
+from market.lifts.rules import MOST_LIFT
 
-RECENT = 2_000
-"""Items of a domain, the latest, from which an expert's rate is followed between two nights."""
+MOST = 2.0 * (1 + MOST_LIFT)
+"""The most credit that one item can have: valid, new, of the highest complexity, and of the most
+lift that counts."""
 
 
 def level_weight(complexity: int) -> float:
@@ -17,5 +17,6 @@ def what_would_change(items: int, sd: float) -> str:
     return (
         f"It rests on {items} decided items and is known to about {sd:.2f}. A validated item that"
         " nobody made before raises it; one that resembles earlier work, or does not hold, lowers"
-        " it; a higher complexity counts up to double. A model's failing alone counts nothing."
+        " it; a higher complexity counts up to double, and what its lab measured of training on it"
+        f" up to {MOST_LIFT:.0%} either way. A model's failing alone counts nothing."
     )

@@ -18,7 +18,13 @@ from market.predictions.actions import learn_outcomes, tell_abilities
 from market.predictions.models import StumpPresent
 from market.predictions.queries import present, readable
 from market.predictions.rules import ToldRelease, code_of, day_of, pairs_at
-from market.quality.models import FrontierAlarm, ItemBelief, ReviewerReliability, VoteMerit
+from market.quality.models import (
+    FrontierAlarm,
+    FrontierState,
+    ItemBelief,
+    ReviewerReliability,
+    VoteMerit,
+)
 from market.quality.queries import (
     Ballot,
     Cell,
@@ -26,6 +32,7 @@ from market.quality.queries import (
     ballots_of,
     ballots_of_queue,
     highest_level,
+    last_alarm_seq,
     opening_before,
     outcome_of_offer,
     outcome_of_verdict,
@@ -282,23 +289,33 @@ def watch_cell(session: Session, cell: Cell, *, at: datetime) -> FrontierAlarm |
     """Say, once, that a level has run dry, and which one is proposed instead; nothing is said while
     the stump model's version cannot be read.
 
-    The record since the last alarm is followed anew, so that it does not matter how often, or by
-    whom, this is asked.
+    What came since this was asked last is followed, each outcome once, whoever asks how often.
     """
     # Loads scipy, which only the jobs that watch need.
     from matching.frontier import FrontierTracker
 
-    rows = tried(session, cell, since_alarm=True)
+    state = _locked_state(session, cell)
+    rows = tried(session, cell, after=state.seq)
     if not rows or readable(session) is None:
         return None
+    if state.state and any(row.version > 1 for row in rows):
+        # A verdict that was corrected was counted as it stood before.
+        state.seq, state.state = last_alarm_seq(session, cell), []
+        rows = tried(session, cell, after=state.seq)
     follower = FrontierTracker()
-    # A level is dry when it is so against a new version too: it opened with the one before.
-    before = opening_before(session, cell, first=follower.opening)
-    number = follower.open(at=weeks_of(rows[0].at), opening_rate=before)
+    number = follower.take_up(state.state) if state.state else None
     for row in rows:
+        state.seq = row.seq
+        if row.stump is None:
+            continue
+        if number is None:
+            # A level is dry when it is so against a new version too: it opened with the one before.
+            before = opening_before(session, cell, first=follower.opening)
+            number = follower.open(at=weeks_of(row.at), opening_rate=before)
         found = follower.observe(number, row.stump, at=weeks_of(row.at))
         if found is None:
             continue
+        state.state = []
         said = propose_complexity(session, cell, at=at, is_dry=True)
         alarm_id: UUID | None = session.scalar(
             insert_or(FrontierAlarm)
@@ -333,7 +350,22 @@ def watch_cell(session: Session, cell: Cell, *, at: datetime) -> FrontierAlarm |
         }
         emit(session, Event.QUALITY_ALERT, alarm_id, at=at, data=told)
         return alarm
+    if number is not None:
+        state.state = follower.kept(number)
+    session.flush()
     return None
+
+
+def _locked_state(session: Session, cell: Cell) -> FrontierState:
+    """What a level's alarm goes on from, nobody else's to go on from meanwhile."""
+    key = (cell.domain, cell.level, cell.target_model_id)
+    names = ("domain", "level", "target_model_id")
+    session.execute(
+        insert_or(FrontierState)
+        .values(**dict(zip(names, key, strict=True)), seq=last_alarm_seq(session, cell), state=[])
+        .on_conflict_do_nothing()
+    )
+    return session.get_one(FrontierState, key, with_for_update=True, populate_existing=True)
 
 
 def propose_complexity(

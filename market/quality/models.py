@@ -3,7 +3,16 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Boolean, CheckConstraint, Double, ForeignKey, Index, SmallInteger
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Double,
+    ForeignKey,
+    Index,
+    SmallInteger,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from market.db import Base, new_id
@@ -64,6 +73,22 @@ class ReviewerReliability(Base):
     high: Mapped[float] = mapped_column(Double)
     votes: Mapped[int]
     at: Mapped[datetime]
+
+
+class FrontierState(Base, kw_only=True):
+    """What a level's alarm goes on from: all up to `seq` of the log is in `state`, as
+    `FrontierTracker.kept` has it; an empty one begins with the next outcome.
+    """
+
+    __tablename__ = "frontier_state"
+
+    domain: Mapped[str] = mapped_column(primary_key=True)
+    level: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    target_model_id: Mapped[UUID] = mapped_column(
+        ForeignKey("market.target_model.id"), primary_key=True
+    )
+    seq: Mapped[int] = mapped_column(BigInteger)
+    state: Mapped[list[float]] = mapped_column(ARRAY(Double))
 
 
 class FrontierAlarm(Base):

@@ -296,14 +296,11 @@ class Cell:
 
 _OF_CELL = text(
     """
-    select seq, at, expert_id,
+    select seq, at, expert_id, version,
         case when fooled = 0 then 0.0 else fooled * valid end::float8 as stump
     from market.observation
     where domain = :domain and level = :level and target_model_id = :target_model_id
-        and kind = 'verdict' and replaced_at is null and fooled is not null
-        and (fooled = 0 or valid is not null)
-        and seq > coalesce((select max(seq) from market.frontier_alarm f where f.domain = :domain
-            and f.level = :level and f.target_model_id = :target_model_id and :since_alarm), 0)
+        and kind = 'verdict' and replaced_at is null and seq > :after
     order by seq
     """
 ).bindparams(bindparam("target_model_id", type_=Uuid()))
@@ -311,23 +308,46 @@ _OF_CELL = text(
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """One claim or concession of a cell. Units: `stump` a probability."""
+    """One piece of work of a cell; `version` tells whether it corrects what was said of it before.
+
+    Units: `stump` a probability; none where the model was not asked, or nobody could say.
+    """
 
     seq: int
     at: datetime
     expert_id: UUID
-    stump: float
+    version: int
+    stump: float | None
 
 
-def tried(session: Session, cell: Cell, *, since_alarm: bool) -> list[Tried]:
+def tried(session: Session, cell: Cell, *, after: int = 0) -> list[Tried]:
     """What was handed in and decided in a cell, in the order in which it was learned."""
     given = {
         "domain": cell.domain,
         "level": cell.level,
         "target_model_id": cell.target_model_id,
-        "since_alarm": since_alarm,
+        "after": after,
     }
     return [Tried(*row) for row in session.execute(_OF_CELL, given)]
+
+
+def claims(session: Session, cell: Cell) -> list[tuple[datetime, float]]:
+    """When each claim or concession of a cell was, and how surely it is a stump, in their order."""
+    return [(row.at, row.stump) for row in tried(session, cell) if row.stump is not None]
+
+
+def last_alarm_seq(session: Session, cell: Cell) -> int:
+    """The place in the log at which a cell was called dry last; 0 where it never was."""
+    return (
+        session.scalar(
+            select(func.max(FrontierAlarm.seq)).where(
+                FrontierAlarm.domain == cell.domain,
+                FrontierAlarm.level == cell.level,
+                FrontierAlarm.target_model_id == cell.target_model_id,
+            )
+        )
+        or 0
+    )
 
 
 # Releases belong to a feature that stands later in a task's life; they are read as a table.
@@ -448,12 +468,12 @@ def series(session: Session, cell: Cell) -> list[Week]:
     from matching.frontier import FrontierTracker
 
     follower, found = FrontierTracker(), list[Week]()
-    rows = tried(session, cell, since_alarm=False)
-    number = follower.open(at=weeks_of(rows[0].at)) if rows else 0
-    for n, row in enumerate(rows):
-        follower.observe(number, row.stump, at=weeks_of(row.at))
-        is_last = n + 1 == len(rows) or int(weeks_of(rows[n + 1].at)) > int(weeks_of(row.at))
+    rows = claims(session, cell)
+    number = follower.open(at=weeks_of(rows[0][0])) if rows else 0
+    for n, (at, stump) in enumerate(rows):
+        follower.observe(number, stump, at=weeks_of(at))
+        is_last = n + 1 == len(rows) or int(weeks_of(rows[n + 1][0])) > int(weeks_of(at))
         if is_last:
-            rate = follower.rate(number, at=weeks_of(row.at))
-            found.append(Week(row.at, rate.mean, rate.low, rate.high, n + 1))
+            rate = follower.rate(number, at=weeks_of(at))
+            found.append(Week(at, rate.mean, rate.low, rate.high, n + 1))
     return found

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
+import pytest
 from litestar.testing import TestClient
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
@@ -17,9 +18,11 @@ from market.predictions.rules import Outcome
 from market.projects.models import TargetModel
 from market.projects.rules import ModelVersion
 from market.quality.actions import watch_cell
-from market.quality.models import FrontierAlarm
-from market.quality.queries import Cell
+from market.quality.models import FrontierAlarm, FrontierState
+from market.quality.queries import Cell, claims
+from market.quality.rules import weeks_of
 from market.releases.actions import announce_release
+from matching.frontier import FrontierTracker
 from tests.factories import AT, make_caller, make_organisation, make_project
 
 
@@ -128,3 +131,54 @@ def test_a_level_that_is_dry_against_a_new_version_is_told_by_how_it_opened_befo
     assert alarm.opening > 0.6 > 0.4 > alarm.rate
     assert watch_cell(db, cell, at=AT) is None
     assert watch_cell(db, Cell("chemistry", 2, earlier), at=AT) is None
+
+
+def outcome(model: UUID, n: int, stumped: float, **given: Any) -> Outcome:
+    """One piece of work at a level, decided."""
+    return Outcome(
+        kind="verdict",
+        subject_id=given.get("subject_id", new_id()),
+        version=given.get("version", 1),
+        project_id=new_id(),
+        task_id=new_id(),
+        expert_id=new_id(),
+        domain="chemistry",
+        target_model_id=model,
+        level=2,
+        at=AT + timedelta(hours=n),
+        start=1.0,
+        fooled=stumped,
+        valid=1.0 if stumped else None,
+    )
+
+
+def test_a_level_that_is_asked_about_after_each_verdict_stands_as_if_all_were_followed_at_once(
+    db: Session,
+) -> None:
+    model = make_project(db).target_model_id
+    assert model is not None
+    cell = Cell("chemistry", 2, model)
+    rng = np.random.default_rng(3)
+    told = [outcome(model, n, float(rng.random() < 0.6)) for n in range(36)]
+
+    def whole() -> list[float]:
+        follower = FrontierTracker()
+        rows = claims(db, cell)
+        number = follower.open(at=weeks_of(rows[0][0]))
+        for at, stump in rows:
+            follower.observe(number, stump, at=weeks_of(at))
+        return follower.kept(number)
+
+    for one in told:
+        learn_outcomes(db, [one], at=AT)
+        assert watch_cell(db, cell, at=AT) is None
+    state = db.scalars(select(FrontierState)).one()
+    assert state.state == pytest.approx(whole())
+    assert state.seq == db.scalar(text("select max(seq) from market.observation"))
+    # A verdict that is corrected is not counted twice, nor as it stood before.
+    first = told[0]
+    again = outcome(model, 40, 1.0 - (first.fooled or 0.0), subject_id=first.subject_id, version=2)
+    learn_outcomes(db, [again], at=AT)
+    assert watch_cell(db, cell, at=AT) is None
+    assert state.state == pytest.approx(whole())
+    assert len(claims(db, cell)) == 36

@@ -1,18 +1,32 @@
 """Reviewers and impact, as verdicts come in."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
+import pytest
 from litestar.testing import TestClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from market.auth import Part
+from market.impact.actions import place_experts
 from market.impact.jobs import measure_impact, rank_experts
-from market.impact.models import ExpertImpact, ItemCredit
+from market.impact.models import ExpertImpact, ImpactState, ItemCredit
 from market.quality.models import ItemBelief, ReviewerReliability, VoteMerit
-from tests.factories import key_for, make_caller
-from tests.market.reviewed import ACCEPT, REJECT, REJECT_STUMP, RIGHT, STUMP, cast, hand_in
+from market.verdicts.models import Verdict
+from tests.factories import key_for, make_caller, make_expert, make_offer, make_project, make_task
+from tests.market.reviewed import (
+    ACCEPT,
+    LATER,
+    REJECT,
+    REJECT_STUMP,
+    RIGHT,
+    STUMP,
+    cast,
+    hand_in,
+    minute,
+)
 
 React = Callable[[], list[str]]
 
@@ -84,3 +98,54 @@ def test_the_second_of_two_alike_loses_its_credit_and_the_first_keeps_it(
     assert ops.get("/v1/reliability").json()[0]["votes"] == 0
     reviewer = key_for(db, web, db.scalars(select(VoteMerit.reviewer_id)).all()[0], Part.REVIEWER)
     assert reviewer.get("/v1/reliability/me").json()[0]["domain"] == "chemistry"
+
+
+def test_rates_that_go_on_from_verdict_to_verdict_equal_those_of_the_whole_record(
+    db: Session, react: React
+) -> None:
+    project = make_project(db, reviews_per_submission=1, budget_minor=10**9)
+    experts = [make_expert(db).id for _ in range(2)]
+    for number in range(4):
+        offer = make_offer(db, make_task(db, project), experts[number % 2], at=minute(number))
+        handed = hand_in(db, offer=offer, at=minute(number))
+        later = LATER + timedelta(minutes=number)
+        cast(db, handed, STUMP if number % 3 else RIGHT, at=later)
+        react()
+
+    def known() -> list[tuple[object, ...]]:
+        db.expire_all()
+        return [
+            (row.expert_id, row.items, row.total, row.rate, row.sd, *row.memory)
+            for row in db.scalars(select(ExpertImpact).order_by(ExpertImpact.expert_id))
+        ]
+
+    step_by_step = known()
+    state = list(db.get_one(ImpactState, "chemistry").state)
+    assert place_experts(db, "chemistry", at=LATER) == 2
+    whole = known()
+    # Whoever had no verdict since the others' is told of the common rate in the night only.
+    last = next(n for n, row in enumerate(whole) if row[0] == experts[1])
+    assert step_by_step[last] == pytest.approx(whole[last])
+    assert [row[5:] for row in step_by_step] == [pytest.approx(row[5:]) for row in whole]
+    assert state == pytest.approx(db.get_one(ImpactState, "chemistry").state)
+    # The same item told again is not counted again.
+    measure_impact(str(handed.id))
+    assert known() == whole
+
+
+def test_an_item_that_is_worth_something_else_now_takes_the_place_of_what_was_counted(
+    db: Session, react: React
+) -> None:
+    handed = hand_in(db, reviews=1)
+    cast(db, handed, STUMP)
+    react()
+    before = db.scalars(select(ExpertImpact)).one()
+    assert (before.items, before.total > 0) == (1, True)
+    verdict = db.get_one(Verdict, handed.id)
+    verdict.is_stump, verdict.version = False, verdict.version + 1
+    db.flush()
+    measure_impact(str(handed.id))
+    db.expire_all()
+    after = db.scalars(select(ExpertImpact)).one()
+    assert (after.items, after.total) == (1, 0.0)
+    assert db.get_one(ImpactState, "chemistry").items == 1
