@@ -5,8 +5,8 @@ from alembic import op
 
 from migrations.grants import LAB, append_only, guard_rows, platform_may, tenant_may
 
-revision = "0040"
-down_revision = "0039"
+revision = "0041"
+down_revision = "0040"
 branch_labels = None
 depends_on = None
 
