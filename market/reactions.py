@@ -60,6 +60,7 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.OFFER_ABANDONED: (credit_time, note_offer, learn_offer),
     Event.FUNDING_REQUESTED: (start_funding,),
     Event.REFUND_REQUESTED: (make_stripe_call,),
+    Event.INVOICE_VOID_REQUESTED: (make_stripe_call,),
     Event.DISPUTE_EVIDENCE_REQUESTED: (make_stripe_call,),
     Event.PLATFORM_PAYOUT_REQUESTED: (make_stripe_call,),
     Event.PAYOUT_RECALL_REQUESTED: (make_stripe_call,),

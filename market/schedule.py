@@ -24,6 +24,7 @@ from market.submissions.jobs import end_left_offers
 from market.tasks.jobs import settle_projects
 from market.treasury.jobs import (
     catch_up_stripe,
+    chase_invoices,
     open_weekly_payouts,
     reconcile_stripe,
     review_held_payouts,
@@ -58,6 +59,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(keep_books, every=timedelta(minutes=1)),
     Entry(review_held_payouts, every=timedelta(hours=1), after=timedelta(minutes=20)),
     Entry(catch_up_stripe, every=timedelta(hours=1), after=timedelta(minutes=40)),
+    Entry(chase_invoices, every=timedelta(hours=1), after=timedelta(minutes=50)),
     Entry(check_books, every=timedelta(days=1), after=timedelta(hours=3)),
     Entry(forget_old_places, every=timedelta(days=1), after=timedelta(hours=2)),
     Entry(reconcile_stripe, every=timedelta(days=1), after=timedelta(hours=4)),

@@ -7,11 +7,13 @@ from market import tables
 from market.db import NAMING
 from market.settings import read_settings
 from payouts.bank_models import CardDispute
+from payouts.invoice_models import FundingInvoice
 from payouts.models import Base as PayoutsBase
 from payouts.proof_models import Proof
 
 # The other files of tables in this schema, which are imported by being asked.
-assert CardDispute.metadata is Proof.metadata is PayoutsBase.metadata
+ASKED = (CardDispute, FundingInvoice, Proof)
+assert all(table.metadata is PayoutsBase.metadata for table in ASKED)
 
 SCHEMAS = {"market", "payouts"}
 

@@ -50,6 +50,8 @@ class FactKind(StrEnum):
     FUNDING_RECEIVED = "funding_received"
     FUNDING_SETTLED = "funding_settled"
     FUNDING_FAILED = "funding_failed"
+    FUNDING_INVOICED = "funding_invoiced"
+    FUNDING_OVERDUE = "funding_overdue"
     REFUND_SENT = "refund_sent"
     REFUND_REFUSED = "refund_refused"
     PAYOUT_BATCHED = "payout_batched"

@@ -181,6 +181,19 @@ class CallConflict(PayoutsError):
         self.natural_key = natural_key
 
 
+class InvoiceNotOpen(PayoutsError):
+    """An invoice that is not out yet, or over, cannot be taken back."""
+
+    def __init__(self, funding_id: UUID, state: str) -> None:
+        super().__init__(f"the invoice of {funding_id} is {state}")
+        self.funding_id = funding_id
+        self.state = state
+
+
+class EventUnclear(PayoutsError):
+    """What Stripe tells fits nothing that we know how to book; a person has to look at it."""
+
+
 class CallNotOpen(PayoutsError):
     """The outcome of this call is known, or it has not been looked for often enough."""
 

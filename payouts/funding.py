@@ -104,12 +104,12 @@ def record_intent(
     if seen.status == "processing" and funding.state == FundingState.PLANNED:
         funding.state = FundingState.PROCESSING
         session.flush()
-        return [_fact(FactKind.FUNDING_PROCESSING, funding)]
+        return [funding_fact(FactKind.FUNDING_PROCESSING, funding)]
     if seen.status == "succeeded" and seen.transaction is not None:
         return _received(session, funding, seen.charge_id, seen.transaction, at)
     if seen.status in ("requires_payment_method", "canceled", "requires_action"):
         text = seen.failure_text or "The payment method was not accepted."
-        return _failed(session, funding, seen.failure_code or seen.status, text)
+        return fail_funding(session, funding, seen.failure_code or seen.status, text)
     return []
 
 
@@ -145,9 +145,9 @@ def _received(
         funding.transaction_id = line.id
         funding.fee_minor = line.fee_minor
         funding.failure_code = funding.failure_text = None
-        facts.append(_fact(FactKind.FUNDING_RECEIVED, funding))
+        facts.append(funding_fact(FactKind.FUNDING_RECEIVED, funding))
         if is_available:
-            facts.append(_fact(FactKind.FUNDING_SETTLED, funding))
+            facts.append(funding_fact(FactKind.FUNDING_SETTLED, funding))
         session.flush()
         return facts
     return record_settling(session, funding, line, at)
@@ -179,19 +179,21 @@ def record_settling(
     funding.state = FundingState.SETTLED
     funding.settled_at = at
     session.flush()
-    return [_fact(FactKind.FUNDING_SETTLED, funding)]
+    return [funding_fact(FactKind.FUNDING_SETTLED, funding)]
 
 
-def _failed(session: Session, funding: Funding, code: str, text: str) -> list[Fact]:
+def fail_funding(session: Session, funding: Funding, code: str, text: str) -> list[Fact]:
+    """Say that a payment will not come, unless it has; the funding is locked by the caller."""
     if funding.state not in (FundingState.PLANNED, FundingState.PROCESSING):
         return []
     funding.state = FundingState.FAILED
     funding.failure_code, funding.failure_text = code, text
     session.flush()
-    return [_fact(FactKind.FUNDING_FAILED, funding, text)]
+    return [funding_fact(FactKind.FUNDING_FAILED, funding, text)]
 
 
-def _fact(kind: FactKind, funding: Funding, text: str = "") -> Fact:
+def funding_fact(kind: FactKind, funding: Funding, text: str = "") -> Fact:
+    """Something that happened to a payment of a lab."""
     return Fact(kind, funding.id, funding.lab_id, funding.amount_minor, funding.currency, text)
 
 
@@ -380,7 +382,7 @@ def _pay_in_refused(
     session: Session, call: ExternalCall, refusal: Refusal, _at: datetime, _policy: "HoldPolicy"
 ) -> list[Fact]:
     funding = locked_funding(session, call.subject_id)
-    return _failed(session, funding, refusal.code, refusal.text)
+    return fail_funding(session, funding, refusal.code, refusal.text)
 
 
 def _find_intent(gateway: "Gateway", call: ExternalCall) -> Answer | None:

@@ -26,7 +26,9 @@ from payouts.seen import (
     BalanceSeen,
     DisputeSeen,
     EventSeen,
+    InvoiceSeen,
     LinkSeen,
+    MadeSeen,
     PaymentIntentSeen,
     PayoutSeen,
     RefundSeen,
@@ -95,6 +97,32 @@ class Gateway:
         create, options = self._client.v1.payment_intents.create, _key(key)
         return _asked(lambda: readings.payment_intent(create(cast("Any", params), options)))
 
+    def create_customer(self, params: "Params", *, key: str) -> MadeSeen:
+        """Make whom invoices are addressed to."""
+        create, options = self._client.v1.customers.create, _key(key)
+        return _asked(lambda: readings.made(create(cast("Any", params), options)))
+
+    def create_invoice(self, params: "Params", *, key: str) -> InvoiceSeen:
+        """Make an invoice without lines, which nobody sees yet."""
+        create, options = self._client.v1.invoices.create, _key(key)
+        return _asked(lambda: readings.invoice(create(cast("Any", params), options)))
+
+    def create_invoice_line(self, params: "Params", *, key: str) -> MadeSeen:
+        """Write a named amount on an invoice."""
+        _amount_named(params)
+        create, options = self._client.v1.invoice_items.create, _key(key)
+        return _asked(lambda: readings.made(create(cast("Any", params), options)))
+
+    def open_invoice(self, invoice_id: str, params: "Params", *, key: str) -> InvoiceSeen:
+        """Let an invoice be paid; it cannot be changed from then on."""
+        finalize, options = self._client.v1.invoices.finalize_invoice, _key(key)
+        return _asked(lambda: readings.invoice(finalize(invoice_id, cast("Any", params), options)))
+
+    def void_invoice(self, invoice_id: str, params: "Params", *, key: str) -> InvoiceSeen:
+        """Take an invoice back for good."""
+        void, options = self._client.v1.invoices.void_invoice, _key(key)
+        return _asked(lambda: readings.invoice(void(invoice_id, cast("Any", params), options)))
+
     def create_transfer(self, params: "Params", *, key: str) -> TransferSeen:
         """Move money from the platform's balance to a connected account's."""
         create, options = self._client.v1.transfers.create, _key(key)
@@ -157,6 +185,48 @@ class Gateway:
             )
         )
         return _each(found.auto_paging_iter(), readings.payment_intent)
+
+    def customers(self, email: str) -> Iterator[MadeSeen]:
+        """Everybody with an address whom invoices were made for, newest first."""
+        found = _asked(lambda: self._client.v1.customers.list({"email": email, "limit": MANY}))
+        return _each(found.auto_paging_iter(), readings.made)
+
+    def invoice(self, invoice_id: str) -> InvoiceSeen:
+        """The invoice as it is now."""
+        return _asked(lambda: readings.invoice(self._client.v1.invoices.retrieve(invoice_id)))
+
+    def invoices(self, customer_id: str) -> Iterator[InvoiceSeen]:
+        """The invoices to a customer, newest first."""
+        found = _asked(
+            lambda: self._client.v1.invoices.list({"customer": customer_id, "limit": MANY})
+        )
+        return _each(found.auto_paging_iter(), readings.invoice)
+
+    def invoice_lines(self, invoice_id: str) -> Iterator[MadeSeen]:
+        """What was written on an invoice, newest first."""
+        found = _asked(
+            lambda: self._client.v1.invoice_items.list({"invoice": invoice_id, "limit": MANY})
+        )
+        return _each(found.auto_paging_iter(), readings.made)
+
+    def payments_of_invoice(self, invoice_id: str) -> list[str | None]:
+        """What has paid an invoice: each payment's id, or None where it came past Stripe."""
+        found = _asked(
+            lambda: self._client.v1.invoice_payments.list(
+                {"invoice": invoice_id, "status": "paid", "limit": MANY}
+            )
+        )
+        return list(_each(found.auto_paging_iter(), readings.payment_of_invoice))
+
+    def invoice_of_payment(self, intent_id: str) -> str | None:
+        """The invoice that a payment is for, if it is for one."""
+        found = _asked(
+            lambda: self._client.v1.invoice_payments.list(
+                {"payment": {"type": "payment_intent", "payment_intent": intent_id}, "limit": 1}
+            )
+        )
+        rows = _each(found.auto_paging_iter(), lambda one: readings.id_of(one["invoice"]))
+        return next(rows, None)
 
     def transaction(self, transaction_id: str) -> TransactionSeen:
         """One line of the platform's balance as it is now."""

@@ -10,6 +10,8 @@ from typing import Any
 from payouts.seen import (
     AccountSeen,
     DisputeSeen,
+    InvoiceSeen,
+    MadeSeen,
     PaymentIntentSeen,
     PayoutSeen,
     RefundSeen,
@@ -90,6 +92,33 @@ def payment_intent(found: Any) -> PaymentIntentSeen:
         failure_code=error["code"] if error is not None and "code" in error else None,
         failure_text=error["message"] if error is not None and "message" in error else None,
     )
+
+
+def made(found: Any) -> MadeSeen:
+    """A customer, or a line of an invoice."""
+    return MadeSeen(id=found["id"], metadata=metadata_of(found["metadata"]))
+
+
+def invoice(found: Any) -> InvoiceSeen:
+    """An invoice as it stands."""
+    due = found["due_date"]
+    return InvoiceSeen(
+        id=found["id"],
+        status=found["status"],
+        due_minor=found["amount_due"],
+        paid_minor=found["amount_paid"],
+        currency=found["currency"].upper(),
+        number=found["number"],
+        url=found["hosted_invoice_url"],
+        due_at=None if due is None else _time(due),
+        metadata=metadata_of(found["metadata"]),
+    )
+
+
+def payment_of_invoice(found: Any) -> str | None:
+    """The payment intent behind one payment of an invoice."""
+    paid_by = found["payment"]
+    return id_of(paid_by["payment_intent"]) if paid_by["type"] == "payment_intent" else None
 
 
 def transfer(found: Any) -> TransferSeen:

@@ -43,6 +43,29 @@ class PaymentIntentSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class MadeSeen:
+    """Something that Stripe made for us and of which nothing but its name matters."""
+
+    id: str
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceSeen:
+    """An invoice, where it is paid, and until when."""
+
+    id: str
+    status: str
+    due_minor: int
+    paid_minor: int
+    currency: str
+    number: str | None
+    url: str | None
+    due_at: datetime | None
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class TransferSeen:
     """A transfer from the platform to a connected account."""
 

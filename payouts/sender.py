@@ -16,7 +16,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from payouts import disputes, funding, payees, platform_payouts, wire
+from payouts import disputes, funding, invoice_calls, payees, platform_payouts, wire
 from payouts.bucket import PLATFORM, RATE, WriteRate, hold_back, take_place
 from payouts.calls import (
     RESEND_FOR,
@@ -54,6 +54,7 @@ Now: TypeAlias = Callable[[], datetime]
 OPERATIONS: dict[CallOperation, Operation] = {
     **payees.OPERATIONS,
     **funding.OPERATIONS,
+    **invoice_calls.OPERATIONS,
     **wire.OPERATIONS,
     **disputes.OPERATIONS,
     **platform_payouts.OPERATIONS,

@@ -29,6 +29,11 @@ class CallOperation(StrEnum):
     REFUND = "refund"
     DISPUTE_EVIDENCE = "dispute_evidence"
     PLATFORM_PAYOUT = "platform_payout"
+    CUSTOMER = "customer"
+    INVOICE = "invoice"
+    INVOICE_LINE = "invoice_line"
+    INVOICE_OPENING = "invoice_opening"
+    INVOICE_VOID = "invoice_void"
 
 
 class FundingState(StrEnum):
@@ -39,6 +44,17 @@ class FundingState(StrEnum):
     UNSETTLED = "unsettled"
     SETTLED = "settled"
     FAILED = "failed"
+
+
+class InvoiceState(StrEnum):
+    """How far an invoice to a lab has come; one given up as `uncollectible` can still be paid."""
+
+    PLANNED = "planned"
+    DRAFT = "draft"
+    OPEN = "open"
+    UNCOLLECTIBLE = "uncollectible"
+    VOID = "void"
+    PAID = "paid"
 
 
 class PayoutState(StrEnum):
@@ -110,6 +126,17 @@ class PlatformPayoutState(StrEnum):
     PAID = "paid"
     FAILED = "failed"
 
+
+_I = InvoiceState
+INVOICE_MOVES = {
+    (_I.PLANNED, _I.DRAFT),
+    *((source, target) for source in (_I.PLANNED, _I.DRAFT) for target in (_I.OPEN, _I.PAID)),
+    *((source, _I.VOID) for source in (_I.PLANNED, _I.DRAFT, _I.OPEN, _I.UNCOLLECTIBLE)),
+    *((source, _I.UNCOLLECTIBLE) for source in (_I.PLANNED, _I.DRAFT, _I.OPEN)),
+    (_I.OPEN, _I.PAID),
+    (_I.UNCOLLECTIBLE, _I.PAID),
+}
+"""Every step of an invoice; what Stripe tells late may leave steps out, and none leads back."""
 
 _D = CardDisputeState
 CARD_DISPUTE_MOVES = {

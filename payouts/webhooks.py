@@ -22,7 +22,7 @@ from uuid_utils.compat import uuid7
 from payouts.arrivals import record_stripe_payout
 from payouts.calls import Fact, Tell, locked_call, tell_nobody
 from payouts.disputes import record_dispute
-from payouts.errors import EventRefused, SignatureRefused
+from payouts.errors import EventRefused, EventUnclear, SignatureRefused
 from payouts.funding import (
     locked_funding,
     record_intent,
@@ -31,6 +31,8 @@ from payouts.funding import (
     unsettled_fundings,
 )
 from payouts.holds import HoldPolicy
+from payouts.invoice_models import FundingInvoice
+from payouts.invoices import record_invoice
 from payouts.models import ExternalCall, Funding, Payee, StripeEvent, Transfer
 from payouts.payees import payee_of, record_account, record_bank_change
 from payouts.platform_payouts import record_platform_payout
@@ -212,7 +214,10 @@ def apply_event(
         event.tries += 1
         if apply is None:
             return _close(session, event, InboxState.IGNORED, at, note="nothing follows from it")
-        facts = apply(session, at, tell)
+        try:
+            facts = apply(session, at, tell)
+        except EventUnclear as unclear:
+            return _close(session, event, InboxState.BROKEN, at, note=str(unclear))
         if facts is None:
             return _park(session, event, at)
         return _close(session, event, InboxState.APPLIED, at, facts)
@@ -258,6 +263,8 @@ def _fetch(
         return None
     if kind.startswith("payment_intent.") and account is None:
         return _intent(gateway, object_id)
+    if kind.startswith("invoice.") and account is None:
+        return _invoice(gateway, object_id)
     if kind.startswith("refund.") and account is None:
         return _refund(gateway, object_id)
     if kind.startswith("transfer.") and account is None:
@@ -285,6 +292,11 @@ def _told(session: Session, facts: list[Fact], tell: Tell) -> list[Fact]:
 
 def _intent(gateway: "Gateway", intent_id: str) -> Apply:
     seen = gateway.payment_intent(intent_id)
+    if "funding_id" not in seen.metadata:
+        # Whatever pays an invoice is made by Stripe, and carries nothing of ours.
+        invoice_id = gateway.invoice_of_payment(intent_id)
+        if invoice_id is not None:
+            return _invoice(gateway, invoice_id)
 
     def apply(session: Session, at: datetime, tell: Tell) -> list[Fact] | None:
         # Its own call may not have returned yet; then what it carries names the funding.
@@ -299,6 +311,30 @@ def _intent(gateway: "Gateway", intent_id: str) -> Apply:
         return _told(
             session, record_intent(session, locked_funding(session, found), seen, at), tell
         )
+
+    return apply
+
+
+def _invoice(gateway: "Gateway", invoice_id: str) -> Apply:
+    seen = gateway.invoice(invoice_id)
+    paid_by = gateway.payments_of_invoice(invoice_id) if seen.status == "paid" else []
+    only = paid_by[0] if len(paid_by) == 1 else None
+    payment = gateway.payment_intent(only) if only is not None else None
+
+    def apply(session: Session, at: datetime, tell: Tell) -> list[Fact] | None:
+        if "funding_id" not in seen.metadata:
+            # An invoice of somebody else's on the same account.
+            return []
+        if payment is not None and payment.transaction is None:
+            # Paid a moment ago: the line of our balance comes behind.
+            return None
+        found = session.scalars(
+            select(FundingInvoice.funding_id).where(FundingInvoice.invoice_id == invoice_id)
+        ).one_or_none()
+        if found is None:
+            return None
+        funding = locked_funding(session, found)
+        return _told(session, record_invoice(session, funding, seen, payment, at), tell)
 
     return apply
 

@@ -204,6 +204,8 @@ SAID = {
     "resumed": Notice("The project is live again."),
     "draining": Notice("No new offer is made. The project closes when the last work is decided."),
     "funding": Notice("Your bank was asked. The money can be used when it has settled."),
+    "invoice": Notice("The invoice is being made. It appears below with its address."),
+    "voided": Notice("Stripe is asked to take the invoice back."),
     "approved": Notice("Approved. It goes out with the next payout."),
     "endpoint": Notice("The endpoint hears what happens from now on."),
     "pinged": Notice("A test message is on its way; its log below says how it went."),

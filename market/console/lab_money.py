@@ -8,20 +8,20 @@ from uuid import UUID
 
 from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromQuery
+from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect, Template
 from sqlalchemy import select
 
 from market.approvals.actions import approve_lines
 from market.approvals.queries import lines_to_approve, owners_of_lines
-from market.console.forms import REFUSALS, Form, field, minor, once, said_no
+from market.console.forms import REFUSALS, Form, field, minor, once, said_no, whole_number
 from market.console.frame import HEADERS, Notice, page
 from market.console.visitors import LAB, FormUnreadable, my_lab
 from market.db import PLATFORM, database, now
 from market.earnings.models import Earning
-from market.fundings.actions import request_funding
+from market.fundings.actions import request_funding, request_invoice, void_invoice
 from market.fundings.models import Funding
-from market.fundings.queries import lab_money
+from market.fundings.queries import funding, lab_money
 from market.http import page_of, principal_of_request, read_id
 from market.invoices.queries import InvoiceLine, invoice_lines
 from market.invoices.routes import invoice_csv
@@ -81,7 +81,7 @@ def get_money(request: Request[Any, Any, Any]) -> Template:
 
 @post("/fundings", guards=LAB, sync_to_thread=True, status_code=303)
 def post_funding(request: Request[Any, Any, Any], data: Form) -> Redirect | Template:
-    """Pay in from a bank account or a card that Stripe knows."""
+    """Pay in from a bank account or a card that Stripe knows, or by invoice."""
     principal = principal_of_request(request)
 
     def act() -> str:
@@ -91,6 +91,19 @@ def post_funding(request: Request[Any, Any, Any], data: Form) -> Redirect | Temp
             raise FormUnreadable("say how much you pay in")
         # As the platform, which alone plans calls to Stripe; the lab is the visitor's own.
         with database.begin(PLATFORM) as session:
+            if field(data, "way") == "invoice":
+                request_invoice(
+                    session,
+                    organisation_id=principal.tenant,
+                    money=Money(amount, currency),
+                    email=field(data, "email"),
+                    days_until_due=whole_number(
+                        data, "days_until_due", "the days to pay", least=1, most=90, absent=30
+                    ),
+                    actor_id=principal.person_id,
+                    at=now(),
+                )
+                return "/console/lab/money?said=invoice"
             request_funding(
                 session,
                 organisation_id=principal.tenant,
@@ -106,6 +119,28 @@ def post_funding(request: Request[Any, Any, Any], data: Form) -> Redirect | Temp
     except REFUSALS as refusal:
         status, notice = said_no(refusal)
         return _money(request, status=status, notice=notice, typed=data)
+
+
+@post("/fundings/{funding_id:str}/void", guards=LAB, sync_to_thread=True, status_code=303)
+def post_void(
+    request: Request[Any, Any, Any], funding_id: FromPath[str], data: Form
+) -> Redirect | Template:
+    """Take an invoice back that is not paid."""
+    principal = principal_of_request(request)
+
+    def act() -> str:
+        with database.begin() as session:
+            # Read as the lab first: another lab's funding is not there.
+            found = funding(session, read_id("fnd", funding_id))
+        with database.begin(PLATFORM) as session:
+            void_invoice(session, found.id, actor_id=principal.person_id, at=now())
+        return "/console/lab/money?said=voided"
+
+    try:
+        return once(data, act)
+    except REFUSALS as refusal:
+        status, notice = said_no(refusal)
+        return _money(request, status=status, notice=notice)
 
 
 @get("/invoice.csv", guards=LAB, sync_to_thread=True)
@@ -181,4 +216,11 @@ def post_hours(request: Request[Any, Any, Any], data: Form) -> Redirect | Templa
     return once(data, act)
 
 
-ROUTES: list[HTTPRouteHandler] = [get_money, post_funding, get_invoice, get_hours, post_hours]
+ROUTES: list[HTTPRouteHandler] = [
+    get_money,
+    post_funding,
+    post_void,
+    get_invoice,
+    get_hours,
+    post_hours,
+]

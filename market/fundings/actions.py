@@ -12,17 +12,21 @@ from market.fundings.queries import funding as any_funding
 from market.fundings.queries import refundable
 from market.fundings.rules import (
     FUNDING,
+    InvoiceNotVoidable,
     PaymentMethodInvalid,
     RefundTooLarge,
+    check_invoice,
     checked_funding,
     is_payment_method,
 )
 from payouts.calls import Fact, FactKind
-from payouts.errors import FloorBreached
+from payouts.errors import FloorBreached, InvoiceNotOpen
 from payouts.funding import plan_funding, plan_refund
+from payouts.invoices import invoice_of, plan_invoice, plan_void
 from payouts.money import Money
 
 FUNDING_MOVES: dict[FactKind, tuple[str, Event | None]] = {
+    FactKind.FUNDING_INVOICED: ("invoice", Event.FUNDING_INVOICED),
     FactKind.FUNDING_PROCESSING: ("process", None),
     FactKind.FUNDING_RECEIVED: ("receive", None),
     FactKind.FUNDING_SETTLED: ("settle", Event.FUNDING_SUCCEEDED),
@@ -56,25 +60,99 @@ def request_funding(
         payment_method=payment_method,
         at=at,
     )
-    funding = Funding(
-        id=funding_id,
-        organisation_id=organisation_id,
-        amount_minor=money.amount_minor,
-        currency=money.currency,
-        payment_method=payment_method,
-        external_call_id=call.id,
-        created_at=at,
+    return _requested(
+        session,
+        Funding(
+            id=funding_id,
+            organisation_id=organisation_id,
+            amount_minor=money.amount_minor,
+            currency=money.currency,
+            payment_method=payment_method,
+            external_call_id=call.id,
+            created_at=at,
+        ),
+        actor_id,
     )
+
+
+def request_invoice(
+    session: Session,
+    *,
+    organisation_id: UUID,
+    money: Money,
+    email: str,
+    days_until_due: int,
+    actor_id: UUID,
+    at: datetime,
+) -> Funding:
+    """Ask a lab for money by invoice; it can be used when it is paid, has arrived and settled.
+
+    Raises:
+        FundingAmount, InvoiceTermsInvalid.
+    """
+    checked_funding(money.amount_minor)
+    check_invoice(email, days_until_due)
+    funding_id = new_id()
+    call = plan_invoice(
+        session,
+        funding_id=funding_id,
+        lab_id=organisation_id,
+        money=money,
+        email=email,
+        days_until_due=days_until_due,
+        at=at,
+    )
+    return _requested(
+        session,
+        Funding(
+            id=funding_id,
+            organisation_id=organisation_id,
+            amount_minor=money.amount_minor,
+            currency=money.currency,
+            payment_method=None,
+            external_call_id=call.id,
+            created_at=at,
+        ),
+        actor_id,
+    )
+
+
+def _requested(session: Session, funding: Funding, actor_id: UUID) -> Funding:
     session.add(funding)
     session.flush()
     emit(
         session,
         Event.FUNDING_REQUESTED,
         funding.id,
-        at=at,
-        organisation_id=organisation_id,
+        at=funding.created_at,
+        organisation_id=funding.organisation_id,
         actor_id=actor_id,
-        data={"amount_minor": money.amount_minor, "currency": money.currency},
+        data={"amount_minor": funding.amount_minor, "currency": funding.currency},
+    )
+    return funding
+
+
+def void_invoice(session: Session, funding_id: UUID, *, actor_id: UUID, at: datetime) -> Funding:
+    """Take an invoice back that is not paid; the funding fails when Stripe has done it.
+
+    Raises:
+        FundingNotFound, InvoiceNotVoidable.
+    """
+    funding = any_funding(session, funding_id)
+    if funding.payment_method is not None:
+        raise InvoiceNotVoidable(funding.state)
+    try:
+        call = plan_void(session, funding_id=funding_id, at=at)
+    except InvoiceNotOpen as over:
+        raise InvoiceNotVoidable(over.state) from None
+    emit(
+        session,
+        Event.INVOICE_VOID_REQUESTED,
+        call.id,
+        at=at,
+        organisation_id=funding.organisation_id,
+        actor_id=actor_id,
+        data={"funding_id": str(funding_id)},
     )
     return funding
 
@@ -110,7 +188,24 @@ def request_refund(
     return call.id
 
 
+def tell_overdue(session: Session, fact: Fact, *, at: datetime) -> None:
+    """Tell a lab that its invoice was not paid in its time; nothing else follows from that."""
+    emit(
+        session,
+        Event.FUNDING_OVERDUE,
+        fact.subject_id,
+        at=at,
+        organisation_id=fact.owner_id,
+        data={"text": fact.text, "amount_minor": fact.amount_minor, "currency": fact.currency},
+    )
+
+
 def move_funding(session: Session, fact: Fact, *, at: datetime) -> None:
+    """Move a funding along with its money, in the transaction that moved that.
+
+    Raises:
+        StateConflict: it stands where this cannot happen.
+    """
     action, event = FUNDING_MOVES[fact.kind]
     funding = session.get_one(
         Funding, fact.subject_id, with_for_update=True, populate_existing=True
@@ -118,6 +213,10 @@ def move_funding(session: Session, fact: Fact, *, at: datetime) -> None:
     funding.failure = fact.text if action == "fail" else None
     if action == "settle":
         funding.settled_at = at
+    if action == "invoice":
+        invoice = invoice_of(session, funding.id)
+        funding.invoice_number, funding.invoice_url = invoice.number, invoice.url
+        funding.due_at = invoice.due_at
     change_state(
         session,
         FUNDING,

@@ -7,14 +7,20 @@ from litestar import Response
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody
-from litestar.status_codes import HTTP_201_CREATED
+from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 from msgspec import Meta
 
 from market.auth import Principal
 from market.db import PLATFORM, database, now
-from market.fundings.actions import request_funding, request_refund
+from market.fundings.actions import (
+    request_funding,
+    request_invoice,
+    request_refund,
+    void_invoice,
+)
 from market.fundings.models import Funding
 from market.fundings.queries import LabMoney, funding, fundings, lab_money
+from market.fundings.rules import FundingWayUnclear
 from market.http import (
     Cursor,
     Limit,
@@ -35,11 +41,29 @@ from payouts.money import Money
 Minor = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 
 
+class FundingInvoiceIn(Wire):
+    """Where an invoice is sent, and within how many days it is to be paid."""
+
+    email: Annotated[str, Meta(max_length=320)]
+    days_until_due: int = 30
+
+
 class FundingIn(Wire):
-    """Money to be taken from a bank account or a card that the lab has set up at Stripe."""
+    """Money to be taken from a bank account or a card that the lab has set up at Stripe, or to be
+    paid by invoice: one of the two.
+    """
 
     amount: MoneyIn
-    payment_method: str
+    payment_method: str | None = None
+    invoice: FundingInvoiceIn | None = None
+
+
+class FundingInvoiceOut(Wire):
+    """An invoice: where it is paid, and until when; all three are null until it is out."""
+
+    number: str | None
+    url: str | None
+    due_at: datetime | None
 
 
 class FundingOut(Wire):
@@ -52,6 +76,7 @@ class FundingOut(Wire):
     failure: str | None
     created_at: datetime
     settled_at: datetime | None
+    invoice: FundingInvoiceOut | None
 
 
 class RefundIn(Wire):
@@ -108,18 +133,34 @@ class LabMoneyOut(Wire):
 def post_funding(
     data: JSONBody[FundingIn], principal: NamedDependency[Principal]
 ) -> Response[FundingOut]:
-    """Pay in; the answer comes before the bank's, so look at its state afterwards."""
+    """Pay in; the answer comes before the bank's, so look at its state afterwards.
+
+    An invoice is out, with its address, when the state is `invoiced`.
+    """
     money = Money(data.amount.amount_minor, data.amount.currency)
+    if (data.payment_method is None) == (data.invoice is None):
+        raise FundingWayUnclear()
     # As the platform, which alone plans calls to Stripe; the lab is the key's own.
     with database.begin(PLATFORM) as session:
-        made = request_funding(
-            session,
-            organisation_id=principal.tenant,
-            money=money,
-            payment_method=data.payment_method,
-            actor_id=principal.person_id,
-            at=now(),
-        )
+        if data.invoice is not None:
+            made = request_invoice(
+                session,
+                organisation_id=principal.tenant,
+                money=money,
+                email=data.invoice.email,
+                days_until_due=data.invoice.days_until_due,
+                actor_id=principal.person_id,
+                at=now(),
+            )
+        else:
+            made = request_funding(
+                session,
+                organisation_id=principal.tenant,
+                money=money,
+                payment_method=data.payment_method or "",
+                actor_id=principal.person_id,
+                at=now(),
+            )
         return tagged(_funding_out(made), made.version, status=HTTP_201_CREATED)
 
 
@@ -146,6 +187,25 @@ def get_funding(funding_id: FromPath[str]) -> Response[FundingOut]:
     with database.begin() as session:
         found = funding(session, read_id("fnd", funding_id))
         return tagged(_funding_out(found), found.version)
+
+
+@post(
+    "/fundings/{funding_id:str}/void-invoice",
+    scope="fund:write",
+    keyed="required",
+    status_code=HTTP_200_OK,
+    tags=["Funding"],
+)
+def post_void_invoice(
+    funding_id: FromPath[str], principal: NamedDependency[Principal]
+) -> Response[FundingOut]:
+    """Take an invoice back that is not paid; the funding has `failed` when that is done."""
+    with database.begin() as session:
+        # Read as the lab first: another lab's funding is not there.
+        found = funding(session, read_id("fnd", funding_id))
+    with database.begin(PLATFORM) as session:
+        made = void_invoice(session, found.id, actor_id=principal.person_id, at=now())
+        return tagged(_funding_out(made), made.version)
 
 
 @post(
@@ -201,6 +261,11 @@ def _funding_out(found: Funding) -> FundingOut:
         failure=found.failure,
         created_at=found.created_at,
         settled_at=found.settled_at,
+        invoice=None
+        if found.payment_method is not None
+        else FundingInvoiceOut(
+            number=found.invoice_number, url=found.invoice_url, due_at=found.due_at
+        ),
     )
 
 
@@ -236,6 +301,7 @@ ROUTES: list[HTTPRouteHandler] = [
     post_funding,
     get_fundings,
     get_funding,
+    post_void_invoice,
     post_refund,
     get_balance,
 ]

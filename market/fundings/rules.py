@@ -10,18 +10,23 @@ FUNDING = Machine(
     "funding",
     initial=("requested",),
     moves=(
-        Move("process", ("requested",), "processing"),
+        # Its lab can pay it from now on.
+        Move("invoice", ("requested",), "invoiced"),
+        Move("process", ("requested", "invoiced"), "processing"),
         # Arrived, and the lab's bank can still take it back, so no project may have it yet.
         # A payment that failed can still be paid: Stripe tries again, or the lab does there.
-        Move("receive", ("requested", "processing", "failed"), "received"),
+        Move("receive", ("requested", "invoiced", "processing", "failed"), "received"),
         Move("settle", ("received",), "succeeded"),
-        Move("fail", ("requested", "processing"), "failed"),
+        Move("fail", ("requested", "invoiced", "processing"), "failed"),
     ),
 )
 
 SMALLEST_FUNDING_MINOR = 100
 LARGEST_FUNDING_MINOR = 99_999_999
 """Stripe takes at most 999,999.99 in one payment."""
+
+EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,190}\.[^@\s.]{2,60}")
+DAYS_UNTIL_DUE = (1, 90)
 
 PAYMENT_METHOD = re.compile(r"pm_[A-Za-z0-9_]{1,120}")
 
@@ -45,6 +50,31 @@ class PaymentMethodInvalid(MarketError):
     def __init__(self, payment_method: str) -> None:
         super().__init__("payment_method is Stripe's id of one: pm_ and letters, digits or _")
         self.payment_method = payment_method[:80]
+
+
+class FundingWayUnclear(MarketError):
+    """A payment that says both ways of paying, or neither."""
+
+    def __init__(self) -> None:
+        super().__init__("give a payment_method or an invoice, and one of them only")
+
+
+class InvoiceTermsInvalid(MarketError):
+    """An invoice that cannot be sent as it was asked for."""
+
+    def __init__(self, field: str, wanted: str) -> None:
+        super().__init__(f"{field} must be {wanted}")
+        self.field = field
+
+
+class InvoiceNotVoidable(MarketError):
+    """An invoice that is not out yet, or is over."""
+
+    def __init__(self, state: str) -> None:
+        super().__init__(
+            f"only an invoice that is out and not paid can be taken back; this one is {state}"
+        )
+        self.state = state
 
 
 class FundingNotFound(MarketError):
@@ -80,3 +110,16 @@ def checked_funding(amount_minor: int) -> int:
 def is_payment_method(text: str) -> bool:
     """Whether a text has the form of Stripe's id of a payment method."""
     return PAYMENT_METHOD.fullmatch(text) is not None
+
+
+def check_invoice(email: str, days_until_due: int) -> None:
+    """Refuse an invoice to nobody, or to be paid at no time.
+
+    Raises:
+        InvoiceTermsInvalid.
+    """
+    first, last = DAYS_UNTIL_DUE
+    if EMAIL.fullmatch(email.strip()) is None:
+        raise InvoiceTermsInvalid("email", "the address that the invoice is sent to")
+    if not first <= days_until_due <= last:
+        raise InvoiceTermsInvalid("days_until_due", f"{first} to {last}")

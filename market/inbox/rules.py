@@ -133,6 +133,8 @@ _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
         "quality.alert": _now("Something needs a look", "See the project."),
     },
     ("money", Audience.LAB): {
+        "funding.invoiced": _now("An invoice is out", "Pay it where it says; then it counts."),
+        "funding.overdue": _now("An invoice is overdue", "It can still be paid."),
         "funding.succeeded": _now("Money has arrived", "It can be budgeted."),
         "funding.failed": _now("A payment failed", "No money was taken."),
         "budget.low": _now("A budget runs low", "Add to it, or work stops."),

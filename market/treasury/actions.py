@@ -14,7 +14,7 @@ from market.db import new_id
 from market.earnings.actions import lock_pay
 from market.earnings.models import Earning
 from market.events import Event, change_state, emit
-from market.fundings.actions import FUNDING_MOVES, move_funding
+from market.fundings.actions import FUNDING_MOVES, move_funding, tell_overdue
 from market.operations import Operation, cancel_operation, end_operation, open_operation
 from market.settings import SettingMissing, in_force
 from market.treasury.models import PayoutRun
@@ -375,6 +375,9 @@ def record_fact(session: Session, fact: Fact, *, at: datetime) -> None:
     """
     if fact.kind in FUNDING_MOVES:
         move_funding(session, fact, at=at)
+        return
+    if fact.kind is FactKind.FUNDING_OVERDUE:
+        tell_overdue(session, fact, at=at)
         return
     if fact.kind in _GIVES_BACK:
         # The lines of pay wait for the next payout, as the money does.

@@ -27,6 +27,7 @@ from market.treasury.queries import at_stripe, owed, owners_unready, payout, pay
 from market.treasury.rules import StripeDiffers, differences
 from payouts.calls import Fact, due_calls, unknown_calls
 from payouts.errors import GatewayRefused, GatewayUnknown
+from payouts.invoices import next_call, open_past_due, record_overdue
 from payouts.models import Payee
 from payouts.recoveries import write_off_old
 from payouts.sender import Result, resolve_unknown, run_call
@@ -50,6 +51,9 @@ OVERLAP = timedelta(hours=3)
 
 REPORT_EVERY = 50
 
+WRITES_OF_FUNDING = 4
+"""An invoice takes the most: whom it is for, the invoice, its line, and letting it be paid."""
+
 
 def tell(session: Session, fact: Fact) -> None:
     """Say here what happened to money, in the transaction that made it so."""
@@ -71,10 +75,16 @@ def _make_call(call_id: UUID) -> None:
 
 @job(queue="money")
 def start_funding(funding_id: str) -> None:
-    """Ask a lab's bank or card for the money."""
+    """Ask a lab's bank or card for the money, or send it an invoice."""
     with database.begin() as session:
-        call_id = funding(session, UUID(funding_id)).external_call_id
-    _make_call(call_id)
+        call_id: UUID | None = funding(session, UUID(funding_id)).external_call_id
+    for _ in range(WRITES_OF_FUNDING):
+        if call_id is None:
+            return
+        _make_call(call_id)
+        with database.begin() as session:
+            # An invoice is several writes; what a crash leaves of them, the sweep goes on with.
+            call_id = next_call(session, UUID(funding_id))
 
 
 @job(queue="money")
@@ -202,6 +212,16 @@ def catch_up_stripe(slot: str) -> None:
     ):
         with database.begin() as session:
             emit(session, Event.STRIPE_EVENT_RECEIVED, event_id, at=now())
+
+
+@job(queue="money")
+def chase_invoices(slot: str) -> None:
+    """Tell each lab once whose invoice was not paid in its time."""
+    with database.begin() as session:
+        at = datetime.fromisoformat(slot)
+        for funding_id in open_past_due(session, at):
+            for fact in record_overdue(session, funding_id, at):
+                tell(session, fact)
 
 
 @job(queue="money", time_limit_s=1800)

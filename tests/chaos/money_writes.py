@@ -4,6 +4,7 @@ the stand-in's bank shows it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
@@ -19,7 +20,9 @@ from payouts.bucket import WriteRate
 from payouts.calls import Fact
 from payouts.disputes import plan_evidence
 from payouts.funding import plan_funding, plan_refund
+from payouts.invoices import next_call, plan_invoice, plan_void
 from payouts.ledger import Line, post_entry
+from payouts.models import ExternalCall
 from payouts.money import Money
 from payouts.payees import ensure_payee, plan_onboarding_link
 from payouts.platform_payouts import plan_platform_payout
@@ -154,6 +157,45 @@ def _fees_earned(books: Books, operation: CallOperation, number: int) -> Order:
     return _order(operation, books, uuid4(), 7_000 + number)
 
 
+def _addressed(books: Books, operation: CallOperation, number: int) -> Order:
+    """A lab whose invoices have an address at Stripe already."""
+    with books.begin() as session:
+        other = _order(operation, books, uuid4(), 100_000 + number)
+        first = _ask_invoice(session, other, books.now)
+    books.insist(first)
+    return _order(operation, books, uuid4(), 100_000 + number)
+
+
+def _invoiced(books: Books, operation: CallOperation, number: int) -> Order:
+    """An invoice of which every write before this one was made."""
+    order = _order(operation, books, uuid4(), 100_000 + number)
+    with books.begin() as session:
+        _ask_invoice(session, order, books.now)
+    while True:
+        with books.begin() as session:
+            call_id = next_call(session, order.subject_id)
+            if call_id is None or session.get_one(ExternalCall, call_id).operation == operation:
+                return order
+        books.insist(call_id)
+
+
+def _address(order: Order) -> str:
+    """By amount, so that the orders of one case need a customer each."""
+    return f"accounts-{order.amount_minor}@lab.example"
+
+
+def _ask_invoice(session: Session, order: Order, now: Now) -> UUID:
+    return plan_invoice(
+        session,
+        funding_id=order.subject_id,
+        lab_id=order.lab_id,
+        money=Money(order.amount_minor, "USD"),
+        email=_address(order),
+        days_until_due=30,
+        at=now(),
+    ).id
+
+
 def plan(session: Session, order: Order, now: Now) -> UUID | None:
     """Ask for what is wanted as the market's actions do; the call that will make it."""
     at, subject, lab = now(), order.subject_id, order.lab_id
@@ -204,6 +246,13 @@ def plan(session: Session, order: Order, now: Now) -> UUID | None:
         case CallOperation.PLATFORM_PAYOUT:
             money = Money(order.amount_minor, "USD")
             return plan_platform_payout(session, money=money, by=PLANNER, at=at).call_id
+        case CallOperation.CUSTOMER | CallOperation.INVOICE:
+            return _ask_invoice(session, order, now)
+        case CallOperation.INVOICE_LINE | CallOperation.INVOICE_OPENING:
+            # Planned by the answer to the write before.
+            return next_call(session, subject)
+        case CallOperation.INVOICE_VOID:
+            return plan_void(session, funding_id=subject, at=at).id
 
 
 def _accounts(books: Books, order: Order) -> int:
@@ -255,6 +304,31 @@ def _own_payouts(books: Books, order: Order) -> int:
     return sum(one["amount"] == order.amount_minor for one in books.stripe.every("payout"))
 
 
+def _customers(books: Books, order: Order) -> int:
+    return sum(one["email"] == _address(order) for one in books.stripe.every("customer"))
+
+
+def _invoices(books: Books, order: Order) -> int:
+    return sum(one["amount_due"] == order.amount_minor for one in _about(books, order, "invoice"))
+
+
+def _invoice_lines(books: Books, order: Order) -> int:
+    return len(_about(books, order, "invoiceitem"))
+
+
+def _opened(books: Books, order: Order) -> int:
+    return sum(one["status"] == "open" for one in _about(books, order, "invoice"))
+
+
+def _voided(books: Books, order: Order) -> int:
+    return sum(one["status"] == "void" for one in _about(books, order, "invoice"))
+
+
+def _about(books: Books, order: Order, kind: str) -> list[dict[str, Any]]:
+    subject = str(order.subject_id)
+    return [one for one in books.stripe.every(kind) if one["metadata"]["funding_id"] == subject]
+
+
 @dataclass(frozen=True, slots=True)
 class Write:
     """One kind of write: its path at the stand-in, what is there before, and how often it is made.
@@ -277,5 +351,10 @@ WRITES = {
     _O.REVERSAL: Write("post /v1/transfers/{id}/reversals", _sent_wrongly, _reversals),
     _O.DISPUTE_EVIDENCE: Write("post /v1/disputes/{dispute}", _disputed, _answers),
     _O.PLATFORM_PAYOUT: Write("post /v1/payouts", _fees_earned, _own_payouts),
+    _O.CUSTOMER: Write("post /v1/customers", _new_subject, _customers),
+    _O.INVOICE: Write("post /v1/invoices", _addressed, _invoices),
+    _O.INVOICE_LINE: Write("post /v1/invoiceitems", _invoiced, _invoice_lines),
+    _O.INVOICE_OPENING: Write("post /v1/invoices/{invoice}/finalize", _invoiced, _opened),
+    _O.INVOICE_VOID: Write("post /v1/invoices/{invoice}/void", _invoiced, _voided),
 }
 """Every write to Stripe that there is; a test fails while one is missing."""

@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from tests.fakestripe import accounts, disputes, moves, payments
+from tests.fakestripe import accounts, disputes, invoices, moves, payments
 from tests.fakestripe.faults import UnknownFault
 from tests.fakestripe.world import ApiRefusal, Json, transaction
 
@@ -149,6 +149,12 @@ async def _route(app: FakeStripeApp, method: str, parts: list[str], data: Json) 
         case ("POST", "_pace"):
             app.pace.allowed = int(data["allowed"])
             return {}
+        case ("POST", "_invoices", invoice_id, "pay"):
+            method = str(data.get("payment_method", "pm_card_bypassPending"))
+            off_stripe = bool(data.get("off_stripe", False))
+            return invoices.pay(world, invoice_id, method, off_stripe=off_stripe)
+        case ("POST", "_invoices", invoice_id, "give_up"):
+            return invoices.give_up(world, invoice_id)
         case ("POST", "_charges", charge_id, "dispute"):
             wanted = data.get("amount")
             return disputes.open_dispute(

@@ -115,6 +115,10 @@ def succeed(world: World, intent: Json, *, at_once: bool) -> None:
         _collect(world, intent, charge, at_once=at_once)
     world.event("charge.succeeded", charge)
     world.event("payment_intent.succeeded", intent)
+    if world.objects.get("invoice_payment"):
+        from tests.fakestripe.invoices import settle_payment
+
+        settle_payment(world, intent)
 
 
 def fail(world: World, intent: Json, *, code: str, message: str) -> Json:
@@ -135,7 +139,8 @@ def fail(world: World, intent: Json, *, code: str, message: str) -> Json:
     return intent
 
 
-def _confirm(world: World, intent: Json, method: str) -> None:
+def confirm(world: World, intent: Json, method: str) -> None:
+    """A payer gives a payment method, and the payment is tried."""
     intent["payment_method"] = method
     if method in DECLINES:
         code, message = DECLINES[method]
@@ -215,6 +220,41 @@ def balance_of(world: World, account: str) -> Json:
     }
 
 
+def new_intent(world: World, amount: int, currency: str, params: Json) -> Json:
+    """A payment that nobody has given a payment method for yet."""
+    intent: Json = {
+        "id": world.new_id("pi"),
+        "object": "payment_intent",
+        "amount": amount,
+        "amount_capturable": 0,
+        "amount_received": 0,
+        "automatic_payment_methods": params.get("automatic_payment_methods"),
+        "canceled_at": None,
+        "cancellation_reason": None,
+        "capture_method": "automatic",
+        "client_secret": None,
+        "confirmation_method": "automatic",
+        "created": world.stamp(),
+        "currency": currency,
+        "customer": None,
+        "description": params.get("description"),
+        "last_payment_error": None,
+        "latest_charge": None,
+        "livemode": False,
+        "metadata": params.get("metadata", {}),
+        "next_action": None,
+        "payment_method": None,
+        "payment_method_options": {},
+        "processing": None,
+        "status": "requires_payment_method",
+        "transfer_group": params.get("transfer_group"),
+    }
+    world.put("payment_intent", intent)
+    intent["client_secret"] = f"{intent['id']}_secret_standin"
+    world.event("payment_intent.created", intent)
+    return intent
+
+
 def create_payment_intent(world: World, call: Call) -> Json:
     params = call.params
     amount = params.get("amount")
@@ -233,38 +273,9 @@ def create_payment_intent(world: World, call: Call) -> Json:
             code="amount_too_small",
             param="amount",
         )
-    intent: Json = {
-        "id": world.new_id("pi"),
-        "object": "payment_intent",
-        "amount": amount,
-        "amount_capturable": 0,
-        "amount_received": 0,
-        "automatic_payment_methods": params.get("automatic_payment_methods"),
-        "canceled_at": None,
-        "cancellation_reason": None,
-        "capture_method": "automatic",
-        "client_secret": None,
-        "confirmation_method": "automatic",
-        "created": world.stamp(),
-        "currency": params["currency"],
-        "customer": None,
-        "description": params.get("description"),
-        "last_payment_error": None,
-        "latest_charge": None,
-        "livemode": False,
-        "metadata": params.get("metadata", {}),
-        "next_action": None,
-        "payment_method": None,
-        "payment_method_options": {},
-        "processing": None,
-        "status": "requires_payment_method",
-        "transfer_group": params.get("transfer_group"),
-    }
-    world.put("payment_intent", intent)
-    intent["client_secret"] = f"{intent['id']}_secret_standin"
-    world.event("payment_intent.created", intent)
+    intent = new_intent(world, amount, params["currency"], params)
     if params.get("confirm"):
-        _confirm(world, intent, str(params.get("payment_method", "")))
+        confirm(world, intent, str(params.get("payment_method", "")))
     elif params.get("payment_method"):
         intent["payment_method"] = params["payment_method"]
         intent["status"] = "requires_confirmation"

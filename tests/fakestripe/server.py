@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-from tests.fakestripe import accounts, control, disputes, moves, payments
+from tests.fakestripe import accounts, control, disputes, invoices, moves, payments
 from tests.fakestripe.answers import Call, Handler
 from tests.fakestripe.bank import InsufficientFunds
 from tests.fakestripe.delivery import Deliverer
@@ -25,7 +25,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 ROUTES: dict[tuple[str, str], Handler] = (
-    accounts.ROUTES | payments.ROUTES | moves.ROUTES | disputes.ROUTES
+    accounts.ROUTES | payments.ROUTES | invoices.ROUTES | moves.ROUTES | disputes.ROUTES
 )
 V1_KEY_LIFE_S = 24 * 3600
 V2_KEY_LIFE_S = 30 * 24 * 3600

@@ -2,12 +2,16 @@
 
 import time
 from collections.abc import Callable
-from uuid import UUID
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from httpx import Response
 
 from market.auth import Part
 from market.events import Event
 from market.fundings.rules import FUNDING
-from market.treasury.jobs import start_funding, sweep_stripe
+from market.treasury.jobs import chase_invoices, start_funding, sweep_stripe
 from payouts import chart
 from tests.factories import Caller, pairs_in_database
 from tests.market.house import House
@@ -186,3 +190,78 @@ def test_money_that_no_project_has_goes_back_the_way_it_came(house: House) -> No
 def test_the_database_knows_the_moves_of_a_funding(house: House) -> None:
     with house.begin() as session:
         assert pairs_in_database(session, FUNDING) == FUNDING.pairs()
+
+
+def test_an_invoice_is_asked_for_paid_and_counted_over_http(house: House) -> None:
+    lab = house.caller(Part.LAB)
+    terms = {"email": "accounts@lab.example", "days_until_due": 14}
+    answer = ask_invoice(lab, terms)
+    assert (answer.status_code, answer.json()["state"]) == (201, "requested")
+    path = f"/v1/fundings/{answer.json()['id']}"
+    house.react()
+    out = lab.get(path).json()
+    assert out["state"] == "invoiced"
+    (invoice,) = house.stripe.every("invoice")
+    assert (out["invoice"]["number"], out["invoice"]["url"]) == (
+        invoice["number"],
+        invoice["hosted_invoice_url"],
+    )
+    # What is not paid is in no book.
+    assert lab.get("/v1/balance").json() == []
+    house.stripe.ask("POST", f"/_invoices/{invoice['id']}/pay")
+    house.hear()
+    assert lab.get(path).json()["state"] == "succeeded"
+    assert money(lab)["funded"] == money(lab)["unassigned"] == 70_000
+    late = lab.post(f"{path}/void-invoice", headers={"Idempotency-Key": "late"})
+    assert (late.status_code, late.json()["code"]) == (409, "invoice_not_voidable")
+    assert late.json()["state"] == "paid"
+
+
+def test_an_invoice_is_taken_back_by_its_lab_only(house: House) -> None:
+    lab, other = house.caller(Part.LAB), house.caller(Part.LAB)
+    path = f"/v1/fundings/{ask_invoice(lab, {'email': 'a@lab.example'}).json()['id']}/void-invoice"
+    early = lab.post(path, headers={"Idempotency-Key": "early"})
+    assert (early.status_code, early.json()["state"]) == (409, "planned")
+    house.react()
+    assert other.post(path, headers={"Idempotency-Key": "theirs"}).status_code == 404
+    assert lab.post(path, headers={"Idempotency-Key": "back"}).status_code == 200
+    house.hear()
+    found = lab.get(path.removesuffix("/void-invoice")).json()
+    assert (found["state"], found["failure"]) == ("failed", "The invoice was taken back.")
+    by_card = house.fund(lab, 10_000)
+    answer = lab.post(f"/v1/fundings/{by_card}/void-invoice", headers={"Idempotency-Key": "card"})
+    assert answer.status_code == 409
+
+
+def test_an_invoice_that_cannot_be_sent_says_what_to_change(house: House) -> None:
+    lab = house.caller(Part.LAB)
+    refused = {
+        "funding_way_unclear": [{}, {"payment_method": "pm_x", "invoice": {"email": "a@b.com"}}],
+        "invoice_terms_invalid": [
+            {"invoice": {"email": "nobody"}},
+            {"invoice": {"email": "a@b.com", "days_until_due": 0}},
+            {"invoice": {"email": "a@b.com", "days_until_due": 91}},
+        ],
+    }
+    for code, ways in refused.items():
+        for way in ways:
+            answer = ask_invoice(lab, None, **way)
+            assert (answer.status_code, answer.json()["code"]) == (422, code)
+
+
+def test_a_late_invoice_is_told_to_its_lab_once(house: House) -> None:
+    lab = house.caller(Part.LAB)
+    ask_invoice(lab, {"email": "accounts@lab.example", "days_until_due": 1})
+    house.react()
+    for days in (0, 2, 3):
+        chase_invoices((datetime.now(UTC) + timedelta(days=days)).isoformat())
+    assert len(house.events(Event.FUNDING_OVERDUE)) == 1
+
+
+def ask_invoice(lab: Caller, terms: dict[str, Any] | None, **way: Any) -> Response:
+    """A lab asks for an invoice of 700 dollars."""
+    asked: dict[str, Any] = {"amount": {"amount_minor": 70_000, "currency": "USD"}, **way}
+    if terms is not None:
+        asked["invoice"] = terms
+    headers = {"Idempotency-Key": f"invoice-{uuid4()}"}
+    return lab.post("/v1/fundings", json=asked, headers=headers)
