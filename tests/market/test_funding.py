@@ -235,7 +235,7 @@ def test_an_invoice_is_taken_back_by_its_lab_only(house: House) -> None:
 
 def test_an_invoice_that_cannot_be_sent_says_what_to_change(house: House) -> None:
     lab = house.caller(Part.LAB)
-    refused = {
+    refused: dict[str, list[dict[str, Any]]] = {
         "funding_way_unclear": [{}, {"payment_method": "pm_x", "invoice": {"email": "a@b.com"}}],
         "invoice_terms_invalid": [
             {"invoice": {"email": "nobody"}},
