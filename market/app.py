@@ -68,6 +68,7 @@ from market.problems import HANDLERS, PROBLEMS, problem
 from market.projects.routes import ROUTES as PROJECTS
 from market.qualifications.routes import ROUTES as QUALIFICATIONS
 from market.quality.routes import ROUTES as QUALITY
+from market.quality_rules.routes import ROUTES as QUALITY_RULES
 from market.recoveries.routes import ROUTES as RECOVERIES
 from market.regrades.routes import ROUTES as REGRADES
 from market.releases.routes import ROUTES as RELEASES
@@ -118,6 +119,7 @@ ROUTES = [
     *IMPACT,
     *RELEASES,
     *ALARMS,
+    *QUALITY_RULES,
     *PROJECTS,
     *TASKS,
     *ELIGIBILITY,

@@ -172,6 +172,8 @@ class Event(StrEnum):
     LIFT_DRAWN = "lift_study.drawn"
     LIFT_REPORTED = "lift_study.reported"
     LIFT_ESTIMATED = "lift_study.estimated"
+    QUALITY_RULE_CHANGED = "quality_rule.changed"
+    QUALITY_RULE_FIRED = "quality_rule.fired"
     RELEASE_TOLD = "model_release.told"
     RELEASE_CALIBRATING = "model_release.calibrating"
     RELEASE_CALIBRATED = "model_release.calibrated"

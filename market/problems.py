@@ -57,6 +57,7 @@ from market.predictions import rules as predictions
 from market.previews import rules as previews
 from market.projects import rules as projects
 from market.qualifications import rules as qualifications
+from market.quality_rules import rules as quality_rules
 from market.recoveries import rules as recoveries
 from market.releases import rules as releases
 from market.review_plans import rules as review_plans
@@ -282,6 +283,10 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     attempts.LeaseHeld: (409, "lease_held"),
     predictions.FitHeld: (409, "fit_held"),
     alarms.AlarmNotFound: (404, "not_found"),
+    quality_rules.QualityRuleNotFound: (404, "not_found"),
+    quality_rules.QualityRuleUnfit: (422, "quality_rule_unfit"),
+    quality_rules.RuleNotSimulated: (409, "rule_not_simulated"),
+    quality_rules.StretchRefused: (422, "stretch_refused"),
     releases.ReleaseNotFound: (404, "not_found"),
     releases.CalibrationTooFew: (409, "calibration_too_few"),
     predictions.VersionUnreadable: (409, "version_unreadable"),

@@ -18,6 +18,7 @@ from market.offers.jobs import expire_offers
 from market.plans.jobs import note_opened_hours
 from market.qualifications.jobs import expire_qualifications
 from market.quality.jobs import refit_nightly
+from market.quality_rules.jobs import apply_quality_rules
 from market.reviews.jobs import requeue_reviews
 from market.sittings.jobs import end_sittings
 from market.submissions.jobs import end_left_offers
@@ -47,6 +48,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(miss_appeals, every=timedelta(minutes=1)),
     Entry(miss_fraud_appeals, every=timedelta(minutes=1)),
     Entry(lift_measures, every=timedelta(minutes=1)),
+    Entry(apply_quality_rules, every=timedelta(minutes=15)),
     Entry(look_at_experiments, every=timedelta(minutes=5)),
     Entry(requeue_reviews, every=timedelta(minutes=1)),
     Entry(confirm_recorded_time, every=timedelta(hours=1)),

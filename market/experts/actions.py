@@ -296,17 +296,23 @@ def change_standing(
     evidence: Sequence[str] = (),
     domains: Sequence[str] = (),
     until: datetime | None = None,
+    reviews_all: bool = False,
     actor_id: UUID | None = None,
 ) -> Expert:
     """Take one step of an expert's standing; each step says why, and its expert reads it.
 
     Whoever is suspended or shut out is told on what evidence. A step with an end is lifted by it.
+    With `reviews_all` all work of somebody watched is reviewed; that can be added to a watch or a
+    limit in force, too.
 
     Raises:
         ExpertNotFound, ReasonMissing, EvidenceMissing, MeasureUnfit, DomainInvalid, StateConflict.
     """
     found = expert(session, expert_id, lock=True)
-    STANDING.target(found.state, action)
+    # Closer review is no further step down for somebody who is watched or limited already.
+    is_added = action == "watch" and reviews_all and found.state in ("watched", "limited")
+    if not is_added:
+        STANDING.target(found.state, action)
     if not (reason_code or "").strip() or not (note or "").strip():
         raise ReasonMissing(action)
     if action in ("suspend", "close") and not evidence:
@@ -315,6 +321,8 @@ def change_standing(
         raise MeasureUnfit("until", "later than now, for a step that is not a lifting")
     if domains and action != "limit":
         raise MeasureUnfit("domains", "given with limit only")
+    if reviews_all and action != "watch":
+        raise MeasureUnfit("reviews_all", "given with watch only")
     if action == "lift":
         _end_measures(session, expert_id, str(reason_code), at=at, actor_id=actor_id)
     else:
@@ -326,11 +334,24 @@ def change_standing(
                 note=str(note),
                 evidence=list(evidence),
                 domains=checked_domains(domains),
+                reviews_all=reviews_all,
                 until=until,
                 taken_at=at,
                 taken_by=actor_id,
             )
         )
+        session.flush()
+    if is_added:
+        emit(
+            session,
+            Event.STANDING_CHANGED,
+            expert_id,
+            at=at,
+            person_id=expert_id,
+            actor_id=actor_id,
+            data={"step": action, "reason_code": reason_code},
+        )
+        return found
     change_state(
         session,
         STANDING,

@@ -166,6 +166,8 @@ class Measure(Base):
     taken_at: Mapped[datetime]
     evidence: Mapped[list[str]] = mapped_column(ARRAY(Text), default_factory=list)
     domains: Mapped[list[str]] = mapped_column(ARRAY(Text), default_factory=list)
+    reviews_all: Mapped[bool] = mapped_column(default=False)
+    """Whether all that the expert hands in is reviewed, whatever a project's plan would spare."""
     until: Mapped[datetime | None] = mapped_column(default=None)
     taken_by: Mapped[UUID | None] = mapped_column(default=None)
     ended_at: Mapped[datetime | None] = mapped_column(default=None)

@@ -177,6 +177,27 @@ def measures_of(expert_id: UUID) -> Select[Measure]:
     return select(Measure).where(Measure.expert_id == expert_id)
 
 
+def measure_in_force(session: Session, expert_id: UUID) -> Measure | None:
+    """The latest step of an expert's standing that has not ended."""
+    return session.scalar(
+        select(Measure)
+        .where(Measure.expert_id == expert_id, Measure.ended_at.is_(None))
+        .order_by(Measure.id.desc())
+        .limit(1)
+    )
+
+
+def is_reviewed_whole(session: Session, expert_id: UUID, *, at: datetime) -> bool:
+    """Whether a step in force asks that all that the expert hands in is reviewed."""
+    asked = exists().where(
+        Measure.expert_id == expert_id,
+        Measure.reviews_all,
+        Measure.ended_at.is_(None),
+        (Measure.until.is_(None)) | (Measure.until > at),
+    )
+    return bool(session.scalar(select(asked)))
+
+
 def ended_measures(session: Session, *, at: datetime, limit: int) -> list[UUID]:
     """Steps of standing whose time is over, where no later step of the same expert goes on."""
     later = aliased(Measure)

@@ -171,6 +171,7 @@ class StandingIn(Wire):
     ] = ()
     domains: tuple[str, ...] = ()
     until: Annotated[datetime, Meta(tz=True)] | None = None
+    reviews_all: bool = False
 
 
 class MeasureOut(Wire):
@@ -182,6 +183,7 @@ class MeasureOut(Wire):
     note: str
     evidence: list[str]
     domains: list[str]
+    reviews_all: bool
     until: datetime | None
     taken_at: datetime
     ended_at: datetime | None
@@ -316,6 +318,7 @@ def post_standing(
             evidence=data.evidence,
             domains=data.domains,
             until=data.until,
+            reviews_all=data.reviews_all,
             actor_id=principal.person_id,
         )
         return tagged(_named(session, [found])[0], found.version)
@@ -384,6 +387,7 @@ def _measures(expert_id: UUID, limit: int, cursor: str | None) -> Page[MeasureOu
                     note=one.note,
                     evidence=one.evidence,
                     domains=one.domains,
+                    reviews_all=one.reviews_all,
                     until=one.until,
                     taken_at=one.taken_at,
                     ended_at=one.ended_at,

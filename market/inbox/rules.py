@@ -108,6 +108,9 @@ _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
             "A test of yours was graded again",
             "A key was wrong, or an item was withdrawn; see what it came to.",
         ),
+        "quality_rule.changed": _now(
+            "A quality rule of yours has ended", "Its time is over; simulate it anew to go on."
+        ),
         "terms.published": _now("New terms", "Read them before they bind."),
     },
     ("pay", Audience.PERSON): {
@@ -146,6 +149,7 @@ _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
         "external_call.unknown": _now("A call has no known end", "Somebody must look it up."),
         "card_dispute.opened": _now("A payment is disputed", "Evidence is due."),
         "payout.escalated": _now("A payout needs somebody", "It was held for too long."),
+        "quality_rule.fired": _digest("A quality rule hit somebody", "See whom, and why."),
         "item.flagged": _digest("An item of a test looks wrong", "Look at it, and decide."),
     },
     ("webhooks", Audience.LAB): {

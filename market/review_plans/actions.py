@@ -7,6 +7,7 @@ import msgspec
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from market.experts.queries import is_reviewed_whole
 from market.projects.queries import project
 from market.review_plans.models import ReviewDraw, ReviewPlan
 from market.review_plans.queries import author_record, newest_plan
@@ -46,11 +47,13 @@ def draw_first(
 ) -> tuple[Plan, int] | None:
     """Decide whether a submission is reviewed: its plan, and the votes to ask for, 0 for none.
 
-    None when that was decided before. A claim, and work that comes back from a rework, is always
-    reviewed.
+    None when that was decided before. A claim, work that comes back from a rework, and work of
+    somebody under a step of standing that asks for it, is always reviewed.
     """
     version, plan = newest_plan(session, handed.project_id)
     is_owed = has_claim or handed.round > 1
+    if not is_owed and plan.rules:
+        is_owed = is_reviewed_whole(session, handed.expert_id, at=at)
     record = NOTHING if is_owed or not plan.rules else author_record(session, handed.expert_id)
     chosen = choose(plan, record, submission_id=handed.id, round_=handed.round, version=version)
     votes = wanted if chosen.is_reviewed or is_owed else 0

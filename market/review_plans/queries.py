@@ -9,10 +9,7 @@ from sqlalchemy.orm import Session
 from market.review_plans.models import ReviewDraw, ReviewPlan
 from market.review_plans.rules import PLAIN, Plan, Record
 from market.verdicts.models import Verdict
-from market.verdicts.rules import wilson
-
-LOOKED_AT = ("votes", "adjudication", "appeal")
-"""On what a verdict rests that says something of its author's work."""
+from market.verdicts.rules import REVIEWED, wilson
 
 
 def newest_plan(session: Session, project_id: UUID) -> tuple[int, Plan]:
@@ -40,7 +37,7 @@ def author_record(session: Session, expert_id: UUID) -> Record:
     """What came of an author's work that somebody looked at."""
     row = session.execute(
         select(func.count(), func.coalesce(func.sum(cast(Verdict.is_accepted, Integer)), 0)).where(
-            Verdict.expert_id == expert_id, Verdict.basis.in_(LOOKED_AT)
+            Verdict.expert_id == expert_id, Verdict.basis.in_(REVIEWED)
         )
     ).one()
     decided, accepted = int(row[0]), int(row[1])

@@ -10,6 +10,9 @@ BASES = ("votes", "silence", "sample", "adjudication", "appeal", "unreject", "ca
 appeal; a rejection taken back; a case of fraud.
 """
 
+REVIEWED = ("votes", "adjudication", "appeal")
+"""On what a verdict rests that says something of its author's work: somebody looked at it."""
+
 ACTIONS: dict[str, tuple[str, Event]] = {
     "accept": ("accept", Event.SUBMISSION_ACCEPTED),
     "accept_share": ("accept_share", Event.SUBMISSION_PARTIALLY_ACCEPTED),
