@@ -32,6 +32,7 @@ from market.console import (
     pairs,
     preferences,
     previews,
+    quality_rules,
     reviewer,
     signals,
     tuning,
@@ -160,6 +161,7 @@ PAGES: dict[str, list[HTTPRouteHandler]] = {
         *experiments.ROUTES,
         *pairs.ROUTES,
         *desk.ROUTES,
+        *quality_rules.ROUTES,
         *disputes.OPS_ROUTES,
     ],
     "/lab": [

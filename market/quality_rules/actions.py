@@ -48,7 +48,7 @@ STEPS: dict[str, dict[str, tuple[str, ...]]] = {
     "watch": {"good": ("watch",)},
     "review": {"good": ("watch",), "watched": ("watch",), "limited": ("watch",)},
     "limit": {"good": ("watch", "limit"), "watched": ("limit",)},
-    "notify": {state: () for state in STANDING.states},
+    "notify": dict.fromkeys(STANDING.states, ()),
 }
 """What a rule does -> the standing it finds -> the steps it takes; nothing for all others."""
 

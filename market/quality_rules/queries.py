@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ARRAY, DateTime, Row, Select, Uuid, bindparam, func, select, text
+from sqlalchemy import ARRAY, DateTime, Select, Uuid, bindparam, func, select, text
 from sqlalchemy.orm import Session
 
 from market.filters import compiled
@@ -62,9 +62,7 @@ def quality_rule(session: Session, rule_id: UUID, *, lock: bool = False) -> Qual
     Raises:
         QualityRuleNotFound.
     """
-    found = session.get(
-        QualityRule, rule_id, with_for_update=lock or None, populate_existing=lock
-    )
+    found = session.get(QualityRule, rule_id, with_for_update=lock or None, populate_existing=lock)
     if found is None:
         raise QualityRuleNotFound(rule_id)
     return found
@@ -138,7 +136,7 @@ def said(value: object) -> str:
 def verdicts_after(
     session: Session, hits: Sequence[tuple[UUID, datetime]], *, until: datetime
 ) -> dict[UUID, tuple[int, int]]:
-    """Of each of some people, the reviewed verdicts within a month after a time, and those accepted."""
+    """Reviewed verdicts of each of some people within a month after a time, and those accepted."""
     rows = session.execute(
         _LATER,
         {
@@ -206,13 +204,15 @@ def firings(*, rule_id: UUID | None = None, expert_id: UUID | None = None) -> Se
 
 def firing_outcomes(session: Session, rule_ids: Sequence[UUID]) -> dict[UUID, tuple[int, int]]:
     """Of each of some rules, how many it hit, and how many of those an appeal freed since."""
-    rows: Sequence[Row[tuple[UUID, int, int]]] = session.execute(
+    rows = session.execute(
         select(
             RuleFiring.rule_id,
             func.count(),
             func.count().filter(
-                text("exists (select from market.measure m where m.id = rule_firing.measure_id"
-                     " and m.end_reason = 'appeal_won')")
+                text(
+                    "exists (select from market.measure m where m.id = rule_firing.measure_id"
+                    " and m.end_reason = 'appeal_won')"
+                )
             ),
         )
         .where(RuleFiring.rule_id.in_(rule_ids))

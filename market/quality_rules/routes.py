@@ -156,9 +156,7 @@ def get_signals() -> list[SignalOut]:
     ]
 
 
-@post(
-    "/quality-rules", scope="expert:write", status_code=HTTP_201_CREATED, tags=["Quality rules"]
-)
+@post("/quality-rules", scope="expert:write", status_code=HTTP_201_CREATED, tags=["Quality rules"])
 def post_quality_rule(
     data: JSONBody[QualityRuleIn], principal: NamedDependency[Principal]
 ) -> QualityRuleOut:
@@ -185,7 +183,7 @@ def post_quality_rule(
 @get("/quality-rules", scope="expert:read", tags=["Quality rules"])
 def get_quality_rules(
     principal: NamedDependency[Principal],
-    state: StateFilter = None,
+    in_state: StateFilter = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[QualityRuleOut]:
@@ -193,11 +191,11 @@ def get_quality_rules(
     with database.begin() as session:
         rows, following = page_of(
             session,
-            quality_rules(state=state),
+            quality_rules(state=in_state),
             QualityRule.id,
             limit=limit,
             cursor=cursor,
-            filters=f"{principal.tenant}|quality rules|{state}",
+            filters=f"{principal.tenant}|quality rules|{in_state}",
         )
         return page(_rules_out(session, rows), following)
 

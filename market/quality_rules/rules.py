@@ -59,23 +59,22 @@ SHOWN = 200
 EVIDENCE = 10
 """Pieces of work that a firing names as evidence, the latest first."""
 
-_REVIEWED = ", ".join(f"'{basis}'" for basis in REVIEWED)
+_OF_VERDICTS = """(select {what} from market.verdict v where v.expert_id = {{row}}.id
+    and v.basis in ({bases}) and v.decided_at <= {{at}}
+    and v.decided_at > {{at}} - interval '{days} days'{more})"""
+
+_OF_OFFERS = """(select count(*) from market.offer o where o.expert_id = {{row}}.id
+    and o.state = '{state}' and o.ended_at <= {{at}}
+    and o.ended_at > {{at}} - interval '{days} days')"""
 
 
 def _verdicts(days: int, what: str, more: str = "") -> str:
-    return (
-        f"(select {what} from market.verdict v where v.expert_id = {{row}}.id"
-        f" and v.basis in ({_REVIEWED}) and v.decided_at <= {{at}}"
-        f" and v.decided_at > {{at}} - interval '{days} days'{more})"
-    )
+    bases = ", ".join(f"'{basis}'" for basis in REVIEWED)
+    return _OF_VERDICTS.format(what=what, bases=bases, days=days, more=more)
 
 
 def _offers(days: int, state: str) -> str:
-    return (
-        f"(select count(*) from market.offer o where o.expert_id = {{row}}.id"
-        f" and o.state = '{state}' and o.ended_at <= {{at}}"
-        f" and o.ended_at > {{at}} - interval '{days} days')"
-    )
+    return _OF_OFFERS.format(state=state, days=days)
 
 
 # The upper end of Wilson's interval at 95 %: z squared is 3.8415.

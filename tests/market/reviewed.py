@@ -108,6 +108,61 @@ def cast(db: Session, handed: Submission, *votes: Vote, at: datetime = LATER) ->
     return verdict
 
 
+def make_decided(
+    db: Session,
+    project: Project,
+    expert_id: UUID,
+    *accepted: bool,
+    at: datetime = AT,
+    every: timedelta = timedelta(days=1),
+    waited: timedelta = timedelta(hours=1),
+    **task: Any,
+) -> list[Submission]:
+    """Work with its verdict, one after the other: rows as reviews leave them, without the reviews.
+
+    True where it was accepted; each was handed in `waited` before it was decided.
+    """
+    found = []
+    for n, is_accepted in enumerate(accepted):
+        decided_at = at + n * every
+        offer = make_offer(db, make_task(db, project, at=at, **task), expert_id, at=at)
+        handed = Submission(
+            organisation_id=offer.organisation_id,
+            project_id=offer.project_id,
+            task_id=offer.task_id,
+            slot_id=offer.slot_id,
+            offer_id=offer.id,
+            expert_id=expert_id,
+            payload={"answer": n},
+            created_at=at,
+            submitted_at=decided_at - waited,
+            decided_at=decided_at,
+        )
+        db.add(handed)
+        db.flush()
+        db.add(
+            Verdict(
+                submission_id=handed.id,
+                organisation_id=offer.organisation_id,
+                project_id=offer.project_id,
+                task_id=offer.task_id,
+                expert_id=expert_id,
+                votes=3,
+                rejects=0 if is_accepted else 3,
+                is_accepted=is_accepted,
+                is_tested=False,
+                is_validated=False,
+                is_stump=False,
+                is_silent=False,
+                share=100 if is_accepted else 0,
+                decided_at=decided_at,
+            )
+        )
+        found.append(handed)
+    db.flush()
+    return found
+
+
 def make_senior(db: Session, level: int = 2) -> UUID:
     """Someone who is qualified to review at a level."""
     person = make_reviewer(db)

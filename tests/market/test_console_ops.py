@@ -37,6 +37,7 @@ PAGES = (
     f"{POLICIES}/experiments?of=running",
     f"{POLICIES}/experiments/new",
     "/console/ops/cases",
+    "/console/ops/rules",
     "/console/ops/cases?ended=true",
     "/console/ops/audit",
     f"/console/ops/audit?about=prj_{'0' * 32}",
