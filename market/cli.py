@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns the exit code: 0 done, 1 refused or found wanting, 2 called wrongly, 130 interrupted.
     """
-    parser = _parser()
+    parser = arguments()
     options = parser.parse_args(argv)
     command: Callable[[argparse.Namespace], int] = options.command
     from market.cluster import StartRefused
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="stumpwork", description=__doc__.split("\n", 1)[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -116,15 +116,46 @@ def _policy_commands(parser: argparse.ArgumentParser) -> None:
         "--note", required=True
     )
     preview = add("preview", "replay a past stretch under a version", "policy")
-    preview.add_argument("--days", type=float, default=7.0, help="until now (%(default)s)")
+    search = add("search", "find versions that fill so many seats at the least loss of stumps")
+    search.add_argument("--fill", type=_share, required=True, help="a share of seats, such as 0.95")
+    search.add_argument("--domain", default=None, help="in this field alone")
+    search.add_argument("--policy", default=None, help="where to begin; none: the default")
+    search.add_argument("--evaluations", type=int, default=60, help="%(default)s")
+    for past in (preview, search):
+        past.add_argument("--days", type=_days, default=7.0, help="until now (%(default)s)")
+        past.add_argument("--project", default=None, help="of this project's own runs")
     canary = add("canary", "try a version on a share of experts or projects", "policy")
-    canary.add_argument("--share", type=float, default=0.1, help="%(default)s")
+    canary.add_argument("--share", type=_share, default=0.1, help="%(default)s")
     canary.add_argument("--unit", choices=("expert", "project"), default="expert")
     canary.add_argument("--reason", required=True)
+    add("trial", "start the experiment that a JSON file designs, - for standard input", "file")
+    add("trials", "every experiment, newest first").add_argument("--state", default=None)
+    add("watch", "what was seen of an experiment", "experiment")
+    finish = add("finish", "end an experiment, or retire what one promoted", "experiment")
+    finish.add_argument("--reason", required=True)
     promote = add("promote", "keep what an experiment tried", "experiment")
     promote.add_argument("--reason", default="")
+    choose = add("choose", "let runs obey a version", "policy")
+    choose.add_argument("--reason", required=True)
     back = add("return", "put back what was obeyed before")
-    back.add_argument("--project", default=None, help="of this project's own runs")
+    for place in (choose, back):
+        place.add_argument("--project", default=None, help="for this project's own runs")
+
+
+def _share(text: str) -> float:
+    """A share of a whole, as it is typed."""
+    share = float(text)
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share above 0 and up to 1")
+    return share
+
+
+def _days(text: str) -> float:
+    """A number of days back, as it is typed."""
+    days = float(text)
+    if not 0 < days <= 3660:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of days up to 3660")
+    return days
 
 
 def _house_options(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from uuid import UUID
 
 import numpy as np
@@ -282,9 +282,12 @@ def treated_pairs(candidates: Candidates, trial: Trial) -> Bool:
 def by_arm(control: Value, treated: Value, inside: Bool) -> Value:
     """The value of each pair by the policy of its arm, part by part.
 
-    A part's `weight` is the control's, where it has one: the other arm's stands in its policy.
+    Both arms compete for the same seats, so that the treated arm is brought to the control's scale
+    first: a policy that counts everything double plans the same alone, and must not win seats by
+    it. A part's `weight` is the control's, where it has one: the other arm's stands in its policy.
     """
     nothing = np.zeros(len(inside))
+    treated = _to_scale(treated, control)
     one = {part.name: part for part in control.parts}
     two = {part.name: part for part in treated.parts}
     parts = []
@@ -303,6 +306,18 @@ def by_arm(control: Value, treated: Value, inside: Bool) -> Value:
             )
         )
     return Value(np.where(inside, treated.total, control.total), tuple(parts))
+
+
+def _to_scale(value: Value, like: Value) -> Value:
+    """A value whose pairs that are worth something are worth as much on the average as another's;
+    as it is, where either has none.
+    """
+    worth = [float(np.maximum(one.total, 0.0).sum()) for one in (value, like)]
+    if min(worth) <= 0:
+        return value
+    ratio = worth[1] / worth[0]
+    parts = tuple(replace(part, weighed=part.weighed * ratio) for part in value.parts)
+    return Value(value.total * ratio, parts)
 
 
 def _parts(

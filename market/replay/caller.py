@@ -27,9 +27,9 @@ class Caller:
     Writes carry an idempotency key where the API asks for one, and are sent once.
     """
 
-    def __init__(self, url: str, key: str | None) -> None:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=300, trust_env=False)
+    def __init__(self, url: str, key: str | None, http: httpx.Client | None = None) -> None:
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = http or httpx.Client(base_url=url, timeout=300, trust_env=False)
 
     def __enter__(self) -> Self:
         return self
@@ -69,6 +69,13 @@ class Caller:
         answer = self._send("POST", path, json=body, headers={**extra, **(headers or {})})
         return self._answer("POST", path, answer)
 
+    def replace(self, path: str, body: object) -> Any:
+        """Put something else at an address, unless that has changed since it was read here."""
+        read = self._send("GET", path)
+        self._answer("GET", path, read)
+        found = self._send("PUT", path, json=body, headers={"If-Match": read.headers["ETag"]})
+        return self._answer("PUT", path, found)
+
     def upload(self, path: str, lines: Iterable[bytes]) -> Any:
         """Send rows as a stream of JSON lines."""
         answer = self._send(
@@ -103,7 +110,8 @@ class Caller:
 
     def _send(self, method: str, path: str, **extra: Any) -> httpx.Response:
         try:
-            return self._http.request(method, path, **extra)
+            headers = {**self._headers, **extra.pop("headers", {})}
+            return self._http.request(method, path, headers=headers, **extra)
         except httpx.HTTPError as lost:
             raise CallRefused(f"{method} {path}", 0, f"no answer: {lost}") from lost
 

@@ -125,7 +125,7 @@ def main(argv: list[str]) -> int:
         found = coverage(given.seed, given.coverage, tasks=given.tasks)
     else:
         found = speed(given.size, budgets=given.budgets)
-    print(json.dumps(found, indent=2))
+    print(json.dumps(found))
     return 0 if found["met"] else 1
 
 

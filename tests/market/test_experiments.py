@@ -75,9 +75,21 @@ def test_a_pair_is_weighed_by_the_policy_of_its_arm_part_by_part() -> None:
     two = pair_value(parts, Policy(weights=Weights(cost=0.3)))
     inside = rng.random(50) < 0.4
     both = by_arm(one, two, inside)
-    assert (both.total[inside] == two.total[inside]).all()
+    assert np.ptp(both.total[inside] / two.total[inside]) < 1e-12
     assert (both.total[~inside] == one.total[~inside]).all()
     assert np.allclose(sum(part.weighed for part in both.parts), both.total)
+
+
+def test_a_policy_that_counts_everything_double_wins_no_seats_in_a_trial() -> None:
+    rng = np.random.default_rng(3)
+    parts = PairParts(stump=rng.random(50), cost=rng.random(50) * 1e3)
+    weights = Weights(cost=0.3)
+    doubled = Weights(**{name: 2 * getattr(weights, name) for name in weights.__slots__})
+    one, two = (pair_value(parts, Policy(weights=each)) for each in (weights, doubled))
+    assert np.allclose(by_arm(one, two, rng.random(50) < 0.5).total, one.total)
+    # Where nothing is worth anything, there is no scale to bring it to.
+    nothing = pair_value(PairParts(stump=np.zeros(50)), Policy())
+    assert (by_arm(one, nothing, np.ones(50, np.bool_)).total == nothing.total).all()
 
 
 @pytest.mark.parametrize(

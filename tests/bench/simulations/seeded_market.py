@@ -28,6 +28,9 @@ def weighed(**weights: float) -> Weights:
 
 
 TODAY = Policy(weights=weighed(stump=0.3, interest=1.0), randomness=0.9, perturbation=0.1)
+BLIND = Policy(weights=weighed(stump=0.05, interest=1.0), randomness=0.9, perturbation=0.1)
+"""Today's policy where a good one is to be found: it all but overlooks who can."""
+
 GOOD = Policy(weights=weighed(stump=1.0, interest=0.3))
 BAD = Policy(weights=weighed(interest=1.0, affinity=2.0))
 """Affinity is to the wrong people in this market: the less they can, the nearer they seem."""

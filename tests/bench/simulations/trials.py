@@ -14,16 +14,18 @@ from matching.policy import Policy
 from matching.preview import Candidate, replayed
 from matching.tuning import Goal, search
 from matching.value import pair_value
-from tests.bench.simulations.seeded_market import BAD, TODAY, market
+from tests.bench.simulations.seeded_market import BAD, BLIND, TODAY, market
 
-ROUNDS = 20
+ROUNDS = 12
 EXPERTS = 120
-PEOPLE = 600
+PEOPLE = 1500
 TASKS = 240
 AA_LIMIT = 0.05
 
 
-def trial(seed: int, treated_policy: Policy, *, rounds: int = ROUNDS) -> tuple[str, int]:
+def trial(
+    seed: int, treated_policy: Policy, *, control: Policy = TODAY, rounds: int = ROUNDS
+) -> tuple[str, int]:
     """What a trial on half of the experts led to, and at which look; looked at after each round."""
     ids = [UUID(int=int(n)) for n in range(1, PEOPLE + 1)]
     arm = np.array([is_treated(f"trial {seed}", one, 0.5) for one in ids], np.bool_)
@@ -33,12 +35,12 @@ def trial(seed: int, treated_policy: Policy, *, rounds: int = ROUNDS) -> tuple[s
     accepted: list[bool] = []
     for turn in range(rounds):
         # The record's own draw is not used here: arms are weighed, and the plan made anew.
-        plain = replace(TODAY, randomness=1.0)
+        plain = replace(control, randomness=1.0)
         tasks, experts = 2 * len(ids), len(ids)
         known = market(1000 * seed + turn, tasks=tasks, experts=experts, policy=plain, people=seed)
         past = known.past
         expert = past.problem.expert
-        one = pair_value(past.parts, TODAY)
+        one = pair_value(past.parts, control)
         two = pair_value(past.parts, treated_policy)
         value = by_arm(one, two, arm[expert])
         plan = assign(replace(past.problem, value=value.total), seed=turn)
@@ -68,9 +70,9 @@ def found_policy(seed: int, *, evaluations: int = 40) -> tuple[Policy, float]:
     """The policy with the most stumps on the frontier of a recorded run, and what it brings in
     truth, as a multiple of today's.
     """
-    known = market(seed, tasks=TASKS, experts=EXPERTS)
+    known = market(seed, tasks=TASKS, experts=EXPERTS, policy=BLIND)
     told = search(
-        [known.past], Candidate(TODAY), goal=Goal(0.9), evaluations=evaluations, seed=seed
+        [known.past], Candidate(BLIND), goal=Goal(0.9), evaluations=evaluations, seed=seed
     )
     policy = replace(told.choices[0].policy, randomness=1.0)
     after = replayed(known.past, Candidate(policy))[1]
@@ -83,7 +85,7 @@ def story(seed: int, seeds: int) -> dict[str, object]:
     for turn in range(seeds):
         policy, gain = found_policy(seed + turn)
         gains.append(gain)
-        kept += trial(seed + turn, policy)[0] == "promote"
+        kept += trial(seed + turn, policy, control=BLIND)[0] == "promote"
         stopped += trial(seed + turn, BAD)[0] == "stop_harm"
         declared += trial(seed + turn, replace(TODAY, randomness=1.0))[0] != "continue"
     return {
