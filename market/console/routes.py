@@ -11,7 +11,9 @@ from litestar.static_files import create_static_files_router
 from sqlalchemy.exc import DataError, OperationalError
 
 from market.console import (
+    alarms,
     bank,
+    banks,
     calibration,
     desk,
     disputes,
@@ -33,6 +35,7 @@ from market.console import (
     preferences,
     previews,
     quality_rules,
+    releases,
     reviewer,
     signals,
     tuning,
@@ -154,6 +157,9 @@ PAGES: dict[str, list[HTTPRouteHandler]] = {
         *ops.ROUTES,
         *signals.ROUTES,
         *calibration.ROUTES,
+        *alarms.ROUTES,
+        *releases.OPS_ROUTES,
+        *banks.ROUTES,
         *finance.ROUTES,
         *bank.ROUTES,
         *tuning.ROUTES,
@@ -171,6 +177,7 @@ PAGES: dict[str, list[HTTPRouteHandler]] = {
         *lab_money.ROUTES,
         *webhooks.ROUTES,
         *disputes.LAB_ROUTES,
+        *releases.LAB_ROUTES,
     ],
     "/expert": [
         *expert.ROUTES,

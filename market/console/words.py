@@ -15,10 +15,12 @@ HELD_TOGETHER = "\u00a0"
 NOTHING = "–"
 
 TONES = {
-    "good": "accepted completed succeeded paid counted good final delivered confirmed payable",
+    "good": "accepted completed succeeded paid counted good final delivered confirmed payable"
+    " passed granted adopted calibrated",
     "live": "live running active pending queued in_review sent calibrating processing requested"
     " awaiting_review batched transferring transferred payout_pending in_transit",
-    "warn": "paused held rework_requested draining watched idle limited disputed grace",
+    "warn": "paused held rework_requested draining watched idle limited disputed grace borderline"
+    " flagged",
     "bad": "failed rejected cancelled returned reversed suspended abandoned voided aborted",
 }
 """Colour -> the states that it helps to read; every other state is grey."""

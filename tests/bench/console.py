@@ -24,15 +24,36 @@ from tests.market.showcase import Showcase, set_up
 
 BARE = "/health/live"
 PAGES = {
-    "lab": ("/console/lab", "/console/lab/money", "/console/lab/hours", "/console/lab/webhooks"),
+    "lab": (
+        "/console/lab",
+        "/console/lab/money",
+        "/console/lab/hours",
+        "/console/lab/webhooks",
+        "/console/lab/releases",
+    ),
     "expert": (
         "/console/expert",
         "/console/expert/work",
         "/console/expert/earnings",
+        "/console/expert/ability",
         "/console/expert/profile",
     ),
     "reviewer": ("/console/reviewer",),
-    "ops": ("/console/ops", "/console/ops/runs", "/console/ops/offers", "/console/ops/experts"),
+    "ops": (
+        "/console/ops",
+        "/console/ops/runs",
+        "/console/ops/offers",
+        "/console/ops/experts",
+        "/console/ops/policies",
+        "/console/ops/policies/experiments",
+        "/console/ops/signals",
+        "/console/ops/signals/alarms",
+        "/console/ops/signals/releases",
+        "/console/ops/experts/tests",
+        "/console/ops/experts/tests/sittings",
+        "/console/ops/cases",
+        "/console/ops/audit",
+    ),
 }
 
 

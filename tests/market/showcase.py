@@ -24,21 +24,27 @@ from market.experiments.models import Experiment, Exposure
 from market.experts.actions import create_profile
 from market.experts.rules import Claim, Profile
 from market.impact.jobs import measure_impact
+from market.item_banks.actions import raise_flag
+from market.item_banks.models import BankItem
 from market.offers.actions import accept_offer, decline_offer
 from market.offers.models import Offer
 from market.people.actions import sign_up
 from market.people.models import Person
-from market.projects.models import Project
+from market.projects.models import Project, TargetModel
+from market.projects.rules import ModelVersion
 from market.quality.jobs import learn_verdict
 from market.reactions import REACTIONS
+from market.releases.actions import announce_release, calibrate_if_possible
 from market.reviews.actions import claim_review, open_reviews
 from market.reviews.models import Review
+from market.sittings.models import Sitting
 from market.tasks.models import Task
 from market.treasury.actions import hold_policy, pay_owner
 from market.votes.actions import record_vote
 from market.votes.rules import Vote
 from market.work.actions import beat, start_session
 from tests.factories import make_expert, make_offer, make_project, make_task
+from tests.market.banked import knows, make_bank, seat, sit
 
 PEOPLE = (
     ("Ines Moreau", "Synthetic chemist, total synthesis", ("chemistry.organic",), "T4"),
@@ -269,6 +275,29 @@ def answer_trial(at: datetime) -> None:
                 accept_offer(session, offer.id, expert_id=offer.expert_id, at=at)
             else:
                 decline_offer(session, offer.id, expert_id=offer.expert_id, reason="other", at=at)
+
+
+def show_tests(at: datetime) -> None:
+    """A bank of items with one that waits for a decision, sittings of three, and a new model."""
+    with database.begin() as session:
+        make_bank(session)
+        for ability in (1.2, 0.1, -0.8):
+            sit(session, seat(session, at=at), knows(ability, seed=3), at=at)
+        asked = session.scalars(select(BankItem).order_by(BankItem.id).limit(1)).one()
+        taker = session.scalars(select(Sitting.person_id).limit(1)).one()
+        raise_flag(
+            session,
+            asked.id,
+            "challenged",
+            "Solution 0 is colourless unless it is heated, so that no choice is right.",
+            answers=200,
+            at=at,
+            person_id=taker,
+        )
+        model = session.scalars(select(TargetModel).order_by(TargetModel.id).limit(1)).one()
+        version = ModelVersion(name="target, spring", model="target-2")
+        told = announce_release(session, model.id, version, at=at, size=10)
+        calibrate_if_possible(session, told.id, at=at)
 
 
 def react_to(*wanted: Event) -> int:

@@ -33,7 +33,7 @@ GAINS = ("stump", "quality", "interest", "affinity", "learning", "urgency")
 """What a pair can be worth something by."""
 
 
-def asking(db: Session, web: TestClient[Any], say: Callable[[str], object]) -> Ask:
+def asking(db: Session, web: TestClient[Any], say: Callable[[str], None]) -> Ask:
     """Somebody of ops who types commands; they are carried out over the API of the test."""
     key = make_caller(db, web, Part.OPS).key
 
@@ -47,7 +47,10 @@ def asking(db: Session, web: TestClient[Any], say: Callable[[str], object]) -> A
 @pytest.fixture
 def ask(db: Session, web: TestClient[Any], react: React) -> Ask:
     # Whoever waits for a preview is told how far it is; that is when its job is done here.
-    return asking(db, web, lambda line: react())
+    def work(line: str) -> None:
+        assert react(), line
+
+    return asking(db, web, work)
 
 
 def written(folder: Path, document: object) -> str:
