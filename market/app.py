@@ -32,6 +32,7 @@ from market.approvals.routes import ROUTES as APPROVALS
 from market.attempts.routes import ROUTES as ATTEMPTS
 from market.auth import keyring
 from market.availability.routes import ROUTES as AVAILABILITY
+from market.baselines.routes import ROUTES as BASELINES
 from market.bonuses.routes import ROUTES as BONUSES
 from market.books.routes import ROUTES as BOOKS
 from market.chargebacks.routes import ROUTES as CHARGEBACKS
@@ -149,6 +150,7 @@ ROUTES = [
     *VERDICTS,
     *STUMPS,
     *LIFTS,
+    *BASELINES,
     *APPEALS,
     *FORECASTS,
     *NOTICES,

@@ -116,6 +116,7 @@ KINDS = {
     "dlt": "dead_letter",
     "dsp": "pay_dispute",
     "ear": "earning",
+    "evs": "eval_set",
     "evt": "event",
     "exp": "experiment",
     "fnd": "funding",

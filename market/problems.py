@@ -32,6 +32,7 @@ from market.alarms import rules as alarms
 from market.appeals import rules as appeals
 from market.attempts import rules as attempts
 from market.availability import rules as availability
+from market.baselines import rules as baselines
 from market.books import rules as books
 from market.chargebacks import rules as chargebacks
 from market.deliveries import rules as deliveries
@@ -124,6 +125,11 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     item_banks.ItemNotFound: (404, "not_found"),
     item_banks.ItemUnfit: (422, "item_unfit"),
     item_banks.BankMissing: (409, "item_bank_missing"),
+    baselines.EvalSetNotFound: (404, "not_found"),
+    baselines.EvalSetUnfit: (422, "eval_set_unfit"),
+    baselines.EvalSetFull: (409, "eval_set_full"),
+    baselines.EvalItemClosed: (409, "eval_item_closed"),
+    baselines.EvalAnswerUnfit: (422, "eval_answer_unfit"),
     lifts.LiftStudyNotFound: (404, "not_found"),
     lifts.LiftStudyUnfit: (422, "lift_study_unfit"),
     sittings.SittingNotFound: (404, "not_found"),

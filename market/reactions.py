@@ -3,6 +3,7 @@
 from market.alarms.jobs import read_released_frontier
 from market.approvals.jobs import settle_paid_time
 from market.attempts.jobs import ask_model
+from market.baselines.jobs import ask_eval_items, compare_baseline, pause_exhausted
 from market.books.jobs import reconcile_now
 from market.broker import Job
 from market.earnings.jobs import credit_decided_time, credit_earning, credit_time
@@ -75,6 +76,9 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.VERDICT_WEIGHED: (measure_impact, watch_frontier, follow_calibration),
     Event.RELEASE_TOLD: (propose_calibration,),
     Event.RELEASE_CALIBRATED: (reprice_experts, read_released_frontier),
+    Event.BASELINE_ASKED: (ask_eval_items,),
+    Event.BASELINE_ANSWERED: (compare_baseline,),
+    Event.QUALITY_ALERT: (pause_exhausted,),
     Event.LIFT_REPORTED: (weigh_lift,),
     Event.LIFT_ESTIMATED: (count_lift,),
     Event.MODEL_REFITTED: (rank_experts,),
