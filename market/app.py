@@ -76,8 +76,10 @@ from market.releases.routes import ROUTES as RELEASES
 from market.review_plans.routes import ROUTES as REVIEW_PLANS
 from market.reviews.routes import ROUTES as REVIEWS
 from market.runs.routes import ROUTES as RUNS
+from market.screeners.routes import ROUTES as SCREENERS
 from market.settings import Settings, in_force, read_settings
 from market.sittings.routes import ROUTES as SITTINGS
+from market.snapshots.routes import ROUTES as SNAPSHOTS
 from market.streams import Streams
 from market.stumps.routes import ROUTES as STUMPS
 from market.submissions.routes import ROUTES as SUBMISSIONS
@@ -143,11 +145,13 @@ ROUTES = [
     *BOOKS,
     *WORK,
     *SUBMISSIONS,
+    *SCREENERS,
     *ATTEMPTS,
     *REVIEWS,
     *REVIEW_PLANS,
     *VOTES,
     *VERDICTS,
+    *SNAPSHOTS,
     *STUMPS,
     *LIFTS,
     *BASELINES,

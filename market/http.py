@@ -154,6 +154,7 @@ KINDS = {
     "ses": "work_session",
     "sit": "sitting",
     "slt": "slot",
+    "snp": "snapshot",
     "sub": "submission",
     "tim": "time_entry",
     "tsk": "task",

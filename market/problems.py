@@ -64,7 +64,9 @@ from market.releases import rules as releases
 from market.review_plans import rules as review_plans
 from market.reviews import rules as reviews
 from market.runs import rules as runs
+from market.screeners import rules as screeners
 from market.sittings import rules as sittings
+from market.snapshots import rules as snapshots
 from market.submissions import rules as submissions
 from market.tasks import rules as tasks
 from market.treasury import rules as treasury
@@ -205,6 +207,11 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     recoveries.CaseExists: (409, "case_exists"),
     recoveries.SamePerson: (403, "second_person_needed"),
     recoveries.AnswerStillDue: (409, "answer_still_due"),
+    snapshots.SnapshotNotFound: (404, "not_found"),
+    snapshots.NothingToDeliver: (409, "nothing_to_deliver"),
+    screeners.ScreenerNotFound: (404, "screener_not_found"),
+    screeners.ScreenerUnfit: (422, "screener_unfit"),
+    screeners.ScreenerCodeUnknown: (422, "screener_code_unknown"),
     frauds.FraudCaseNotFound: (404, "not_found"),
     frauds.FraudCaseExists: (409, "case_exists"),
     frauds.PayInDispute: (409, "pay_in_dispute"),

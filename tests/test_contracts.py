@@ -1,5 +1,6 @@
 """The tables that hold the service together are complete, and say what the database says."""
 
+import ast
 import inspect
 import subprocess
 import sys
@@ -18,12 +19,16 @@ from market.auth import SCOPES
 from market.broker import QUEUES, Job
 from market.errors import MarketError
 from market.events import Event, StateRule, change_state, unfolded
+from market.experts.rules import STANDING
 from market.problems import PROBLEMS, code_of
-from market.projects.rules import PROJECT
+from market.projects.rules import AUTOMATIC, PROJECT
 from market.reactions import JOBS, REACTIONS
 from market.schedule import TIMETABLE
 from market.settings import Settings
+from market.states import Machine
 from market.tables import FEATURES
+from market.tasks.rules import ASKED, OPEN
+from market.verdicts.rules import ACTIONS
 from tests import openapi, states
 from tests.bench import __main__ as benches
 from tests.factories import AT, make_project
@@ -212,3 +217,37 @@ def test_every_bench_that_is_listed_can_be_run_and_says_what_it_measures() -> No
         file = Path(benches.__file__).with_name(f"{name}.py")
         assert "def main(argv: list[str]) -> int:" in file.read_text(), name
         assert benches.summary(name), name
+
+
+def test_every_move_of_every_machine_is_made_by_something() -> None:
+    """A move that no code names stands in its table only: nobody could ever make it.
+
+    Whoever makes a move imports its machine and names the action; where moves are asked for by
+    their name, of a project, a task or a standing, every one that its rules allow is made.
+    """
+    named: dict[str, set[str]] = {name: set() for name in machines()}
+    named["project"] |= {move.action for move in PROJECT.moves} - set(AUTOMATIC)
+    named["standing"] |= {move.action for move in STANDING.moves}
+    named["task"] |= {*ASKED, *(f"release_to_{state}" for state in OPEN)} - {"release"}
+    for name in modules():
+        found = import_module(name)
+        said = {one.name for one in vars(found).values() if isinstance(one, Machine)}
+        if not said or name.endswith(".rules") or found.__file__ is None:
+            continue
+        tree = ast.parse(Path(found.__file__).read_text(encoding="utf-8"))
+        words = {
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        # What is decided, and the moves that follow from it, may stand in the rules beside it.
+        words |= {action for action, _ in ACTIONS.values()} if "ACTIONS" in vars(found) else set()
+        for machine in said:
+            named[machine] |= words
+    unmade = {
+        f"{name}: {move.action}"
+        for name, machine in machines().items()
+        for move in machine.moves
+        if move.action not in named[name]
+    }
+    assert unmade == set()

@@ -143,16 +143,18 @@ def _due(
     hours = priced(stretches, spans, fee_basis_points=fee_basis_points, credited=seen)
     if offer.state in LIVE:
         return hours if is_hourly(offer.terms) else []
+    whole = priced(stretches, spans, fee_basis_points=fee_basis_points, credited=[])
+    worth_minor = sum(line.pay_minor for line in whole)
     floor_minor = None
     if not is_hourly(offer.terms):
-        whole = priced(stretches, spans, fee_basis_points=fee_basis_points, credited=[])
-        floor_minor, hours = sum(line.pay_minor for line in whole), []
+        floor_minor, hours = worth_minor, []
     more = fixed_lines(
         week_of(offer.ended_at or at),
         fixed,
         floor_minor=floor_minor,
         fee_basis_points=fee_basis_points,
         credited=seen,
+        worth_minor=worth_minor,
     )
     return hours + more
 

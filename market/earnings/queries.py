@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from uuid import UUID
 
-from sqlalchemy import Select, func, select, text
+from sqlalchemy import Select, exists, func, select, text
 from sqlalchemy.orm import Session, aliased
 
 from market.attempts.models import Attempt
@@ -14,6 +14,7 @@ from market.earnings.rules import UNPAID_TIME, Fixed, LineNotFound, Stretch
 from market.experts.queries import rate_spans
 from market.offers.models import Offer
 from market.offers.rules import reservation_key
+from market.screeners.queries import screened_out_pay
 from market.submissions.models import Submission
 from market.verdicts.models import Verdict
 from market.work.models import TimeEntry
@@ -60,6 +61,11 @@ def fixed_facts(session: Session, offer: Offer) -> Fixed:
         # Of part of the work, that part of its sum is due.
         share = session.scalar(select(Verdict.share).where(Verdict.submission_id == work.id))
         deliverable = fee_minor(deliverable or 0, 100 * (share or 0))
+    screening = 0
+    if offer.state == "released" and session.scalar(
+        select(exists().where(Submission.offer_id == offer.id, Submission.state == "screened_out"))
+    ):
+        screening = screened_out_pay(session, offer)
     return Fixed(
         deliverable_minor=deliverable or 0,
         attempt_fee_minor=fee or 0,
@@ -67,6 +73,7 @@ def fixed_facts(session: Session, offer: Offer) -> Fixed:
         attempts=attempts,
         is_accepted=work is not None and work.state in ("accepted", "partially_accepted"),
         is_decided=work is None or work.decided_at is not None,
+        screening_minor=screening,
         is_void=work is not None and work.state == "voided",
         can_add=bool(deliverable or fee),
     )

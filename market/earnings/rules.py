@@ -32,8 +32,10 @@ EARNING = Machine(
 A withheld line names the dispute that decided it, by which its expert can appeal.
 """
 
-KINDS = ("hours", "deliverable", "attempt_fee", "floor", "impact_bonus", "bonus")
-"""What pay can be for. `floor` tops work that was not accepted up to what its time is worth."""
+KINDS = ("hours", "deliverable", "attempt_fee", "floor", "screening", "impact_bonus", "bonus")
+"""What pay can be for. `floor` tops work that was not accepted up to what its time is worth, and
+`screening` tops the minutes of a task that was not for its expert up to what its screener pays.
+"""
 
 LOCK_AFTER = timedelta(hours=12)
 """So long after its last second, by UTC, a week of time is locked and credited."""
@@ -163,6 +165,8 @@ class Fixed:
     """Whether nothing more is to be decided about the work."""
     can_add: bool
     """Whether the contract pays anything beside hours at all, so that a decision matters."""
+    screening_minor: int = 0
+    """What is paid at least, where a screener ended the work."""
     is_void: bool = False
     """Whether the work was a fraud by a decided case, so that nothing is due for it."""
 
@@ -174,12 +178,14 @@ def fixed_lines(
     floor_minor: int | None,
     fee_basis_points: int,
     credited: Sequence[Line],
+    worth_minor: int = 0,
 ) -> list[Line]:
     """What is due beside hours beyond the lines that were credited before.
 
     `floor_minor` is what the time is worth at the floor rate of a contract by deliverable, and None
     for hourly contracts. Work that is not accepted is topped up to it, once that is decided; when a
-    decision is overturned, what was topped up counts towards the deliverable.
+    decision is overturned, what was topped up counts towards the deliverable. `worth_minor` is what
+    the time pays either way, which counts towards a screening.
     """
     before: Counter[str] = Counter()
     for line in credited:
@@ -190,6 +196,8 @@ def fixed_lines(
         "attempt_fee": fees - before["attempt_fee"],
         "deliverable": deliverable - before["deliverable"],
     }
+    if fixed.screening_minor:
+        due["screening"] = max(0, fixed.screening_minor - fees - worth_minor) - before["screening"]
     if floor_minor is not None and fixed.is_decided:
         top_up = max(0, floor_minor - deliverable - fees) - before["floor"]
         due["floor"] = top_up

@@ -82,6 +82,9 @@ _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
         "submission.rework_requested": _now(
             "Your work came back", "A reviewer asks for changes; they are paid."
         ),
+        "submission.screened_out": _digest(
+            "A task was not for you", "The screening is paid; nothing counts against you."
+        ),
         "submission.returned": _digest("A submission was returned", "Nothing counts against you."),
         "review.overturned": _now("A verdict of yours was overturned", "An appeal was decided."),
     },

@@ -354,6 +354,26 @@ def release_offer(
     )
 
 
+def screen_out_offer(session: Session, offer_id: UUID, *, expert_id: UUID, at: datetime) -> Offer:
+    """End an offer whose task says that it is not for its expert; another one gets the seat.
+
+    The reservation stays for what the screening pays: whoever pays it posts or voids it.
+
+    Raises:
+        OfferNotFound, StateConflict.
+    """
+    offer = own_offer(session, offer_id, expert_id, locked=True)
+    return _end(
+        session,
+        offer,
+        "release",
+        at=at,
+        actor_id=expert_id,
+        reason="screened_out",
+        keep_money=True,
+    )
+
+
 def lapse_offer(session: Session, offer_id: UUID, *, at: datetime) -> bool:
     """Take back an accepted offer on which no work was begun in time; whether it was one.
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from market.db import Json, new_id
 from market.events import Event, change_state
-from market.offers.actions import abandon_offer, complete_locked, release_offer
+from market.offers.actions import abandon_offer, complete_locked, release_offer, screen_out_offer
 from market.offers.models import Offer
 from market.offers.queries import offer as any_offer
 from market.offers.queries import own_offer
@@ -180,6 +180,37 @@ def give_back(
     )
     close_draft(session, offer_id, "give_back", at=at, actor_id=expert_id)
     return owes_time
+
+
+def screen_out(session: Session, offer_id: UUID, *, expert_id: UUID, at: datetime) -> Submission:
+    """End work that its screener says is not for this expert; what was written is kept.
+
+    Raises:
+        OfferNotFound, StateConflict, AlreadySubmitted.
+    """
+    at = whole(at)
+    offer = own_offer(session, offer_id, expert_id, locked=True)
+    end_work_on(session, offer_id, actor_id=expert_id, at=at)
+    found = session.scalar(
+        select(Submission)
+        .where(Submission.offer_id == offer_id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    row = found or _keep(session, offer, {}, at=at)
+    change_state(
+        session,
+        SUBMISSION,
+        row,
+        "screen_out",
+        at=at,
+        event=Event.SUBMISSION_SCREENED_OUT,
+        organisation_id=row.organisation_id,
+        person_id=expert_id,
+        actor_id=expert_id,
+    )
+    screen_out_offer(session, offer_id, expert_id=expert_id, at=at)
+    return row
 
 
 def close_draft(

@@ -278,6 +278,8 @@ def move_task(
             raise StateConflict("task", found.state, action, set(ASKED) & TASK.allowed(found.state))
         wanted = f"release_to_{found.held_from}"
     target = TASK.target(found.state, wanted)
+    if action == "confirm" and not _is_counted(session, found.id):
+        raise StateConflict("task", found.state, action, set(ASKED) & TASK.allowed(found.state))
     found.held_from = found.state if action == "hold" else None
     change_state(
         session,
@@ -293,6 +295,13 @@ def move_task(
         data={"project_id": str(found.project_id), "state": target},
     )
     return found
+
+
+def _is_counted(session: Session, task_id: UUID) -> bool:
+    states = select(TaskSlot.state).where(
+        TaskSlot.task_id == task_id, TaskSlot.state.not_in(RETIRED)
+    )
+    return set(session.scalars(states)) == {"counted"}
 
 
 def extend_task(session: Session, task_id: UUID, *, at: datetime) -> TaskSlot:

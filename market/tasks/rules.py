@@ -28,6 +28,8 @@ TASK = Machine(
         Move("requeue", ("active",), "queued"),
         Move("review", ("active",), "in_review"),
         Move("accept", ("in_review",), "accepted"),
+        # What was recalled stands after all.
+        Move("confirm", ("in_review",), "accepted"),
         Move("conflict", ("in_review",), "disputed"),
         # Also out of a dispute that ended with a rejection: the seat is open again.
         Move("extend", ("in_review", "disputed"), "active"),
@@ -65,8 +67,10 @@ FILLED = ("submitted", "counted")
 RETIRED = ("released",)
 """The state in which a seat rests that the task has no use for."""
 
-ASKED = ("publish", "hold", "release", "cancel", "expire", "recall")
-"""Moves that a lab may ask for; the others follow from offers, work and reviews."""
+ASKED = ("publish", "hold", "release", "cancel", "expire", "recall", "confirm")
+"""Moves that a lab may ask for; the others follow from offers, work and reviews. `confirm` ends a
+recall: it is for tasks whose answers have all been counted.
+"""
 
 EVENTS = {
     "queued": Event.TASK_QUEUED,

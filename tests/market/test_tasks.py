@@ -111,7 +111,7 @@ def test_no_sequence_of_moves_leaves_the_table_and_history_leads_to_the_present(
     project = make_project(db)
     ours = sorted({move.action for move in TASK.moves if not move.action.startswith("release_")})
     reached: set[str] = set()
-    for _ in range(40):
+    for _ in range(80):
         task = make_task(db, project, state="draft")
         for _ in range(14):
             # Ends are rarer here than in life, so that walks are long.
