@@ -5,8 +5,8 @@ from alembic import op
 
 from migrations.grants import LAB, append_only, guard_rows, platform_may, tenant_may
 
-revision = "0045"
-down_revision = "0044"
+revision = "0046"
+down_revision = "0045"
 branch_labels = None
 depends_on = None
 
