@@ -115,6 +115,7 @@ class Event(StrEnum):
     FUNDING_SUCCEEDED = "funding.succeeded"
     FUNDING_FAILED = "funding.failed"
     BUDGET_ALLOCATED = "budget.allocated"
+    BUDGET_LOW = "budget.low"
     BUDGET_EXHAUSTED = "budget.exhausted"
     EARNING_ACCRUED = "earning.accrued"
     EARNING_APPROVED = "earning.approved"

@@ -30,6 +30,7 @@ from market.treasury.jobs import (
     reconcile_stripe,
     review_held_payouts,
     sweep_stripe,
+    watch_budgets,
     write_off_recoveries,
 )
 from market.votes.jobs import approve_by_silence
@@ -61,6 +62,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(keep_books, every=timedelta(minutes=1)),
     Entry(review_held_payouts, every=timedelta(hours=1), after=timedelta(minutes=20)),
     Entry(catch_up_stripe, every=timedelta(hours=1), after=timedelta(minutes=40)),
+    Entry(watch_budgets, every=timedelta(minutes=10), after=timedelta(minutes=3)),
     Entry(chase_invoices, every=timedelta(hours=1), after=timedelta(minutes=50)),
     Entry(check_books, every=timedelta(days=1), after=timedelta(hours=3)),
     Entry(forget_old_places, every=timedelta(days=1), after=timedelta(hours=2)),

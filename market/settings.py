@@ -55,6 +55,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long after an expert said where to be paid its first payout may leave."""
     bank_change_wait_s: int = 72 * 3600
     """How long payouts wait after an expert changed its bank account."""
+    payout_minimum_minor: int = 0
+    """The least amount of a payout, in minor units of its currency; less is kept and rolls over."""
+    budget_low_s: int = 24 * 3600
+    """A budget is low when what is free would not last so long at the pace of the last day."""
     pool_size: int = 8
     worker_threads: int = 4
     log_level: str = "INFO"

@@ -32,7 +32,7 @@ NOT_SENT = (PayoutState.ACCRUED, PayoutState.ELIGIBLE, PayoutState.HELD)
 class HoldPolicy:
     """How long, and below what amount, payouts wait; examples, to be set by whoever operates.
 
-    Units: minimums in minor units by currency.
+    Units: minimums in minor units by currency; `least_minor` is that of every other currency.
     """
 
     first_payout_wait: timedelta = timedelta(days=7)
@@ -40,6 +40,7 @@ class HoldPolicy:
     funds_wait: timedelta = timedelta(hours=1)
     escalate_after: timedelta = timedelta(days=7)
     minimum_minor: Mapping[str, int] = field(default_factory=dict)
+    least_minor: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def reasons_to_hold(
             f"The books say that you owe {Money(owed, payout.currency)}, and no decided case says "
             "why. A person looks at it; until then this payout waits.",
         )
-    minimum = policy.minimum_minor.get(payout.currency, 0)
+    minimum = policy.minimum_minor.get(payout.currency, policy.least_minor)
     if minimum and _waiting_minor(session, payout) < minimum:
         because(
             HoldCode.MINIMUM,

@@ -17,7 +17,7 @@ from market.console.frame import back_to, page
 from market.console.visitors import EXPERT, my_id
 from market.db import PLATFORM, Json, database, now
 from market.earnings.models import Earning
-from market.earnings.queries import payout_states
+from market.earnings.queries import effective_wage, payout_states
 from market.experiments.queries import guidance_for
 from market.experiments.rules import Guidance, shown_payload
 from market.experts.models import Expert
@@ -96,6 +96,10 @@ def get_offers(request: Request[Any, Any, Any], said: FromQuery[str | None] = No
     # As the platform, since it counts work that the expert may not see.
     with database.begin(PLATFORM) as session:
         fitting = work_for(session, me, at=now())
+        offered = session.scalars(
+            select(Offer.project_id).where(Offer.expert_id == me, Offer.state == "pending")
+        )
+        wages = {one: effective_wage(session, one) for one in set(offered)}
     with database.begin() as session:
         waiting = open_offers(session, me, at=now())
         held = list(
@@ -108,6 +112,7 @@ def get_offers(request: Request[Any, Any, Any], said: FromQuery[str | None] = No
         return page(
             request,
             "expert/offers.html",
+            wages=wages,
             waiting=cards_of(session, waiting),
             held=cards_of(session, held),
             fitting=fitting,

@@ -9,15 +9,32 @@ from uuid import UUID
 from litestar import Response
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromQuery
+from litestar.params import FromPath, FromQuery
 from sqlalchemy.orm import Session
 
 from market.auth import Part, Principal
-from market.db import database
+from market.db import PLATFORM, database
 from market.earnings.models import Earning
-from market.earnings.queries import earnings, payout_states, statement_lines
+from market.earnings.queries import (
+    earnings,
+    effective_wage,
+    payout_states,
+    statement_lines,
+)
 from market.earnings.rules import plain_cell
-from market.http import Cursor, Limit, Page, Wire, get, page, page_of, wire_id, wire_ids
+from market.http import (
+    Cursor,
+    Limit,
+    Page,
+    Wire,
+    get,
+    page,
+    page_of,
+    read_id,
+    wire_id,
+    wire_ids,
+)
+from market.projects.queries import project
 from payouts.money import Money
 
 
@@ -42,6 +59,37 @@ class EarningOut(Wire):
     state: str
     payout_id: str | None
     credited_at: datetime
+
+
+class WageOut(Wire):
+    """What work on a project came to an hour: all pay over every recorded minute, also of work
+    that was rejected, redone or beyond a cap. All but the project is null where fewer than three
+    experts have worked, since it would tell of one of them.
+    """
+
+    project_id: str
+    minor_per_hour: int | None
+    pay_minor: int | None
+    seconds: int | None
+    experts: int | None
+    currency: str | None
+
+
+@get("/projects/{project_id:str}/effective-wage", scope="earning:read", tags=["Earnings"])
+def get_effective_wage(project_id: FromPath[str]) -> WageOut:
+    """What experts earned an hour on a project, over all their minutes; for every expert to see."""
+    # As the platform, since it is about everybody's time and pay, and shows nobody's.
+    with database.begin(PLATFORM) as session:
+        found = project(session, read_id("prj", project_id))
+        wage = effective_wage(session, found.id)
+    return WageOut(
+        project_id=wire_id("prj", found.id),
+        minor_per_hour=wage.minor_per_hour if wage else None,
+        pay_minor=wage.pay_minor if wage else None,
+        seconds=wage.seconds if wage else None,
+        experts=wage.experts if wage else None,
+        currency=wage.currency if wage else None,
+    )
 
 
 @get("/earnings", scope="earning:read", tags=["Earnings"])
@@ -137,4 +185,4 @@ def _earning_out(line: Earning, states: Mapping[UUID, str]) -> EarningOut:
     )
 
 
-ROUTES: list[HTTPRouteHandler] = [get_earnings, get_statement]
+ROUTES: list[HTTPRouteHandler] = [get_effective_wage, get_earnings, get_statement]

@@ -37,6 +37,9 @@ KINDS = ("hours", "deliverable", "attempt_fee", "floor", "screening", "impact_bo
 `screening` tops the minutes of a task that was not for its expert up to what its screener pays.
 """
 
+FEWEST_EXPERTS = 3
+"""Of how many experts at least a project's wage is told, so that it tells of none."""
+
 LOCK_AFTER = timedelta(hours=12)
 """So long after its last second, by UTC, a week of time is locked and credited."""
 

@@ -1,29 +1,34 @@
 """How labs pay in and take back."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from market.db import new_id
 from market.events import Event, change_state, emit
 from market.fundings.models import Funding
+from market.fundings.queries import budget_levels, refundable
 from market.fundings.queries import funding as any_funding
-from market.fundings.queries import refundable
 from market.fundings.rules import (
     FUNDING,
     InvoiceNotVoidable,
     PaymentMethodInvalid,
     RefundTooLarge,
+    budget_state,
     check_invoice,
     checked_funding,
     is_payment_method,
 )
+from market.projects.models import Project
 from payouts.calls import Fact, FactKind
 from payouts.errors import FloorBreached, InvoiceNotOpen
 from payouts.funding import plan_funding, plan_refund
 from payouts.invoices import invoice_of, plan_invoice, plan_void
 from payouts.money import Money
+
+DAY = timedelta(days=1)
 
 FUNDING_MOVES: dict[FactKind, tuple[str, Event | None]] = {
     FactKind.FUNDING_INVOICED: ("invoice", Event.FUNDING_INVOICED),
@@ -186,6 +191,40 @@ def request_refund(
         data={"amount_minor": amount_minor, "currency": funding.currency},
     )
     return call.id
+
+
+def warn_of_budgets(session: Session, *, last_s: int, at: datetime) -> list[UUID]:
+    """Tell labs once when a live project's budget runs low, and once when nothing of it is free.
+
+    It is low when what is free would not last `last_s` seconds at the pace of the last day. Money
+    that comes in lets a lab be told again. Returns the projects of which somebody was told.
+    """
+    told = []
+    days = last_s / DAY.total_seconds()
+    for level in budget_levels(session, since=at - DAY, days=days):
+        state = budget_state(level.free_minor, level.spent_minor, days)
+        if state == level.warned:
+            continue
+        session.execute(
+            update(Project).where(Project.id == level.project_id).values(budget_warned=state)
+        )
+        # From exhausted to low it has become better, which alarms nobody.
+        if state is None or level.warned == "exhausted":
+            continue
+        emit(
+            session,
+            Event.BUDGET_LOW if state == "low" else Event.BUDGET_EXHAUSTED,
+            level.project_id,
+            at=at,
+            organisation_id=level.organisation_id,
+            data={
+                "free_minor": level.free_minor,
+                "spent_in_a_day_minor": level.spent_minor,
+                "currency": level.currency,
+            },
+        )
+        told.append(level.project_id)
+    return told
 
 
 def tell_overdue(session: Session, fact: Fact, *, at: datetime) -> None:

@@ -1,9 +1,10 @@
 """Reads about what labs paid in, and what became of it."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import DateTime, Select, bindparam, func, select, text
 from sqlalchemy.orm import Session
 
 from market.fundings.models import Funding
@@ -57,6 +58,50 @@ class LabMoney:
     spent_minor: int
     free_minor: int
     projects: tuple[ProjectMoney, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetLevel:
+    """What a project that is live has free, what it spent lately, and what its lab was told.
+
+    Units: minor units of `currency`.
+    """
+
+    project_id: UUID
+    organisation_id: UUID
+    currency: str
+    free_minor: int
+    spent_minor: int
+    warned: str | None
+
+
+_LEVELS = text(
+    """
+    select p.id, p.organisation_id, p.currency, b.posted_minor - b.promised_minor,
+        coalesce(s.spent, 0)::bigint, p.budget_warned
+    from market.project p
+    join payouts.ledger_account a
+        on a.owner_id = p.id and a.code = 'project_escrow' and a.currency = p.currency
+    join payouts.ledger_balance b on b.account_id = a.id
+    left join (
+        select project_id, sum(pay_minor + fee_minor) as spent
+        from market.earning where at > :since group by project_id
+    ) s on s.project_id = p.id
+    where p.state = 'live' and (p.budget_warned is not null
+        or b.posted_minor - b.promised_minor <= coalesce(s.spent, 0) * :days)
+    order by p.id
+    """
+).bindparams(bindparam("since", type_=DateTime(timezone=True)))
+
+
+def budget_levels(session: Session, *, since: datetime, days: float) -> list[BudgetLevel]:
+    """The live projects whose budget would not last `days` at the pace since a moment a day ago,
+    and those whose labs were told so before.
+
+    A budget has a floor, so that its balance row is the whole of it.
+    """
+    rows = session.execute(_LEVELS, {"since": since, "days": days})
+    return [BudgetLevel(*row) for row in rows]
 
 
 def funding(session: Session, funding_id: UUID) -> Funding:

@@ -123,3 +123,14 @@ def check_invoice(email: str, days_until_due: int) -> None:
         raise InvoiceTermsInvalid("email", "the address that the invoice is sent to")
     if not first <= days_until_due <= last:
         raise InvoiceTermsInvalid("days_until_due", f"{first} to {last}")
+
+
+def budget_state(free_minor: int, spent_minor: int, days: float) -> str | None:
+    """What is to be said of a budget: `exhausted` when nothing is free, `low` when it would not
+    last `days` at a day's pace; None when it would.
+
+    Units: minor units; `spent_minor` is those of one day.
+    """
+    if free_minor <= 0:
+        return "exhausted"
+    return "low" if spent_minor > 0 and free_minor <= spent_minor * days else None

@@ -99,6 +99,7 @@ class Project(Base):
             name="attempt_fee",
         ),
         CheckConstraint("weekly_cap_s > 0", name="weekly_cap_s"),
+        CheckConstraint("budget_warned in ('low', 'exhausted')", name="budget_warned"),
         CheckConstraint("trial_raise_basis_points between 0 and 10000", name="trial_raise"),
         CheckConstraint(
             "pay_basis = 'hourly'"
@@ -135,4 +136,6 @@ class Project(Base):
     attempt_fees_max: Mapped[int] = mapped_column(default=0)
     weekly_cap_s: Mapped[int | None] = mapped_column(default=None)
     trial_raise_basis_points: Mapped[int] = mapped_column(default=0)
+    budget_warned: Mapped[str | None] = mapped_column(default=None)
+    """What its lab was told last of its budget: that it is `low`, or `exhausted`."""
     version: Mapped[int] = mapped_column(default=1)

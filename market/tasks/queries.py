@@ -38,10 +38,13 @@ _VERDICTS = text(
 )
 
 
-_APPEALED = text(
+_CONTESTED = text(
     """
     select exists (
         select from market.submission where project_id = :project_id and state = 'appealed'
+    ) or exists (
+        select from market.dispute where project_id = :project_id
+            and state not in ('final', 'withdrawn')
     )
     """
 )
@@ -114,14 +117,17 @@ def has_work_under_way(session: Session, project_id: UUID) -> bool:
 
 
 def has_decisions_due(session: Session, project_id: UUID) -> bool:
-    """Whether anything that was handed in for a project is still to be decided."""
+    """Whether anything that was handed in for a project, or an hour of it, is still to be decided.
+
+    What a dispute or its appeal gives an expert is paid from the project's budget.
+    """
     undecided = exists().where(
         Task.project_id == project_id, Task.state.in_(("in_review", "disputed"))
     )
     return _has_slots(session, project_id, ("submitted",)) or bool(
         session.scalar(select(undecided))
-        # In the words of the database, since submissions and their appeals come later than tasks.
-        or session.scalar(_APPEALED, {"project_id": project_id})
+        # In the words of the database, since work and what is contested of it come after tasks.
+        or session.scalar(_CONTESTED, {"project_id": project_id})
     )
 
 

@@ -126,6 +126,7 @@ def hold_policy() -> HoldPolicy:
     return HoldPolicy(
         first_payout_wait=timedelta(seconds=settings.first_payout_wait_s),
         bank_change_wait=timedelta(seconds=settings.bank_change_wait_s),
+        least_minor=settings.payout_minimum_minor,
     )
 
 

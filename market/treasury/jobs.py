@@ -10,8 +10,10 @@ from market.broker import job
 from market.db import database, now
 from market.earnings.rules import week_of
 from market.events import Event, emit
+from market.fundings.actions import warn_of_budgets
 from market.fundings.queries import funding
 from market.operations import report_progress
+from market.settings import in_force
 from market.treasury.actions import (
     end_run,
     gateway,
@@ -212,6 +214,14 @@ def catch_up_stripe(slot: str) -> None:
     ):
         with database.begin() as session:
             emit(session, Event.STRIPE_EVENT_RECEIVED, event_id, at=now())
+
+
+@job(queue="money")
+def watch_budgets(slot: str) -> None:
+    """Tell labs whose projects run out of money."""
+    last_s = in_force.settings.budget_low_s
+    with database.begin() as session:
+        warn_of_budgets(session, last_s=last_s, at=datetime.fromisoformat(slot))
 
 
 @job(queue="money")

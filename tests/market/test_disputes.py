@@ -31,6 +31,8 @@ from market.earnings.actions import accrue_earning, lock_pay
 from market.earnings.models import Earning
 from market.earnings.queries import unbacked_lines
 from market.offers.models import Offer
+from market.projects.models import Project
+from market.tasks.jobs import settle_projects
 from market.work.models import TimeEntry
 from market.work.queries import unproven_time
 from payouts import chart
@@ -220,6 +222,31 @@ def test_a_decision_stands_when_nobody_appeals(db: Session) -> None:
     assert run_out(db, made.id, at=made.due_at) is True
     assert (made.state, made.final_s) == ("final", 0)
     assert run_out(db, made.id, at=made.due_at) is False
+
+
+def test_a_project_does_not_close_while_a_dispute_may_cost_it(db: Session) -> None:
+    offer = make_credited(db)
+    made = contest(db, offer)
+    project = db.get_one(Project, offer.project_id)
+    project.state = "draining"
+    db.commit()
+
+    def is_closed() -> bool:
+        settle_projects("now")
+        db.refresh(project)
+        return bool(project.state == "closed")
+
+    assert not is_closed()
+    run_out(db, made.id, at=made.due_at)
+    assert not is_closed()
+    decide(db, made.id, awarded_s=0, note="There is no sign of any work.", by=OPS_ONE, at=AT)
+    # The expert may appeal yet, and what that gives comes from this budget.
+    assert not is_closed()
+    appeal(db, made.id, expert_id=offer.expert_id, statement="Here are my notes of it.", at=AT)
+    assert not is_closed()
+    decide(db, made.id, awarded_s=900, note="Half of it is in the notes.", by=OPS_TWO, at=AT)
+    assert is_closed()
+    assert_books_hold(db)
 
 
 def test_a_side_can_give_in_or_take_it_back(db: Session) -> None:
