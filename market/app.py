@@ -83,6 +83,7 @@ from market.snapshots.routes import ROUTES as SNAPSHOTS
 from market.streams import Streams
 from market.stumps.routes import ROUTES as STUMPS
 from market.submissions.routes import ROUTES as SUBMISSIONS
+from market.targets.routes import ROUTES as TARGETS
 from market.tasks.routes import ROUTES as TASKS
 from market.treasury.routes import ROUTES as TREASURY
 from market.treasury.routes import WEBHOOKS
@@ -123,6 +124,7 @@ ROUTES = [
     *RELEASES,
     *ALARMS,
     *QUALITY_RULES,
+    *TARGETS,
     *PROJECTS,
     *TASKS,
     *ELIGIBILITY,

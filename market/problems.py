@@ -68,6 +68,7 @@ from market.screeners import rules as screeners
 from market.sittings import rules as sittings
 from market.snapshots import rules as snapshots
 from market.submissions import rules as submissions
+from market.targets import rules as targets
 from market.tasks import rules as tasks
 from market.treasury import rules as treasury
 from market.votes import rules as votes
@@ -296,6 +297,8 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     attempts.LeaseHeld: (409, "lease_held"),
     predictions.FitHeld: (409, "fit_held"),
     alarms.AlarmNotFound: (404, "not_found"),
+    targets.TargetUnfit: (422, "target_unfit"),
+    targets.TargetNotFound: (404, "not_found"),
     quality_rules.QualityRuleNotFound: (404, "not_found"),
     quality_rules.QualityRuleUnfit: (422, "quality_rule_unfit"),
     quality_rules.RuleNotSimulated: (409, "rule_not_simulated"),

@@ -22,6 +22,7 @@ from market.quality_rules.jobs import apply_quality_rules
 from market.reviews.jobs import requeue_reviews
 from market.sittings.jobs import end_sittings
 from market.submissions.jobs import end_left_offers
+from market.targets.jobs import watch_targets
 from market.tasks.jobs import settle_projects
 from market.treasury.jobs import (
     catch_up_stripe,
@@ -50,6 +51,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(miss_fraud_appeals, every=timedelta(minutes=1)),
     Entry(lift_measures, every=timedelta(minutes=1)),
     Entry(apply_quality_rules, every=timedelta(minutes=15)),
+    Entry(watch_targets, every=timedelta(minutes=1)),
     Entry(look_at_experiments, every=timedelta(minutes=5)),
     Entry(requeue_reviews, every=timedelta(minutes=1)),
     Entry(confirm_recorded_time, every=timedelta(hours=1)),

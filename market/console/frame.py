@@ -156,6 +156,8 @@ SAID = {
     "policy-approved": Notice("Approved, in your name. It may be put to use now."),
     "policy-used": Notice("Runs that name no policy obey this version from now on."),
     "policy-returned": Notice("The policy that was obeyed before is obeyed again."),
+    "target-set": Notice("Wanted from now on. A miss is told of once, when it begins."),
+    "target-ended": Notice("No longer wanted."),
     "rule-written": Notice("Written down. Try it on history; nobody is touched by that."),
     "rule-simulate": Notice("Tried. Whom it would have hit stands below."),
     "rule-start": Notice("In force, in your name. It looks at everybody each quarter of an hour."),

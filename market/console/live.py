@@ -52,9 +52,13 @@ TOPICS: dict[Part, dict[str, str]] = {
         "standing": "/console/expert/profile",
         "pay": "/console/expert/earnings",
     },
-    Part.LAB: {"projects": "/console/lab", "money": "/console/lab/money"},
+    Part.LAB: {
+        "projects": "/console/lab",
+        "quality": "/console/lab",
+        "money": "/console/lab/money",
+    },
     Part.REVIEWER: {"reviews": "/console/reviewer"},
-    Part.OPS: {},
+    Part.OPS: {"quality": "/console/ops/queues"},
 }
 """Where each part reads about a topic, for what has no page of its own."""
 

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from market.broker import QUEUES, DeadLetter, queue_depth_rows
 from market.console.forms import Form
 from market.console.frame import back_to, page
+from market.console.targets import queue_targets_told
 from market.console.visitors import OPS, FormUnreadable
 from market.db import database, now
 from market.events import EventRow
@@ -32,6 +33,7 @@ from market.reviews.models import Review
 from market.runs.actions import request_run
 from market.runs.models import MatchingRun, OpenSeat
 from market.runs.queries import run as matching_run
+from market.targets.queries import pools
 from market.tasks.models import Task, TaskSlot
 from market.work.models import WorkSession
 from payouts.models import Payout
@@ -303,7 +305,14 @@ def get_queues(request: Request[Any, Any, Any]) -> Template:
             .limit(PAGE)
         ).all()
         return page(
-            request, "ops/queues.html", outbox=outbox, depths=depths, queues=QUEUES, dead=dead
+            request,
+            "ops/queues.html",
+            outbox=outbox,
+            depths=depths,
+            queues=QUEUES,
+            dead=dead,
+            pools=pools(session, at=now(), days=7),
+            wanted=queue_targets_told(session),
         )
 
 

@@ -38,6 +38,7 @@ from market.console import (
     releases,
     reviewer,
     signals,
+    targets,
     tuning,
     webhooks,
 )
@@ -168,12 +169,14 @@ PAGES: dict[str, list[HTTPRouteHandler]] = {
         *pairs.ROUTES,
         *desk.ROUTES,
         *quality_rules.ROUTES,
+        *targets.OPS_ROUTES,
         *disputes.OPS_ROUTES,
     ],
     "/lab": [
         *lab.ROUTES,
         *lab_setup.ROUTES,
         *lab_found.ROUTES,
+        *targets.LAB_ROUTES,
         *lab_money.ROUTES,
         *webhooks.ROUTES,
         *disputes.LAB_ROUTES,

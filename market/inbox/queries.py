@@ -53,7 +53,10 @@ def recipients(session: Session, notice: Notice, row: EventRow) -> Collection[UU
     people: set[UUID] = set()
     if notice.audience is Audience.PERSON or row.person_id is not None:
         people = set() if row.person_id is None else {row.person_id}
-    elif notice.audience is Audience.LAB and row.organisation_id is not None:
+    elif row.organisation_id is not None and notice.audience in (
+        Audience.LAB,
+        Audience.LAB_AND_OPS,
+    ):
         people = set(
             session.scalars(
                 select(Membership.person_id).where(
@@ -62,8 +65,8 @@ def recipients(session: Session, notice: Notice, row: EventRow) -> Collection[UU
                 )
             )
         )
-    if notice.audience is Audience.OPS:
-        people = set(
+    if notice.audience in (Audience.OPS, Audience.LAB_AND_OPS):
+        people |= set(
             session.scalars(
                 select(Membership.person_id).where(
                     Membership.part == "ops", Membership.ended_at.is_(None)

@@ -25,11 +25,12 @@ class Digest(StrEnum):
 
 
 class Audience(StrEnum):
-    """Who is told: the person an event concerns, the people of its lab, or ops."""
+    """Who is told: the person an event concerns, the people of its lab, ops, or both of these."""
 
     PERSON = "person"
     LAB = "lab"
     OPS = "ops"
+    LAB_AND_OPS = "lab and ops"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,6 @@ _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
         "project.closed": _digest("A project is closed", "All is settled."),
         "tasks.imported": _digest("Tasks were imported", "Look at the rows."),
         "export.ready": _now("An export is ready", "It can be downloaded."),
-        "quality.alert": _now("Something needs a look", "See the project."),
     },
     ("money", Audience.LAB): {
         "funding.invoiced": _now("An invoice is out", "Pay it where it says; then it counts."),
@@ -154,6 +154,11 @@ _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
         "payout.escalated": _now("A payout needs somebody", "It was held for too long."),
         "quality_rule.fired": _digest("A quality rule hit somebody", "See whom, and why."),
         "item.flagged": _digest("An item of a test looks wrong", "Look at it, and decide."),
+    },
+    ("quality", Audience.LAB_AND_OPS): {
+        "quality.alert": _now(
+            "Something needs a look", "A target is missed, or a prediction no longer holds."
+        ),
     },
     ("webhooks", Audience.LAB): {
         "webhook_endpoint.failing": _now(

@@ -1,0 +1,17 @@
+"""The job that holds service targets against what is."""
+
+from market.broker import job
+from market.db import database, now
+from market.targets.actions import watch_target
+from market.targets.queries import watched_targets
+
+
+@job(queue="default", max_retries=2)
+def watch_targets(slot: str) -> None:
+    """Look at every target in force."""
+    del slot
+    with database.begin() as session:
+        due = watched_targets(session)
+    for target_id in due:
+        with database.begin() as session:
+            watch_target(session, target_id, at=now())
