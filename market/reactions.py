@@ -30,6 +30,7 @@ from market.regrades.jobs import regrade_item
 from market.releases.jobs import follow_calibration, propose_calibration, reprice_experts
 from market.reviews.jobs import clear_claim, open_reviews, recuse_conflicted
 from market.runs.jobs import check_run, match_anew, run_matching
+from market.sitting_pay.jobs import pay_baseline, pay_sitting
 from market.tasks.jobs import reseat_tasks
 from market.treasury.jobs import (
     apply_stripe_event,
@@ -77,8 +78,9 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.RELEASE_TOLD: (propose_calibration,),
     Event.RELEASE_CALIBRATED: (reprice_experts, read_released_frontier),
     Event.BASELINE_ASKED: (ask_eval_items,),
-    Event.BASELINE_ANSWERED: (compare_baseline,),
+    Event.BASELINE_ANSWERED: (compare_baseline, pay_baseline),
     Event.QUALITY_ALERT: (pause_exhausted,),
+    Event.SITTING_ENDED: (pay_sitting,),
     Event.LIFT_REPORTED: (weigh_lift,),
     Event.LIFT_ESTIMATED: (count_lift,),
     Event.MODEL_REFITTED: (rank_experts,),

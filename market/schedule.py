@@ -20,6 +20,7 @@ from market.qualifications.jobs import expire_qualifications
 from market.quality.jobs import refit_nightly
 from market.quality_rules.jobs import apply_quality_rules
 from market.reviews.jobs import requeue_reviews
+from market.sitting_pay.jobs import pay_left_baselines
 from market.sittings.jobs import end_sittings
 from market.submissions.jobs import end_left_offers
 from market.targets.jobs import watch_targets
@@ -71,6 +72,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(reconcile_stripe, every=timedelta(days=1), after=timedelta(hours=4)),
     Entry(write_off_recoveries, every=timedelta(days=1), after=timedelta(hours=5)),
     Entry(prove_books, every=timedelta(days=1), after=timedelta(hours=4, minutes=30)),
+    Entry(pay_left_baselines, every=timedelta(days=1), after=timedelta(hours=6)),
     Entry(calibrate_banks, every=timedelta(days=1), after=timedelta(minutes=30)),
     Entry(refit_nightly, every=timedelta(days=1), after=timedelta(hours=1)),
     Entry(watch_calibration, every=timedelta(days=1), after=timedelta(hours=2, minutes=30)),

@@ -25,9 +25,12 @@ class Earning(Base, kw_only=True):
         CheckConstraint(f"state in {EARNING.states}", name="state"),
         CheckConstraint(f"kind in {KINDS}", name="kind"),
         CheckConstraint(
-            "seconds >= 0 and part > 0 and (kind = 'hours') = (seconds > 0)", name="seconds"
+            "seconds >= 0 and part > 0 and (kind in ('hours', 'sitting')) = (seconds > 0)",
+            name="seconds",
         ),
-        CheckConstraint("(kind in ('bonus', 'impact_bonus')) = (source_id is not null)", "source"),
+        CheckConstraint(
+            "(kind in ('bonus', 'impact_bonus', 'sitting')) = (source_id is not null)", "source"
+        ),
         CheckConstraint("offer_id is not null or source_id is not null", name="offer_id"),
         CheckConstraint("payout_id is null or state = 'approved'", name="payout_id"),
         CheckConstraint(
@@ -70,6 +73,6 @@ class Earning(Base, kw_only=True):
     approved_at: Mapped[datetime | None] = mapped_column(default=None)
     dispute_id: Mapped[UUID | None] = mapped_column(default=None)
     source_id: Mapped[UUID | None] = mapped_column(default=None)
-    """The bonus that it pays."""
+    """The bonus, or the sitting, that it pays."""
     note: Mapped[str | None] = mapped_column(default=None)
     version: Mapped[int] = mapped_column(default=1)

@@ -32,9 +32,19 @@ EARNING = Machine(
 A withheld line names the dispute that decided it, by which its expert can appeal.
 """
 
-KINDS = ("hours", "deliverable", "attempt_fee", "floor", "screening", "impact_bonus", "bonus")
+KINDS = (
+    "hours",
+    "deliverable",
+    "attempt_fee",
+    "floor",
+    "screening",
+    "impact_bonus",
+    "bonus",
+    "sitting",
+)
 """What pay can be for. `floor` tops work that was not accepted up to what its time is worth, and
 `screening` tops the minutes of a task that was not for its expert up to what its screener pays.
+`sitting` is the time of a test, or of a baseline.
 """
 
 FEWEST_EXPERTS = 3

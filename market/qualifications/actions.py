@@ -17,12 +17,14 @@ from market.experts.models import Expert, ExpertDomain
 from market.experts.rules import is_domain
 from market.people.models import Person
 from market.people.rules import PersonNotFound
-from market.qualifications.models import Qualification
-from market.qualifications.queries import last_ended, qualification
+from market.qualifications.models import Qualification, SittingRate
+from market.qualifications.queries import last_ended, qualification, sitting_rate
 from market.qualifications.rules import (
     HELD_FOR,
     INVITED_FOR,
+    MAX_RATE_MINOR,
     MIN_NOTE,
+    MIN_REASON,
     QUALIFICATION,
     RETAKE_AFTER,
     REVIEW_LEVELS,
@@ -32,6 +34,7 @@ from market.qualifications.rules import (
     QualificationUnfit,
     RetakeTooSoon,
 )
+from payouts.money import exponent_of
 
 EVENTS = {
     "granted": Event.QUALIFICATION_GRANTED,
@@ -49,10 +52,14 @@ def invite_to_qualify(
     domain: str | None = None,
     review_level: int | None = None,
     pass_score: int = 70,
+    unpaid_reason: str | None = None,
     at: datetime,
     actor_id: UUID | None = None,
 ) -> Qualification:
     """Ask a person to a test: in a domain, or to review at a level.
+
+    Its time is paid at the rate that is in force now, unless a reason against it is recorded, which
+    the person reads before it begins.
 
     Raises:
         PersonNotFound, QualificationUnfit, QualificationHeld, RetakeTooSoon.
@@ -65,8 +72,11 @@ def invite_to_qualify(
         raise QualificationUnfit("review_level", "2 to 6")
     if not 1 <= pass_score <= 100:
         raise QualificationUnfit("pass_score", "1 to 100")
+    if unpaid_reason is not None and len(unpaid_reason.strip()) < MIN_REASON:
+        raise QualificationUnfit("unpaid_reason", f"at least {MIN_REASON} characters, or left out")
     if session.get(Person, person_id) is None:
         raise PersonNotFound(person_id)
+    rate = None if unpaid_reason is not None else sitting_rate(session, at)
     before = last_ended(session, person_id, domain, review_level)
     if before is not None and before.decided_at is not None:
         again_at = before.decided_at + RETAKE_AFTER
@@ -86,6 +96,9 @@ def invite_to_qualify(
             invited_by=actor_id,
             state="invited",
             evidence=[],
+            pay_minor_per_hour=None if rate is None else rate.rate_minor_per_hour,
+            pay_currency=None if rate is None else rate.currency,
+            unpaid_reason=unpaid_reason,
             version=1,
         )
         .on_conflict_do_nothing(
@@ -296,3 +309,34 @@ def _move(
         note=note,
         data=_subject(row),
     )
+
+
+def set_sitting_rate(
+    session: Session,
+    rate_minor_per_hour: int,
+    *,
+    currency: str,
+    note: str,
+    at: datetime,
+    actor_id: UUID | None = None,
+) -> SittingRate:
+    """Publish what tests are paid with, of invitations from now on; those before keep theirs.
+
+    Raises:
+        QualificationUnfit, UnknownCurrency.
+    """
+    exponent_of(currency)
+    if not 0 < rate_minor_per_hour <= MAX_RATE_MINOR:
+        raise QualificationUnfit("rate_minor_per_hour", f"1 to {MAX_RATE_MINOR}")
+    if len(note.strip()) < MIN_REASON:
+        raise QualificationUnfit("note", f"at least {MIN_REASON} characters on why")
+    made = SittingRate(
+        rate_minor_per_hour=rate_minor_per_hour,
+        currency=currency,
+        starts_at=at,
+        note=note.strip(),
+        set_by=actor_id,
+    )
+    session.add(made)
+    session.flush()
+    return made

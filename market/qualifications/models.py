@@ -13,7 +13,9 @@ from market.qualifications.rules import QUALIFICATION, RUNNING
 class Qualification(Base):
     """One test of one person: in a domain, or to review at a level. A retake is a row of its own.
 
-    Units: scores in per cent.
+    Its time is paid at the rate that was published when it was invited to, or it says why not.
+
+    Units: scores in per cent; `pay_minor_per_hour` minor units of `pay_currency`.
     """
 
     __tablename__ = "qualification"
@@ -30,6 +32,12 @@ class Qualification(Base):
             "state <> 'revoked' or (reason_code is not null and length(btrim(note)) >= 40"
             " and cardinality(evidence) > 0)",
             name="revoked",
+        ),
+        CheckConstraint(
+            "(pay_minor_per_hour is null or unpaid_reason is null) and pay_minor_per_hour > 0"
+            " and (pay_minor_per_hour is null) = (pay_currency is null)"
+            " and length(btrim(unpaid_reason)) >= 10",
+            name="pay",
         ),
         Index(
             "uq_qualification_running",
@@ -64,4 +72,28 @@ class Qualification(Base):
     reason_code: Mapped[str | None] = mapped_column(default=None)
     note: Mapped[str | None] = mapped_column(default=None)
     evidence: Mapped[list[str]] = mapped_column(ARRAY(Text), default_factory=list)
+    pay_minor_per_hour: Mapped[int | None] = mapped_column(default=None)
+    pay_currency: Mapped[str | None] = mapped_column(default=None)
+    unpaid_reason: Mapped[str | None] = mapped_column(default=None)
     version: Mapped[int] = mapped_column(default=1)
+
+
+class SittingRate(Base):
+    """What the time of a test is paid with, from a moment on; rows are only added.
+
+    Units: minor units of `currency` an hour.
+    """
+
+    __tablename__ = "sitting_rate"
+    __table_args__ = (
+        CheckConstraint("rate_minor_per_hour > 0", name="rate"),
+        CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
+        Index("ix_sitting_rate_starts_at", "starts_at", "id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
+    rate_minor_per_hour: Mapped[int]
+    currency: Mapped[str]
+    starts_at: Mapped[datetime]
+    note: Mapped[str]
+    set_by: Mapped[UUID | None] = mapped_column(default=None)

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, exists, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from market.qualifications.models import Qualification
+from market.qualifications.models import Qualification, SittingRate
 from market.qualifications.rules import QualificationNotFound
 
 
@@ -78,3 +78,10 @@ def last_ended(
         .order_by(Qualification.id.desc())
         .limit(1)
     ).one_or_none()
+
+
+def sitting_rate(session: Session, at: datetime) -> SittingRate:
+    """What tests are paid with at a time: the rate that was published last, or the first."""
+    begun = (SittingRate.starts_at <= at).desc()
+    order = (begun, SittingRate.starts_at.desc(), SittingRate.id.desc())
+    return session.scalars(select(SittingRate).order_by(*order).limit(1)).one()

@@ -30,9 +30,10 @@ from market.qualifications.actions import (
     invite_to_qualify,
     regrade_qualification,
     revoke_qualification,
+    set_sitting_rate,
 )
-from market.qualifications.models import Qualification
-from market.qualifications.queries import qualification, qualifications
+from market.qualifications.models import Qualification, SittingRate
+from market.qualifications.queries import qualification, qualifications, sitting_rate
 
 Score = Annotated[int, Meta(ge=0, le=100)]
 Evidence = Annotated[
@@ -41,12 +42,32 @@ Evidence = Annotated[
 
 
 class QualificationIn(Wire):
-    """Who is asked to which test; `domain` or `review_level`, one of the two."""
+    """Who is asked to which test; `domain` or `review_level`, one of the two.
+
+    Its time is paid at the published rate, unless `unpaid_reason` says why not, for it to read.
+    """
 
     person_id: str
     domain: str | None = None
     review_level: int | None = None
     pass_score: Score = 70
+    unpaid_reason: Annotated[str, Meta(max_length=2000)] | None = None
+
+
+class SittingRateIn(Wire):
+    """What tests are paid with from now on, and why."""
+
+    rate_minor_per_hour: int
+    note: Annotated[str, Meta(max_length=2000)]
+    currency: str = "USD"
+
+
+class SittingRateOut(Wire):
+    """What the time of a test is paid with. Units: minor units of `currency` an hour."""
+
+    rate_minor_per_hour: int
+    currency: str
+    starts_at: datetime
 
 
 class QualificationMoveIn(Wire):
@@ -60,7 +81,10 @@ class QualificationMoveIn(Wire):
 
 
 class QualificationOut(Wire):
-    """A qualification, with why it was decided as it was; its holder reads the same."""
+    """A qualification, with why it was decided as it was; its holder reads the same.
+
+    Its time is paid at `pay_minor_per_hour`, or `unpaid_reason` says why it is not.
+    """
 
     id: str
     person_id: str
@@ -76,6 +100,41 @@ class QualificationOut(Wire):
     reason_code: str | None
     note: str | None
     evidence: list[str]
+    pay_minor_per_hour: int | None
+    pay_currency: str | None
+    unpaid_reason: str | None
+
+
+@get("/sitting-rate", scope="qualification:read", tags=["Qualifications"])
+def get_sitting_rate() -> SittingRateOut:
+    """What the time of a test is paid with, if you were invited to it now."""
+    with database.begin(PLATFORM) as session:
+        return _rate(sitting_rate(session, now()))
+
+
+@post("/sitting-rates", scope="pay:write", status_code=HTTP_201_CREATED, tags=["Qualifications"])
+def post_sitting_rate(
+    data: JSONBody[SittingRateIn], principal: NamedDependency[Principal]
+) -> SittingRateOut:
+    """Publish what tests are paid with; invitations made before keep their rate."""
+    with database.begin() as session:
+        made = set_sitting_rate(
+            session,
+            data.rate_minor_per_hour,
+            currency=data.currency,
+            note=data.note,
+            at=now(),
+            actor_id=principal.person_id,
+        )
+        return _rate(made)
+
+
+def _rate(row: SittingRate) -> SittingRateOut:
+    return SittingRateOut(
+        rate_minor_per_hour=row.rate_minor_per_hour,
+        currency=row.currency,
+        starts_at=row.starts_at,
+    )
 
 
 @post(
@@ -95,6 +154,7 @@ def post_qualification(
             domain=data.domain,
             review_level=data.review_level,
             pass_score=data.pass_score,
+            unpaid_reason=data.unpaid_reason,
             at=now(),
             actor_id=principal.person_id,
         )
@@ -213,6 +273,9 @@ def _out(row: Qualification) -> QualificationOut:
         reason_code=row.reason_code,
         note=row.note,
         evidence=row.evidence,
+        pay_minor_per_hour=row.pay_minor_per_hour,
+        pay_currency=row.pay_currency,
+        unpaid_reason=row.unpaid_reason,
     )
 
 
@@ -222,4 +285,6 @@ ROUTES: list[HTTPRouteHandler] = [
     post_qualification_move,
     get_qualifications,
     get_qualification,
+    get_sitting_rate,
+    post_sitting_rate,
 ]

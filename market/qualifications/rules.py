@@ -33,6 +33,10 @@ HELD_FOR = timedelta(days=365)
 RETAKE_AFTER = timedelta(days=7)
 """How soon a test that was not passed may be taken again."""
 
+MAX_RATE_MINOR = 10**7
+
+MIN_REASON = 10
+
 MIN_NOTE = 40
 """Characters that a revocation needs."""
 
