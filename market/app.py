@@ -30,6 +30,7 @@ from market.alarms.routes import ROUTES as ALARMS
 from market.appeals.routes import ROUTES as APPEALS
 from market.approvals.routes import ROUTES as APPROVALS
 from market.attempts.routes import ROUTES as ATTEMPTS
+from market.audit.routes import ROUTES as AUDIT
 from market.auth import keyring
 from market.availability.routes import ROUTES as AVAILABILITY
 from market.baselines.routes import ROUTES as BASELINES
@@ -89,6 +90,7 @@ from market.treasury.routes import ROUTES as TREASURY
 from market.treasury.routes import WEBHOOKS
 from market.verdicts.routes import ROUTES as VERDICTS
 from market.votes.routes import ROUTES as VOTES
+from market.witness import Witness, announce
 from market.work.routes import ROUTES as WORK
 
 log = structlog.get_logger(__name__)
@@ -162,6 +164,7 @@ ROUTES = [
     *NOTICES,
     *DELIVERIES,
     *INBOX,
+    *AUDIT,
     *DEAD_LETTERS,
 ]
 
@@ -307,12 +310,19 @@ def create_app(settings: Settings) -> Litestar:
             ),
         ),
         logging_config=None,
-        state=State({"settings": settings, "principal_of": principal_of, "streams": streams}),
+        state=State(
+            {
+                "settings": settings,
+                "principal_of": principal_of,
+                "streams": streams,
+                "announce": announce,
+            }
+        ),
         on_shutdown=[streams.end_soon],
     )
     STREAMS.set_function(lambda: len(streams))
     # Around everything: what no route answers is named, counted and logged too.
-    app.asgi_handler = Edge(app.asgi_handler)
+    app.asgi_handler = Edge(Witness(app.asgi_handler))
     return app
 
 

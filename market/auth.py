@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import secrets
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
@@ -84,6 +85,7 @@ SCOPES: dict[Part, frozenset[str]] = {
             "webhook:write",
             "key:write",
             "organisation:read",
+            "audit:read",
             "people:write",
             "project:read",
             "release:write",
@@ -211,6 +213,17 @@ class RequestContext:
     def scope(self) -> Scope:
         """As what this request's transactions run."""
         return self.principal.scope if self.principal else NOBODY
+
+
+people_told_of: ContextVar[set[UUID] | None] = ContextVar("people_told_of", default=None)
+"""Whom the answer in the making tells of, for the audit log; the web sets it for each request."""
+
+
+def tell_of(*person_ids: UUID | None) -> None:
+    """Say that the answer tells of somebody whose id does not stand in it."""
+    told = people_told_of.get()
+    if told is not None:
+        told.update(one for one in person_ids if one is not None)
 
 
 class Keyring:

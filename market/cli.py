@@ -294,11 +294,13 @@ def run_policy(options: argparse.Namespace) -> int:
 
 
 def run_check(options: argparse.Namespace) -> int:
-    """Check every invariant of money and of time; each violation is one line.
+    """Check every invariant of money and of time, and the chain over the audit log; each violation
+    is one line.
 
     All recorded time is computed again from raw heartbeats, and every line of pay from that time.
     """
     del options
+    from market.audit.queries import broken_audit, newest_link
     from market.books.queries import EVERY_INVARIANT, untrue
     from market.db import database
     from market.settings import read_settings
@@ -306,10 +308,14 @@ def run_check(options: argparse.Namespace) -> int:
     database.open(read_settings().database_url)
     with database.begin() as session:
         found = untrue(session)
+        broken, last = broken_audit(session), newest_link(session)
     for violation in found:
         print(violation)
+    for fault in broken:
+        print(f"audit log: {fault}")
     print(f"{len(EVERY_INVARIANT)} invariants checked, {len(found)} violations")
-    return 1 if found else 0
+    print(f"{last.number if last else 0} links of the audit log checked, {len(broken)} faults")
+    return 1 if found or broken else 0
 
 
 def run_key(options: argparse.Namespace) -> int:

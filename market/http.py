@@ -26,7 +26,7 @@ from litestar.params import QueryParameter
 from sqlalchemy import Select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from market.auth import KeyMissing, Principal, RequestContext, ScopeMissing, keyring
+from market.auth import KeyMissing, Part, Principal, RequestContext, ScopeMissing, keyring
 from market.db import current_cause, current_scope
 from market.errors import MarketError
 from market.once import IdempotencyKeyInvalid, IdempotencyKeyMissing, run_once
@@ -109,6 +109,7 @@ KINDS = {
     "alm": "quality_alarm",
     "apl": "appeal",
     "att": "attempt",
+    "aud": "audit_entry",
     "bnk": "item_bank",
     "brk": "reconciliation_break",
     "cal": "external_call",
@@ -274,6 +275,14 @@ async def open_request(request: Request[Any, Any, Any]) -> None:
     current_cause.set(context.request_id or None)
     if principal is not None:
         structlog.contextvars.bind_contextvars(person_id=str(principal.person_id))
+    await announce(request)
+
+
+async def announce(request: Request[Any, Any, Any]) -> None:
+    """Note what ops are about to change, before they do: see `witness.py`."""
+    principal: Principal | None = request.scope["state"].get("principal")
+    if principal is not None and principal.part is Part.OPS and request.method != "GET":
+        await anyio.to_thread.run_sync(request.app.state["announce"], request.scope)
 
 
 def principal_of_request(request: Request[Any, Any, Any]) -> Principal:

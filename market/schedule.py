@@ -5,6 +5,7 @@ from datetime import timedelta
 from market.alarms.jobs import read_frontier, watch_calibration
 from market.appeals.jobs import miss_appeals
 from market.approvals.jobs import approve_silent_lines, close_weeks
+from market.audit.jobs import link_audit
 from market.books.jobs import check_books, keep_books, prove_books
 from market.clock import Entry
 from market.disputes.jobs import end_due_disputes
@@ -63,6 +64,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(settle_projects, every=timedelta(minutes=1)),
     Entry(sweep_stripe, every=timedelta(minutes=1)),
     Entry(keep_books, every=timedelta(minutes=1)),
+    Entry(link_audit, every=timedelta(minutes=1)),
     Entry(review_held_payouts, every=timedelta(hours=1), after=timedelta(minutes=20)),
     Entry(catch_up_stripe, every=timedelta(hours=1), after=timedelta(minutes=40)),
     Entry(watch_budgets, every=timedelta(minutes=10), after=timedelta(minutes=3)),

@@ -18,7 +18,7 @@ from market.appeals.actions import (
 from market.appeals.models import Appeal
 from market.appeals.queries import appeal, appeals
 from market.appeals.rules import AppealUnfit
-from market.auth import Part, Principal, ScopeMissing
+from market.auth import Part, Principal, ScopeMissing, tell_of
 from market.db import PLATFORM, database, now
 from market.http import (
     Cursor,
@@ -202,6 +202,7 @@ def post_unreject(
 
 
 def _out(row: Appeal) -> AppealOut:
+    tell_of(row.person_id)
     prefix = next(short for short, kind in PREFIXES.items() if kind == row.kind)
     return AppealOut(
         id=wire_id("apl", row.id),

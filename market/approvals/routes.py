@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from market.approvals.actions import approve_lines
 from market.approvals.queries import lines_to_approve, owners_of_lines, time_of_line
 from market.approvals.rules import what_next
-from market.auth import Principal
+from market.auth import Principal, tell_of
 from market.db import PLATFORM, database, now
 from market.earnings.models import Earning
 from market.earnings.queries import line_of_pay, payout_states
@@ -170,6 +170,7 @@ def get_earning(earning_id: FromPath[str]) -> LineOut:
     """One line of your pay, minute by minute: why it stands where it does, and what comes next."""
     with database.begin() as session:
         line = line_of_pay(session, read_id("ear", earning_id))
+        tell_of(line.expert_id)
         zone = _zone_of(session, line.expert_id)
         state = payout_states(session, [line]).get(line.payout_id) if line.payout_id else None
         return LineOut(

@@ -14,6 +14,9 @@ from market.appeals.actions import assign_appeal, decide_appeal
 from market.appeals.models import Appeal
 from market.appeals.queries import appeals
 from market.appeals.rules import OPEN
+from market.audit.models import AuditEntry
+from market.audit.queries import audit_entries, newest_link
+from market.audit.rules import Access
 from market.console.forms import Form
 from market.console.frame import back_to, page
 from market.console.visitors import OPS, FormUnreadable, my_id
@@ -30,6 +33,8 @@ from market.recoveries.queries import cases
 
 PAGE = 50
 LATELY = timedelta(days=1)
+NOBODY_ID = UUID(int=0)
+"""Nobody's: what a text that is no id looks for."""
 
 
 @post("/queues/{letter_id:str}/{action:str}", guards=OPS, sync_to_thread=True, status_code=303)
@@ -183,6 +188,42 @@ def get_audit(
         )
 
 
+@get("/audit/accesses", guards=OPS, sync_to_thread=True)
+def get_accesses(
+    request: Request[Any, Any, Any],
+    of: FromQuery[str] = "",
+    about: FromQuery[str] = "",
+    cursor: FromQuery[str | None] = None,
+) -> Template:
+    """Who was told of whom and what ops asked for, newest first: of one kind, about one person."""
+    wanted = audit_entries(
+        kind=of or None,
+        person_id=(_subject(about.strip()) or NOBODY_ID) if about.strip() else None,
+    )
+    with database.begin() as session:
+        rows, following = page_of(
+            session,
+            wanted,
+            AuditEntry.id,
+            limit=PAGE,
+            cursor=cursor,
+            filters=f"accesses {of} {about}",
+        )
+        last = newest_link(session)
+        people = {row.actor_id for row in rows} | {one for row in rows for one in row.people}
+        return page(
+            request,
+            "ops/accesses.html",
+            rows=rows,
+            of=of,
+            about=about.strip(),
+            following=following,
+            kinds=tuple(Access),
+            last=last,
+            names=names_of(session, people),
+        )
+
+
 def _subject(text: str) -> UUID | None:
     """The id that a reader typed, with its prefix or without; nothing has no id."""
     try:
@@ -230,5 +271,6 @@ ROUTES: list[HTTPRouteHandler] = [
     post_appeal,
     post_case,
     get_audit,
+    get_accesses,
     get_webhooks,
 ]

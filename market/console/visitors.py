@@ -14,7 +14,7 @@ from litestar.handlers import BaseRouteHandler
 from market.auth import Part, Principal, RequestContext, keyring
 from market.db import PLATFORM, current_scope, database
 from market.errors import MarketError
-from market.http import principal_of_request, request_context
+from market.http import announce, principal_of_request, request_context
 from market.inbox.queries import unread
 from market.people.queries import person, principal_of_visit
 
@@ -150,3 +150,4 @@ async def open_page(request: Request[Any, Any, Any]) -> None:
         sent = str(form.get("csrf", ""))
         if not hmac.compare_digest(sent, state["visitor"].csrf):
             raise ForeignForm()
+    await announce(request)

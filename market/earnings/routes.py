@@ -12,8 +12,8 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 from sqlalchemy.orm import Session
 
-from market.auth import Part, Principal
 from market.db import PLATFORM, database
+from market.auth import Part, Principal, tell_of
 from market.earnings.models import Earning
 from market.earnings.queries import (
     earnings,
@@ -168,6 +168,7 @@ def _units(amount_minor: int, currency: str) -> str:
 
 
 def _earning_out(line: Earning, states: Mapping[UUID, str]) -> EarningOut:
+    tell_of(line.expert_id)
     return EarningOut(
         id=wire_id("ear", line.id),
         offer_id=wire_ids("ofr", line.offer_id),

@@ -15,7 +15,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy.orm import Session
 
-from market.auth import Principal
+from market.auth import Principal, tell_of
 from market.availability.queries import away_in, week_in
 from market.availability.rules import (
     MAX_TIME_OFF,
@@ -369,6 +369,7 @@ def get_measures(
 
 
 def _measures(expert_id: UUID, limit: int, cursor: str | None) -> Page[MeasureOut]:
+    tell_of(expert_id)
     with database.begin() as session:
         rows, following = page_of(
             session,

@@ -9,7 +9,7 @@ from sqlalchemy import Boolean, ColumnElement, Select, func, or_, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import SQLCoreOperations
 
-from market.auth import KeyRefused, Part, Principal, digest_of, read_key
+from market.auth import KeyRefused, Part, Principal, digest_of, read_key, tell_of
 from market.db import PLATFORM, database, now
 from market.people.models import (
     ApiKey,
@@ -93,7 +93,15 @@ def person(session: Session, person_id: UUID) -> Person | None:
 def names_of(session: Session, person_ids: Iterable[UUID | None]) -> dict[UUID, str]:
     """What people are called, by their ids; ids that are absent are passed over."""
     known = {one for one in person_ids if one is not None}
+    tell_of(*known)
     return dict(session.execute(select(Person.id, Person.name).where(Person.id.in_(known))).all())
+
+
+def organisation_names(session: Session, ids: Iterable[UUID | None]) -> dict[UUID, str]:
+    """What organisations are called, by their ids."""
+    known = {one for one in ids if one is not None}
+    wanted = select(Organisation.id, Organisation.name).where(Organisation.id.in_(known))
+    return dict(session.execute(wanted).all())
 
 
 def organisation(session: Session, organisation_id: UUID) -> Organisation | None:

@@ -8,7 +8,7 @@ from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_201_CREATED
 from sqlalchemy.orm import Session
 
-from market.auth import Principal
+from market.auth import Principal, tell_of
 from market.db import PLATFORM, database, now
 from market.http import (
     Cursor,
@@ -132,6 +132,7 @@ def post_decision(
 
 
 def _case_out(session: Session, found: RecoveryCase) -> CaseOut:
+    tell_of(found.expert_id)
     back = recovered(session, [found.id]).get(found.id)
     return CaseOut(
         id=wire_id("rcv", found.id),

@@ -9,7 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 
-from market.auth import Part, Principal, ScopeMissing
+from market.auth import Part, Principal, ScopeMissing, tell_of
 from market.db import PLATFORM, database, now
 from market.http import (
     Cursor,
@@ -302,6 +302,7 @@ def get_time_proofs(
     wanted = principal.person_id if expert_id is None else read_id("per", expert_id)
     if wanted != principal.person_id and principal.part is not Part.OPS:
         raise ScopeMissing("time of others", principal.part)
+    tell_of(wanted)
     # As the platform, because the moves of a session are kept in the history of all machines.
     with database.begin(PLATFORM) as session:
         compared = time_by_proofs(session, wanted)
@@ -349,6 +350,7 @@ def post_time_change(
 
 
 def _session_out(row: WorkSession) -> SessionOut:
+    tell_of(row.expert_id)
     shown = figures(row)
     return SessionOut(
         id=wire_id("ses", row.id),

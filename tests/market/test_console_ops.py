@@ -42,6 +42,7 @@ PAGES = (
     "/console/ops/audit",
     f"/console/ops/audit?about=prj_{'0' * 32}",
     "/console/ops/audit?about=nothing&of=offer.accepted",
+    "/console/ops/audit/accesses?about=nothing&of=read",
     "/console/ops/webhooks",
 )
 CHARTS = ("levels", "calibration", "spread", "runs", "pay")
