@@ -86,6 +86,7 @@ from market.stumps.routes import ROUTES as STUMPS
 from market.submissions.routes import ROUTES as SUBMISSIONS
 from market.targets.routes import ROUTES as TARGETS
 from market.tasks.routes import ROUTES as TASKS
+from market.threads.routes import ROUTES as THREADS
 from market.treasury.routes import ROUTES as TREASURY
 from market.treasury.routes import WEBHOOKS
 from market.verdicts.routes import ROUTES as VERDICTS
@@ -159,6 +160,7 @@ ROUTES = [
     *STUMPS,
     *LIFTS,
     *BASELINES,
+    *THREADS,
     *APPEALS,
     *FORECASTS,
     *NOTICES,

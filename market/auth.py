@@ -30,6 +30,8 @@ SCOPES: dict[Part, frozenset[str]] = {
         {
             "organisation:read",
             "event:read",
+            "thread:read",
+            "thread:write",
             "webhook:read",
             "webhook:write",
             "key:write",
@@ -48,6 +50,8 @@ SCOPES: dict[Part, frozenset[str]] = {
     Part.EXPERT: frozenset(
         {
             "event:read",
+            "thread:read",
+            "thread:write",
             "webhook:read",
             "webhook:write",
             "key:write",
@@ -69,6 +73,8 @@ SCOPES: dict[Part, frozenset[str]] = {
     Part.REVIEWER: frozenset(
         {
             "event:read",
+            "thread:read",
+            "thread:write",
             "key:write",
             "review:read",
             "review:write",
@@ -81,6 +87,8 @@ SCOPES: dict[Part, frozenset[str]] = {
     Part.OPS: frozenset(
         {
             "event:read",
+            "thread:read",
+            "thread:write",
             "webhook:read",
             "webhook:write",
             "key:write",

@@ -159,6 +159,7 @@ KINDS = {
     "snp": "snapshot",
     "sub": "submission",
     "tgt": "service_target",
+    "thr": "thread",
     "tim": "time_entry",
     "tsk": "task",
     "whd": "webhook_delivery",

@@ -70,6 +70,7 @@ from market.snapshots import rules as snapshots
 from market.submissions import rules as submissions
 from market.targets import rules as targets
 from market.tasks import rules as tasks
+from market.threads import rules as threads
 from market.treasury import rules as treasury
 from market.votes import rules as votes
 from market.work import rules as work
@@ -326,6 +327,11 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     votes.VoteIncomplete: (422, "vote_incomplete"),
     votes.VoteUnfit: (422, "vote_unfit"),
     votes.ReworkRefused: (409, "rework_refused"),
+    threads.ThreadNotFound: (404, "not_found"),
+    threads.SubjectNotFound: (404, "not_found"),
+    threads.PinUnfit: (422, "pin_unfit"),
+    threads.RemarkUnfit: (422, "remark_unfit"),
+    threads.ThreadFull: (409, "thread_full"),
     review_plans.PlanRefused: (422, "plan_refused"),
 }
 

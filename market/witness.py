@@ -15,6 +15,7 @@ from litestar.types import (
     ASGIApp,
     HTTPResponseBodyEvent,
     HTTPResponseStartEvent,
+    HTTPScope,
     Message,
     Receive,
     Scope,
@@ -37,7 +38,7 @@ REFUSED = (
 )
 
 
-def _asked(scope: Scope) -> Asked | None:
+def _asked(scope: HTTPScope) -> Asked | None:
     principal: Principal | None = scope.get("state", {}).get("principal")
     if principal is None:
         return None
@@ -84,7 +85,7 @@ class Witness:
 
 
 class _Answer:
-    def __init__(self, scope: Scope, send: Send, told: set[UUID]) -> None:
+    def __init__(self, scope: HTTPScope, send: Send, told: set[UUID]) -> None:
         self._scope, self._send, self._told = scope, send, told
         self._held: Message | None = None
         self._status = 200

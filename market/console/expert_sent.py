@@ -20,6 +20,7 @@ from market.attempts.models import Attempt
 from market.console.expert import zone_of
 from market.console.forms import REFUSALS, Form, field, once, said_no
 from market.console.frame import HEADERS, Notice, page
+from market.console.threads import talk_on
 from market.console.visitors import EXPERT, my_id
 from market.db import PLATFORM, database, now
 from market.earnings.models import Earning
@@ -55,7 +56,7 @@ def _sent(
     notice: Notice | None = None,
     typed: Mapping[str, str] | None = None,
 ) -> Template:
-    at = now()
+    at, talk = now(), talk_on(request, submission_id)
     with database.begin() as session:
         row = submission(session, submission_id)
         if row.expert_id != my_id(request):
@@ -72,6 +73,7 @@ def _sent(
             status=status,
             notice=notice,
             row=row,
+            talk=talk,
             task=session.get(Task, row.task_id),
             offer=session.get(Offer, row.offer_id),
             attempt=attempt,

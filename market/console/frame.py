@@ -225,6 +225,10 @@ SAID = {
     "endpoint": Notice("The endpoint hears what happens from now on."),
     "pinged": Notice("A test message is on its way; its log below says how it went."),
     "removed": Notice("The endpoint is gone; nothing more is sent to it."),
+    "thread-opened": Notice("The thread is open. Whom it concerns is told."),
+    "thread-answer": Notice("Said. Whom it concerns is told."),
+    "thread-resolve": Notice("Resolved. It can be opened again."),
+    "thread-reopen": Notice("Open again."),
     "unrejected": Notice("The rejection is taken back: the work is accepted."),
 }
 """What a page may say after a form: named in the address, so that nothing foreign is shown."""

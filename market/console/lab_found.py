@@ -12,15 +12,17 @@ from litestar.response import Redirect, Stream, Template
 
 from market.appeals.actions import unreject_submission
 from market.attempts.models import Attempt
+from market.auth import Principal
 from market.console.forms import Form, field
 from market.console.frame import HEADERS, back_to, page
+from market.console.threads import talk_on
 from market.console.visitors import LAB, my_id
-from market.db import PLATFORM, Scope, current_scope, database, now
-from market.http import page_of, read_id
+from market.db import PLATFORM, database, now
+from market.http import page_of, principal_of_request, read_id
 from market.projects.queries import project
 from market.reviews.rules import REASON_CODES
 from market.stumps.queries import evidence, stumps
-from market.stumps.routes import stump_out
+from market.stumps.routes import stumps_out
 from market.submissions.models import Submission
 from market.submissions.queries import submission
 from market.submissions.rules import SubmissionNotFound
@@ -62,23 +64,18 @@ def get_stumps(
         )
 
 
-def _lines(project_id: UUID, scope: Scope) -> Iterator[bytes]:
+def _lines(project_id: UUID, principal: Principal) -> Iterator[bytes]:
     """Every stump of a project on a line of its own, oldest first, a lot at a time."""
     after: UUID | None = None
     while True:
-        with database.begin(scope) as session:
+        with database.begin(principal.scope) as session:
             wanted = stumps(project_id).order_by(Submission.id).limit(LOT)
             if after is not None:
                 wanted = wanted.where(Submission.id > after)
             rows = session.execute(wanted).all()
-            outputs = evidence(session, [row[2].id for row in rows])
-            said = votes(session, [row[0].id for row in rows])
             lot = b"".join(
-                msgspec.json.encode(
-                    stump_out(decided, row, asked, task, outputs[asked.id], said[row.id])
-                )
-                + b"\n"
-                for row, decided, asked, task in rows
+                msgspec.json.encode(one) + b"\n"
+                for one in stumps_out(session, [row.tuple() for row in rows], principal)
             )
         yield lot
         if len(rows) < LOT:
@@ -87,14 +84,14 @@ def _lines(project_id: UUID, scope: Scope) -> Iterator[bytes]:
 
 
 @get("/projects/{project_id:str}/stumps.jsonl", guards=LAB, sync_to_thread=True)
-def get_stumps_file(project_id: FromPath[str]) -> Stream:
+def get_stumps_file(request: Request[Any, Any, Any], project_id: FromPath[str]) -> Stream:
     """All stumps of a project with their proof, as JSON lines."""
     with database.begin() as session:
         found = project(session, read_id("prj", project_id))
     name = f"stumps-{project_id}.jsonl"
     return Stream(
         # What is streamed is read after this function ends, so it is told as whom to read.
-        _lines(found.id, current_scope.get()),
+        _lines(found.id, principal_of_request(request)),
         media_type="application/x-ndjson",
         headers={**HEADERS, "Content-Disposition": f'attachment; filename="{name}"'},
     )
@@ -104,6 +101,7 @@ def get_stumps_file(project_id: FromPath[str]) -> Stream:
 def get_submission(request: Request[Any, Any, Any], submission_id: FromPath[str]) -> Template:
     """One submission whole: the work, the model's answers with their digests, the votes."""
     found_id = read_id("sub", submission_id)
+    talk = talk_on(request, found_id)
     with database.begin() as session:
         row = submission(session, found_id)
         if row.submitted_at is None:
@@ -117,6 +115,7 @@ def get_submission(request: Request[Any, Any, Any], submission_id: FromPath[str]
             task=session.get(Task, row.task_id),
             attempt=attempt,
             responses=evidence(session, [attempt.id])[attempt.id] if attempt else [],
+            talk=talk,
             verdict=verdict(session, row.id),
             votes=votes(session, [row.id])[row.id],
             may_unreject=row.state in REJECTED,

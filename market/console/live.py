@@ -27,19 +27,23 @@ from market.streams import Stream, Streams
 EVERYBODY = [for_parts(*Part)]
 PAGE = 40
 
+THREADS = "/console/threads/"
+
 PLACES: dict[Part, dict[str, str]] = {
     Part.EXPERT: {
         "offer": "/console/expert/offers/",
         "submission": "/console/expert/submissions/",
         "earning": "/console/expert/earnings/",
+        "thread": THREADS,
     },
     Part.LAB: {
         "project": "/console/lab/projects/",
         "submission": "/console/lab/submissions/",
         "webhook_endpoint": "/console/lab/webhooks/",
+        "thread": THREADS,
     },
-    Part.REVIEWER: {"review": "/console/reviewer/reviews/"},
-    Part.OPS: {"matching_run": "/console/ops/runs/"},
+    Part.REVIEWER: {"review": "/console/reviewer/reviews/", "thread": THREADS},
+    Part.OPS: {"matching_run": "/console/ops/runs/", "thread": THREADS},
 }
 """Where each part reads about a kind of thing."""
 

@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 from market.attempts.queries import attempt as attempt_with_id
 from market.console.forms import REFUSALS, Form, field, go, once, said_no, whole_number
 from market.console.frame import Notice, back_to, page
+from market.console.threads import talk_on
 from market.console.visitors import REVIEWER, my_id
 from market.db import PLATFORM, database, now
 from market.http import page_of, read_id
@@ -125,6 +126,7 @@ def _review(
     # As the platform, since other people's votes are no reviewer's to read but here.
     with database.begin(PLATFORM) as session:
         below = votes_below(session, row)
+    talk = talk_on(request, row.submission_id)
     return page(
         request,
         "reviewer/review.html",
@@ -135,6 +137,7 @@ def _review(
         task=task,
         others=others,
         handed=handed,
+        talk=talk,
         attempt=asked,
         outputs=[one.output for one in outputs],
         criteria=criteria_of(task.payload),

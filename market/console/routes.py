@@ -39,6 +39,7 @@ from market.console import (
     reviewer,
     signals,
     targets,
+    threads,
     tuning,
     webhooks,
 )
@@ -153,7 +154,7 @@ def nowhere(paths: list[str]) -> list[str]:
 
 
 PAGES: dict[str, list[HTTPRouteHandler]] = {
-    "": [*doors.ROUTES, *live.ROUTES, *preferences.ROUTES],
+    "": [*doors.ROUTES, *live.ROUTES, *preferences.ROUTES, *threads.ROUTES],
     "/ops": [
         *ops.ROUTES,
         *signals.ROUTES,

@@ -103,6 +103,13 @@ _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
             "Your appeal in a case was decided", "Read what it came to, and why."
         ),
     },
+    # Of a thread on its work a lab is told as one, and everybody else as a person.
+    ("threads", Audience.LAB): {
+        "thread.opened": _now("Somebody asks about a piece of work", "Read it, and answer."),
+        "thread.answered": _now("There is an answer in a thread", "Read it in its place."),
+        "thread.resolved": _digest("A thread was resolved", "It can be opened again."),
+        "thread.reopened": _digest("A thread was opened again", "Read why."),
+    },
     ("standing", Audience.PERSON): {
         "standing.changed": _now("Your standing changed", "The reasons are there; you may appeal."),
         "qualification.granted": _now("You are qualified", "New work is open to you."),

@@ -7,8 +7,9 @@ from typing import Any
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
+from sqlalchemy.orm import Session
 
-from market.attempts.models import Attempt, AttemptResponse
+from market.attempts.models import Attempt
 from market.attempts.queries import attempt
 from market.attempts.routes import AttemptOut, EvidenceOut, attempt_out, evidence_out
 from market.auth import Principal
@@ -27,11 +28,13 @@ from market.http import (
     wire_ids,
 )
 from market.projects.queries import project
-from market.reviews.models import Review
 from market.stumps.queries import evidence, stumps
 from market.submissions.models import Submission
 from market.submissions.queries import submission, submissions
 from market.tasks.models import Task
+from market.threads.models import Remark, Thread
+from market.threads.queries import threads_on
+from market.threads.routes import ThreadOut, thread_out
 from market.verdicts.models import Verdict
 from market.verdicts.queries import verdict
 from market.verdicts.routes import VerdictOut, verdict_out
@@ -60,6 +63,7 @@ class SubmissionWorkOut(SubmissionOut):
     attempt: AttemptOut | None
     verdict: VerdictOut | None
     votes: list[VoteOut]
+    threads: list[ThreadOut]
 
 
 class StumpOut(Wire):
@@ -78,6 +82,7 @@ class StumpOut(Wire):
     judge_missed: int | None
     outputs: list[EvidenceOut]
     votes: list[VoteOut]
+    threads: list[ThreadOut]
     submitted_at: datetime | None
     decided_at: datetime
 
@@ -105,7 +110,9 @@ def get_submissions(
 
 
 @get("/submissions/{submission_id:str}", scope="work:read", tags=["Work"])
-def get_submission(submission_id: FromPath[str]) -> SubmissionWorkOut:
+def get_submission(
+    submission_id: FromPath[str], principal: NamedDependency[Principal]
+) -> SubmissionWorkOut:
     """One submission with its evidence; its author reads the votes once there is a verdict."""
     with database.begin() as session:
         row = submission(session, read_id("sub", submission_id))
@@ -117,6 +124,7 @@ def get_submission(submission_id: FromPath[str]) -> SubmissionWorkOut:
             attempt=attempt_out(session, asked) if asked else None,
             verdict=verdict_out(decided) if decided else None,
             votes=[vote_out(vote) for vote in votes(session, [row.id])[row.id]],
+            threads=_threads_out(threads_on(session, [row.id])[row.id], principal),
         )
 
 
@@ -138,13 +146,8 @@ def get_stumps(
             cursor=cursor,
             filters=f"{principal.tenant}|stumps|{found.id}",
         )
-        outputs = evidence(session, [asked.id for _, _, asked, _ in rows])
-        said = votes(session, [row.id for row, _, _, _ in rows])
         return page(
-            [
-                stump_out(decided, row, asked, task, outputs[asked.id], said[row.id])
-                for row, decided, asked, task in rows
-            ],
+            stumps_out(session, rows, principal),
             following,
         )
 
@@ -163,32 +166,42 @@ def _submission_fields(row: Submission) -> dict[str, Any]:
     }
 
 
-def stump_out(
-    decided: Verdict,
-    row: Submission,
-    asked: Attempt,
-    task: Task,
-    outputs: Sequence[AttemptResponse],
-    said: Sequence[Review],
-) -> StumpOut:
-    """A stump as it travels, with its proof."""
-    return StumpOut(
-        submission_id=wire_id("sub", row.id),
-        task_id=wire_id("tsk", task.id),
-        external_id=task.external_id,
-        domain=task.domain,
-        complexity=task.complexity,
-        attempt_id=wire_id("att", asked.id),
-        prompt=asked.prompt,
-        reference=asked.reference,
-        parameters=asked.parameters,
-        payload=row.payload,
-        judge_missed=asked.judge_missed,
-        outputs=[evidence_out(output) for output in outputs],
-        votes=[vote_out(vote) for vote in said],
-        submitted_at=row.submitted_at,
-        decided_at=decided.decided_at,
-    )
+def _threads_out(
+    found: Sequence[tuple[Thread, list[Remark]]], principal: Principal
+) -> list[ThreadOut]:
+    return [thread_out(row, said, principal) for row, said in found]
+
+
+def stumps_out(
+    session: Session,
+    rows: Sequence[tuple[Submission, Verdict, Attempt, Task]],
+    principal: Principal,
+) -> list[StumpOut]:
+    """Stumps as they travel, with their proof and what was said about them."""
+    outputs = evidence(session, [asked.id for _, _, asked, _ in rows])
+    said = votes(session, [row.id for row, _, _, _ in rows])
+    talk = threads_on(session, [row.id for row, _, _, _ in rows])
+    return [
+        StumpOut(
+            submission_id=wire_id("sub", row.id),
+            task_id=wire_id("tsk", task.id),
+            external_id=task.external_id,
+            domain=task.domain,
+            complexity=task.complexity,
+            attempt_id=wire_id("att", asked.id),
+            prompt=asked.prompt,
+            reference=asked.reference,
+            parameters=asked.parameters,
+            payload=row.payload,
+            judge_missed=asked.judge_missed,
+            outputs=[evidence_out(output) for output in outputs[asked.id]],
+            votes=[vote_out(vote) for vote in said[row.id]],
+            threads=_threads_out(talk[row.id], principal),
+            submitted_at=row.submitted_at,
+            decided_at=decided.decided_at,
+        )
+        for row, decided, asked, task in rows
+    ]
 
 
 ROUTES: list[HTTPRouteHandler] = [get_submissions, get_submission, get_stumps]
