@@ -58,6 +58,7 @@ from market.invoices.routes import ROUTES as INVOICES
 from market.item_banks.routes import ROUTES as ITEM_BANKS
 from market.lifts.routes import ROUTES as LIFTS
 from market.logs import configure_logs
+from market.messages.routes import ROUTES as MESSAGES
 from market.notices.routes import ROUTES as NOTICES
 from market.notices.routes import encoded
 from market.offers.routes import ROUTES as OFFERS
@@ -166,6 +167,7 @@ ROUTES = [
     *NOTICES,
     *DELIVERIES,
     *INBOX,
+    *MESSAGES,
     *AUDIT,
     *DEAD_LETTERS,
 ]

@@ -104,6 +104,7 @@ class Event(StrEnum):
     VERDICT_RECORDED = "verdict.recorded"
     VERDICT_CORRECTED = "verdict.corrected"
     SNAPSHOT_TAKEN = "snapshot.taken"
+    MESSAGE_ASKED = "message.asked"
     THREAD_OPENED = "thread.opened"
     THREAD_ANSWERED = "thread.answered"
     THREAD_RESOLVED = "thread.resolved"

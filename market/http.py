@@ -134,6 +134,7 @@ KINDS = {
     "mea": "measure",
     "mrn": "matching_run",
     "msd": "target_miss",
+    "msg": "message",
     "ntf": "notification",
     "ofr": "offer",
     "opn": "operation",

@@ -49,6 +49,7 @@ from market.fundings import rules as fundings
 from market.inbox import rules as inbox
 from market.item_banks import rules as item_banks
 from market.lifts import rules as lifts
+from market.messages import rules as messages
 from market.notices import rules as notices
 from market.offers import rules as offers
 from market.payees import rules as payees
@@ -327,6 +328,9 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     votes.VoteIncomplete: (422, "vote_incomplete"),
     votes.VoteUnfit: (422, "vote_unfit"),
     votes.ReworkRefused: (409, "rework_refused"),
+    messages.MessageNotFound: (404, "not_found"),
+    messages.MessageUnfit: (422, "message_unfit"),
+    messages.NobodyToTell: (422, "nobody_to_tell"),
     threads.ThreadNotFound: (404, "not_found"),
     threads.SubjectNotFound: (404, "not_found"),
     threads.PinUnfit: (422, "pin_unfit"),

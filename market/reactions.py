@@ -11,6 +11,7 @@ from market.events import Event
 from market.impact.jobs import count_lift, measure_impact, rank_experts
 from market.item_banks.jobs import calibrate_banks
 from market.lifts.jobs import weigh_lift
+from market.messages.jobs import tell_cohort
 from market.offers.jobs import (
     withdraw_expert_offers,
     withdraw_project_offers,
@@ -44,6 +45,7 @@ from market.treasury.jobs import (
 
 REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.PREVIEW_REQUESTED: (preview_policy,),
+    Event.MESSAGE_ASKED: (tell_cohort,),
     Event.RUN_REQUESTED: (run_matching,),
     Event.RUN_CHECK_REQUESTED: (check_run,),
     Event.PROJECT_DRAINING: (withdraw_project_offers, note_project),

@@ -56,26 +56,58 @@ def take_notices(session: Session, *, has_mail: bool, at: datetime) -> int:
 def _tell(session: Session, row: EventRow, *, has_mail: bool, at: datetime) -> None:
     notice = NOTICES[row.type]
     for person_id in sorted(recipients(session, notice, row)):
-        wishes = preference_of(session, person_id, at=at)
-        mail = Mail(wishes.mails.get(notice.topic, notice.mail)) if has_mail else Mail.NEVER
-        letter_id = None
-        if mail is Mail.NOW:
-            letter_id = _write_letter(session, person_id, notice.title, notice.text, at=at)
-        session.execute(
-            insert(Notification).values(
-                id=new_id(),
-                person_id=person_id,
-                event_id=row.id,
-                event_type=row.type,
-                subject_id=row.subject_id,
-                topic=notice.topic,
-                title=notice.title,
-                content=notice.text,
-                mail=mail.value,
-                created_at=at,
-                letter_id=letter_id,
-            )
+        tell_person(
+            session,
+            person_id,
+            event_id=row.id,
+            event_type=row.type,
+            subject_id=row.subject_id,
+            topic=notice.topic,
+            default=notice.mail,
+            title=notice.title,
+            content=notice.text,
+            has_mail=has_mail,
+            at=at,
         )
+
+
+def tell_person(
+    session: Session,
+    person_id: UUID,
+    *,
+    event_id: UUID,
+    event_type: str,
+    subject_id: UUID,
+    topic: str,
+    default: Mail,
+    title: str,
+    content: str,
+    has_mail: bool,
+    at: datetime,
+) -> UUID:
+    """Tell one person of something, and by e-mail as it chose for the topic; the notification."""
+    wishes = preference_of(session, person_id, at=at)
+    mail = Mail(wishes.mails.get(topic, default)) if has_mail else Mail.NEVER
+    letter_id = None
+    if mail is Mail.NOW:
+        letter_id = _write_letter(session, person_id, title, content, at=at)
+    notification_id = new_id()
+    session.execute(
+        insert(Notification).values(
+            id=notification_id,
+            person_id=person_id,
+            event_id=event_id,
+            event_type=event_type,
+            subject_id=subject_id,
+            topic=topic,
+            title=title,
+            content=content,
+            mail=mail.value,
+            created_at=at,
+            letter_id=letter_id,
+        )
+    )
+    return notification_id
 
 
 def preference_of(session: Session, person_id: UUID, *, at: datetime) -> NoticePreference:

@@ -184,7 +184,8 @@ NOTICES = {
 }
 """What people are told. Types that nothing emits yet are named as the requirements name them."""
 
-TOPICS = tuple(sorted({notice.topic for notice in NOTICES.values()}))
+TOPICS = tuple(sorted({"messages", *(notice.topic for notice in NOTICES.values())}))
+"""What people choose by; messages are what labs and ops write to a cohort."""
 
 DIGEST_HOUR = 8
 ATTEMPTS = 20

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from uuid import UUID
 
-from sqlalchemy import Select, exists, or_, select
+from sqlalchemy import Select, exists, select
 from sqlalchemy.orm import Session
 
 from market.auth import Part, Principal
@@ -139,8 +139,9 @@ def reviewers_of(
         Review.submission_id == submission_id,
         Review.reviewer_id.is_not(None),
         Review.state.not_in(_GONE),
-        or_(Review.voted_at.is_not(None), not has_voted),
     )
+    if has_voted:
+        statement = statement.where(Review.voted_at.is_not(None))
     return {one for one in session.scalars(statement) if one is not None}
 
 
