@@ -16,8 +16,8 @@ from migrations.grants import (
     tenant_may,
 )
 
-revision = "0040"
-down_revision = "0039"
+revision = "0043"
+down_revision = "0042"
 branch_labels = None
 depends_on = None
 
