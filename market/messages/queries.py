@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Row, Select, case, func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from market.experts.models import Expert
@@ -74,16 +74,13 @@ def message(session: Session, message_id: UUID) -> CohortMessage:
 def reached(session: Session, message_id: UUID) -> Reached:
     """How the copies of a message went. Runs as the platform."""
 
-    def number(condition: object) -> object:
-        return func.count(case((condition, 1)))  # type: ignore[arg-type]
-
     row = session.execute(
         select(
             func.count(),
-            number(Notification.mail == "now"),
-            number((Notification.mail == "digest") & Notification.letter_id.is_(None)),
-            number(Letter.state == "failed"),
-            number(Notification.read_at.is_not(None)),
+            func.count().filter(Notification.mail == "now"),
+            func.count().filter(Notification.mail == "digest", Notification.letter_id.is_(None)),
+            func.count().filter(Letter.state == "failed"),
+            func.count().filter(Notification.read_at.is_not(None)),
         )
         .select_from(MessageCopy)
         .join(Notification, Notification.id == MessageCopy.notification_id)
@@ -95,7 +92,7 @@ def reached(session: Session, message_id: UUID) -> Reached:
 
 def copies(
     session: Session, message_id: UUID, *, after: UUID | None, limit: int
-) -> list[Row[tuple[MessageCopy, Notification, Letter | None]]]:
+) -> list[tuple[MessageCopy, Notification, Letter | None]]:
     """Who got a message and how, in the order of their ids. Runs as the platform."""
     wanted = (
         select(MessageCopy, Notification, Letter)
@@ -107,4 +104,4 @@ def copies(
     )
     if after is not None:
         wanted = wanted.where(MessageCopy.person_id > after)
-    return list(session.execute(wanted).all())
+    return [(copy, note, letter) for copy, note, letter in session.execute(wanted)]
