@@ -16,8 +16,8 @@ from migrations.grants import (
     tenant_may,
 )
 
-revision = "0043"
-down_revision = "0042"
+revision = "0045"
+down_revision = "0044"
 branch_labels = None
 depends_on = None
 
