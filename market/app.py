@@ -72,6 +72,7 @@ from market.projects.routes import ROUTES as PROJECTS
 from market.qualifications.routes import ROUTES as QUALIFICATIONS
 from market.quality.routes import ROUTES as QUALITY
 from market.quality_rules.routes import ROUTES as QUALITY_RULES
+from market.records.routes import ROUTES as RECORDS
 from market.recoveries.routes import ROUTES as RECOVERIES
 from market.regrades.routes import ROUTES as REGRADES
 from market.releases.routes import ROUTES as RELEASES
@@ -167,6 +168,7 @@ ROUTES = [
     *NOTICES,
     *DELIVERIES,
     *INBOX,
+    *RECORDS,
     *MESSAGES,
     *AUDIT,
     *DEAD_LETTERS,

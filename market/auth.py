@@ -242,6 +242,7 @@ class Keyring:
     def __init__(self) -> None:
         self._box: Fernet | None = None
         self._signing = b""
+        self._attesting = b""
 
     def open(self, secret_key: str) -> None:
         """Derive a sealing and a signing key from the operator's secret."""
@@ -250,6 +251,7 @@ class Keyring:
         master = secret_key.encode()
         sealing = hmac.digest(master, b"stumpwork sealing", "sha256")
         self._signing = hmac.digest(master, b"stumpwork signing", "sha256")
+        self._attesting = hmac.digest(master, b"stumpwork attesting", "sha256")
         self._box = Fernet(base64.urlsafe_b64encode(sealing))
 
     def seal(self, plain: bytes) -> bytes:
@@ -269,6 +271,11 @@ class Keyring:
         """Whether a signature, whole or cut to its first bytes (12 at least), is this message's."""
         full = self.sign(message)
         return len(signature) >= 12 and hmac.compare_digest(full[: len(signature)], signature)
+
+    def attestation_seed(self) -> bytes:
+        """The private half of the key that attestations are signed with."""
+        self._opened()
+        return self._attesting
 
     def _opened(self) -> Fernet:
         if self._box is None:

@@ -108,6 +108,7 @@ class VersionConflict(MarketError):
 KINDS = {
     "alm": "quality_alarm",
     "apl": "appeal",
+    "ats": "attestation",
     "att": "attempt",
     "aud": "audit_entry",
     "bnk": "item_bank",

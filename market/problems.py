@@ -60,6 +60,7 @@ from market.previews import rules as previews
 from market.projects import rules as projects
 from market.qualifications import rules as qualifications
 from market.quality_rules import rules as quality_rules
+from market.records import rules as records
 from market.recoveries import rules as recoveries
 from market.releases import rules as releases
 from market.review_plans import rules as review_plans
@@ -331,6 +332,8 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     messages.MessageNotFound: (404, "not_found"),
     messages.MessageUnfit: (422, "message_unfit"),
     messages.NobodyToTell: (422, "nobody_to_tell"),
+    records.AttestationRefused: (422, "attestation_refused"),
+    records.NothingVerified: (409, "nothing_verified"),
     threads.ThreadNotFound: (404, "not_found"),
     threads.SubjectNotFound: (404, "not_found"),
     threads.PinUnfit: (422, "pin_unfit"),

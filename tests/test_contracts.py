@@ -113,7 +113,7 @@ def test_reactions_and_timetable_name_known_events_and_queues() -> None:
 
 def test_every_address_names_a_scope_that_somebody_can_hold(settings: Settings) -> None:
     known = frozenset().union(*SCOPES.values())
-    public = {"/v1/signups"}
+    public = {"/v1/signups", "/v1/attestations:verify", "/v1/attestation-keys"}
     app = create_app(settings)
     for route in app.routes:
         if not route.path.startswith("/v1"):

@@ -1,0 +1,1 @@
+"""What a person takes along: everything that is kept about it, and a signed word on its skills."""
