@@ -12,8 +12,8 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 from sqlalchemy.orm import Session
 
-from market.db import PLATFORM, database
 from market.auth import Part, Principal, tell_of
+from market.db import PLATFORM, database
 from market.earnings.models import Earning
 from market.earnings.queries import (
     earnings,

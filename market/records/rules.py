@@ -75,6 +75,9 @@ SOURCES: tuple[Source, ...] = (
     _own("expert_domain", "expert_id", order="domain"),
     _own("tier_assignment", "expert_id", "actor_id"),
     _own("measure", "expert_id", "taken_by", "ended_by"),
+    # What a rule of quality saw, and what the person was told of it.
+    _own("rule_firing", "expert_id", order="at"),
+    _own("eval_answer", "person_id"),
     _own("qualification", "person_id", "invited_by", "decided_by"),
     # The seed would tell which items come next.
     _own("sitting", "person_id", "seed"),
@@ -153,6 +156,13 @@ OTHERS: Mapping[str, str] = MappingProxyType(
         "market.audit_link": "digests over the audit log",
         "market.state_change": "moves of machines; whose subject a person may see, it reads there",
         "market.message_copy": "each copy is the notification beside it",
+        "market.policy": "what ops wrote, in the part of ops",
+        "market.experiment": "what ops wrote; whom it touched is an exposure",
+        "market.quality_rule": "what ops wrote; whom it caught is a firing",
+        "market.rule_simulation": "counts of people, none of them named",
+        "market.baseline_result": "counts of people, none of them named",
+        "market.acknowledgement": "what ops noted about an alarm of the service",
+        "payouts.ledger_account": "where money is; what is owed and paid is earnings and payouts",
     }
 )
 """Tables that name people and are not downloaded by them, and why. A column that only says which

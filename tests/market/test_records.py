@@ -1,4 +1,4 @@
-"""What a person takes along: nothing that is kept about it is missing, and a word that others trust."""
+"""What a person takes along: all that is kept about it, and a word that others can trust."""
 
 import base64
 import json

@@ -16,8 +16,8 @@ from migrations.grants import (
     tenant_may,
 )
 
-revision = "0045"
-down_revision = "0044"
+revision = "0049"
+down_revision = "0048"
 branch_labels = None
 depends_on = None
 
