@@ -16,8 +16,8 @@ from migrations.grants import (
     tenant_may,
 )
 
-revision = "0049"
-down_revision = "0048"
+revision = "0050"
+down_revision = "0049"
 branch_labels = None
 depends_on = None
 
