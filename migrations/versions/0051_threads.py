@@ -16,8 +16,8 @@ from migrations.grants import (
     tenant_may,
 )
 
-revision = "0050"
-down_revision = "0049"
+revision = "0051"
+down_revision = "0050"
 branch_labels = None
 depends_on = None
 
