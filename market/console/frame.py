@@ -169,6 +169,7 @@ SAID = {
     "experiment-drop": Notice("Dropped. Nobody was touched."),
     "experiment-promote": Notice("Kept, in your name. One click takes a policy back."),
     "dispute-open": Notice("Asked. The other side answers within three working days."),
+    "contested": Notice("Contested. That part of the pay waits; the expert answers."),
     "dispute-answer": Notice("Answered. Somebody decides who is no side of it."),
     "dispute-withdraw": Notice("Taken back. What was held is paid."),
     "dispute-appeal": Notice("Appealed. Another person decides it again."),

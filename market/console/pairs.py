@@ -1,6 +1,6 @@
 """Why a run put somebody on a task, or did not; why a seat stayed open, or somebody idle."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from litestar import Request, get, post
@@ -22,6 +22,12 @@ from market.runs.actions import cancel_run, request_check
 from market.runs.models import MatchingRun
 from market.runs.queries import run as matching_run
 from market.tasks.models import Task
+
+if TYPE_CHECKING:
+    from matching.ranking import RankChange
+
+COMPARABLE = 20
+"""Earlier runs that a page offers to compare with."""
 
 
 def _task(session: Session, text: str, run: MatchingRun) -> Task | None:
@@ -52,8 +58,11 @@ def get_why(
     run_id: FromPath[str],
     task: FromQuery[str] = "",
     expert: FromQuery[str] = "",
+    against: FromQuery[str] = "",
 ) -> Template:
-    """Ask a run about a pair, a task or an expert; the address can be sent to a colleague."""
+    """Ask a run about a pair, a task or an expert; `against` is an earlier run, by which the pair's
+    change of rank is told. The address can be sent to a colleague.
+    """
     with database.begin() as session:
         run = matching_run(session, read_id("mrn", run_id))
         found_task = _task(session, task.strip(), run) if task.strip() else None
@@ -77,6 +86,9 @@ def get_why(
             expert=expert,
             found_task=found_task,
             found_person=found_person,
+            against=against,
+            earlier=_earlier(session, run),
+            rank=_rank_change(session, run, against, found_task, found_person),
             **_told(
                 session,
                 run.id,
@@ -84,6 +96,35 @@ def get_why(
                 found_person.id if found_person else None,
             ),
         )
+
+
+def _earlier(session: Session, run: MatchingRun) -> list[MatchingRun]:
+    """Runs before this one that kept what they saw, the newest first."""
+    wanted = select(MatchingRun).where(MatchingRun.state == "succeeded", MatchingRun.id < run.id)
+    return list(session.scalars(wanted.order_by(MatchingRun.id.desc()).limit(COMPARABLE)))
+
+
+def _rank_change(
+    session: Session, run: MatchingRun, against: str, task: Task | None, person: Person | None
+) -> "RankChange | str | None":
+    """How a pair's rank moved since an earlier run, or why that cannot be told; none, if nobody
+    asked.
+    """
+    from matching.ranking import rank_change
+
+    if not against or task is None or person is None:
+        return None
+    files = [
+        recorded(session, one.id) for one in (matching_run(session, read_id("mrn", against)), run)
+    ]
+    pairs = [explain(file, task.id, person.id) for file in files]
+    if pairs[0] is None or pairs[1] is None:
+        return "one of the two runs did not look at this pair"
+    then, later = (
+        (file.problem, file.value, pair.pair)
+        for file, pair in zip(files, (pairs[0], pairs[1]), strict=True)
+    )
+    return rank_change(then, later)
 
 
 def _told(

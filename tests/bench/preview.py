@@ -20,8 +20,10 @@ from tests.bench.simulations.previews import coverage
 from tests.bench.simulations.trials import story
 
 SEED = 11
-LIMIT_S = 60.0
-"""What "in seconds" may come to at ten thousand tasks and a hundred thousand experts."""
+LIMIT_S = 20.0
+"""What "in seconds" may come to at ten thousand tasks and a hundred thousand experts, in seconds of
+the processor: others on the machine take none of them.
+"""
 
 
 def recorded(size: str, *, budgets: bool) -> Past:
@@ -71,7 +73,10 @@ def recorded(size: str, *, budgets: bool) -> Past:
 
 
 def flow_alone(problem: Problem) -> float:
-    """The plan alone, without side rules, as the yardstick of the same machine. Units: seconds."""
+    """The plan alone, without side rules, as the yardstick of the same machine.
+
+    Units: seconds of the processor.
+    """
     plain = Problem(
         expert=problem.expert,
         task=problem.task,
@@ -79,9 +84,9 @@ def flow_alone(problem: Problem) -> float:
         demand=problem.demand,
         capacity=problem.capacity,
     )
-    begun = time.perf_counter()
+    begun = time.process_time()
     assign(plain)
-    return time.perf_counter() - begun
+    return time.process_time() - begun
 
 
 def speed(size: str, *, budgets: bool) -> dict[str, object]:
@@ -89,9 +94,9 @@ def speed(size: str, *, budgets: bool) -> dict[str, object]:
     past = recorded(size, budgets=budgets)
     alone = flow_alone(past.problem)
     candidate = Candidate(Policy(weights=Weights(stump=2.0, cost=0.01)))
-    begun = time.perf_counter()
+    begun, used = time.perf_counter(), time.process_time()
     told = preview([past], candidate, seed=1)
-    seconds = time.perf_counter() - begun
+    seconds, cpu_s = time.perf_counter() - begun, time.process_time() - used
     return {
         "size": size,
         "tasks": past.problem.tasks,
@@ -100,12 +105,13 @@ def speed(size: str, *, budgets: bool) -> dict[str, object]:
         "budgets": budgets,
         "rounds": QUICK.rounds,
         "seconds": round(seconds, 2),
-        "flow_s": round(alone, 2),
-        "ratio": round(seconds / alone, 2),
+        "cpu_s": round(cpu_s, 2),
+        "flow_cpu_s": round(alone, 2),
+        "ratio": round(cpu_s / alone, 2),
         "fill": round(told.planned["fill"].candidate.value, 4),
         "refusal": told.refusal,
         "peak_mb": round(peak_mb()),
-        "met": seconds <= LIMIT_S,
+        "met": cpu_s <= LIMIT_S,
     }
 
 
