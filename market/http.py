@@ -445,6 +445,34 @@ def page(items: list[T], next_cursor: str | None) -> Page[T]:
     return Page(items=items, next_cursor=next_cursor, has_more=next_cursor is not None)
 
 
+def listed(
+    session: Session,
+    statement: Select[*tuple[Any, ...]],
+    key: InstrumentedAttribute[UUID] | InstrumentedAttribute[int | None],
+    told: Callable[[Any], T],
+    *,
+    limit: int,
+    cursor: str | None,
+    filters: str,
+    newest_first: bool = True,
+) -> Page[T]:
+    """One page of a statement's rows as they travel, each told by `told`; else as `page_of`.
+
+    Raises:
+        BadCursor.
+    """
+    rows, following = page_of(
+        session,
+        statement,
+        key,
+        limit=limit,
+        cursor=cursor,
+        filters=filters,
+        newest_first=newest_first,
+    )
+    return page([told(row) for row in rows], following)
+
+
 def _write_cursor(last: UUID, filters: str) -> str:
     payload = last.bytes + keyring.sign(last.bytes + filters.encode())[:12]
     return base64.urlsafe_b64encode(payload).decode().rstrip("=")

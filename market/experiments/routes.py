@@ -34,6 +34,7 @@ from market.http import (
     StateFilter,
     Wire,
     get,
+    listed,
     page,
     page_of,
     post,
@@ -164,15 +165,15 @@ def get_experiments(
 ) -> Page[ExperimentOut]:
     """Experiments, newest first."""
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             experiments(in_state),
             Experiment.id,
+            lambda row: ExperimentOut(**_columns(row)),
             limit=limit,
             cursor=cursor,
             filters=f"experiments {in_state}",
         )
-        return page([ExperimentOut(**_columns(row)) for row in rows], following)
 
 
 @get("/experiments/{experiment_id:str}", scope="policy:read", tags=["Experiments"])

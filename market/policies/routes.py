@@ -19,8 +19,7 @@ from market.http import (
     Wire,
     expect_version,
     get,
-    page,
-    page_of,
+    listed,
     post,
     put,
     read_id,
@@ -205,15 +204,15 @@ def get_policies(
 ) -> Page[PolicyOut]:
     """All versions of all policies, or of one, newest first."""
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             policies(named),
             PolicyVersion.id,
+            lambda row: _policy_out(session, row),
             limit=limit,
             cursor=cursor,
             filters=f"policies {named}",
         )
-        return page([_policy_out(session, row) for row in rows], following)
 
 
 @get("/policies/default", scope="policy:read", tags=["Policies"])
@@ -286,15 +285,15 @@ def get_policy_uses(
     """Which policies were obeyed from when on, by default or by one project, newest first."""
     wanted = None if project_id is None else read_id("prj", project_id)
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             policy_uses(wanted),
             PolicyUse.id,
+            _use_out,
             limit=limit,
             cursor=cursor,
             filters=f"uses {wanted}",
         )
-        return page([_use_out(row) for row in rows], following)
 
 
 @get("/policies/{policy_id:str}/diff", scope="policy:read", tags=["Policies"])

@@ -21,8 +21,7 @@ from market.http import (
     Page,
     Wire,
     get,
-    page,
-    page_of,
+    listed,
     post,
     read_id,
     wire_id,
@@ -192,15 +191,15 @@ def get_policy_previews(
     """Previews and searches, newest first."""
     wanted = None if policy_id is None else read_id("plc", policy_id)
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             previews(wanted),
             PolicyPreview.id,
+            lambda row: PreviewOut(**_columns(row)),
             limit=limit,
             cursor=cursor,
             filters=f"previews {wanted}",
         )
-        return page([PreviewOut(**_columns(row)) for row in rows], following)
 
 
 @get("/policy-previews/{preview_id:str}", scope="policy:read", tags=["Policies"])

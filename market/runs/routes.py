@@ -28,8 +28,7 @@ from market.http import (
     StateFilter,
     Wire,
     get,
-    page,
-    page_of,
+    listed,
     post,
     read_id,
     wire_id,
@@ -199,15 +198,15 @@ def get_matching_runs(
     """Matching runs, newest first."""
     project = None if project_id is None else read_id("prj", project_id)
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             runs(project_id=project, state=in_state),
             MatchingRun.id,
+            lambda row: RunOut(**_columns(row)),
             limit=limit,
             cursor=cursor,
             filters=f"runs {project} {in_state}",
         )
-        return page([RunOut(**_columns(row)) for row in rows], following)
 
 
 @get("/matching-runs/{run_id:str}", scope="match:read", tags=["Matching"])
@@ -224,16 +223,16 @@ def get_run_offers(
     """The offers that a run made, the most valuable first."""
     with database.begin() as session:
         found = run(session, read_id("mrn", run_id))
-        rows, following = page_of(
+        return listed(
             session,
             offers(run_id=found.id),
             Offer.id,
+            offer_out,
             limit=limit,
             cursor=cursor,
             filters=f"offers of {found.id}",
             newest_first=False,
         )
-        return page([offer_out(row) for row in rows], following)
 
 
 @get("/matching-runs/{run_id:str}/open-seats", scope="match:read", tags=["Matching"])
@@ -243,16 +242,16 @@ def get_run_open_seats(
     """The seats that a run left open, and what kept each open."""
     with database.begin() as session:
         found = run(session, read_id("mrn", run_id))
-        rows, following = page_of(
+        return listed(
             session,
             open_seats(found.id),
             OpenSeat.id,
+            _seat_out,
             limit=limit,
             cursor=cursor,
             filters=f"open seats of {found.id}",
             newest_first=False,
         )
-        return page([_seat_out(row) for row in rows], following)
 
 
 @get("/matching-runs/{run_id:str}/explanations", scope="match:read", tags=["Matching"])
