@@ -345,7 +345,7 @@ def _polished(
     return polish(
         model,
         on,
-        found.reduced,
+        found,
         neighbourhoods=effort.neighbourhoods,
         good_enough=lambda value: proved - value <= effort.target_gap * abs(proved + fixed),
         report=lambda number, value: report(found.rounds + number, float(value), proved),

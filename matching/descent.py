@@ -95,6 +95,23 @@ def descend(
     return Descended(whole, search.expert_price(whole, kept[1]), kept[1], best)
 
 
+def packed_seats(model: Model, task_price: Int64, row_price: Float64) -> tuple[Float64, Bool]:
+    """What each pair leaves its expert at these prices, and the pairs that experts would take.
+
+    Hours have no price here: every expert takes the best whole tasks that fit into them, as in
+    the bound of `descend`.
+
+    Shapes: both (model pairs,).
+    Units: what a pair leaves, in micro-units.
+    """
+    search = _Descent(model, row_price)
+    task = task_price.astype(np.float64)
+    _, taken = search.bound(task, row_price)
+    wanted = np.zeros(len(model.profit), np.bool_)
+    wanted[taken] = True
+    return search.gains(task, row_price), wanted
+
+
 class _Descent:
     """What stays the same from step to step: which rows are packed, and how rows are weighed."""
 

@@ -35,12 +35,31 @@ class Entries:
     row: Int64
     weight: Float64
 
+    def of(self, pairs: Int64) -> tuple[Int64, Int64]:
+        """Where the entries of these pairs stand, and which pair of the list each belongs to."""
+        start, stop = self.start[pairs], self.start[pairs + 1]
+        size = stop - start
+        place = np.repeat(np.arange(len(pairs)), size)
+        step = np.arange(len(place)) - np.repeat(np.cumsum(size) - size, size)
+        return start[place] + step, place
 
-def entries_by_pair(model: Model) -> Entries:
-    """The rows' entries turned round, so that the rows of one pair stand together."""
-    order = np.argsort(model.rows.pair, kind="stable")
-    start = np.searchsorted(model.rows.pair[order], np.arange(len(model.profit) + 1))
-    return Entries(start, model.rows.row[order].astype(np.int64), model.rows.weight[order])
+
+def entries_by_pair(model: Model, some: Int64 | None = None) -> Entries:
+    """The rows' entries turned round, so that the rows of one pair stand together.
+
+    Shapes: some (any,) pairs in rising order, of which alone the entries are kept; all if not
+        given. A pair is then named by its place among them.
+    """
+    rows, pairs = model.rows, len(model.profit)
+    pair, row, weight = rows.pair, rows.row, rows.weight
+    if some is not None:
+        place = np.full(pairs, -1)
+        place[some] = np.arange(len(some))
+        inside = np.flatnonzero(place[pair] >= 0)
+        pair, row, weight, pairs = place[pair[inside]], row[inside], weight[inside], len(some)
+    order = np.argsort(pair, kind="stable")
+    start = np.searchsorted(pair[order], np.arange(pairs + 1))
+    return Entries(start, row[order].astype(np.int64), weight[order])
 
 
 def worth(model: Model, on: Bool) -> int:
