@@ -44,6 +44,11 @@ def new_id() -> UUID:
     return uuid7()
 
 
+def made_at(identifier: UUID) -> datetime:
+    """When an id of ours was made, to the millisecond; it stands in the id's first 48 bits."""
+    return datetime.fromtimestamp((identifier.int >> 80) / 1000, UTC)
+
+
 def now() -> datetime:
     """The time, with its zone; for entry points only."""
     return datetime.now(UTC)

@@ -21,6 +21,7 @@ from market.qualifications.jobs import expire_qualifications
 from market.quality.jobs import refit_nightly
 from market.quality_rules.jobs import apply_quality_rules
 from market.reviews.jobs import requeue_reviews
+from market.runs.jobs import match_market
 from market.sitting_pay.jobs import pay_left_baselines
 from market.sittings.jobs import end_sittings
 from market.submissions.jobs import end_left_offers
@@ -61,6 +62,8 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(close_weeks, every=timedelta(hours=1), after=timedelta(minutes=1)),
     Entry(approve_silent_lines, every=timedelta(minutes=5)),
     Entry(end_due_disputes, every=timedelta(minutes=5)),
+    # Asks for a run over everything once the last one is as old as the settings say.
+    Entry(match_market, every=timedelta(minutes=1)),
     Entry(settle_projects, every=timedelta(minutes=1)),
     Entry(sweep_stripe, every=timedelta(minutes=1)),
     Entry(keep_books, every=timedelta(minutes=1)),

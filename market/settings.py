@@ -59,6 +59,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The least amount of a payout, in minor units of its currency; less is kept and rolls over."""
     budget_low_s: int = 24 * 3600
     """A budget is low when what is free would not last so long at the pace of the last day."""
+    match_every_s: int = 24 * 3600
+    """How long after a run over everything the next one is due; 0 for never by the clock."""
     pool_size: int = 8
     worker_threads: int = 4
     log_level: str = "INFO"

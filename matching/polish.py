@@ -25,7 +25,7 @@ all that is left to gain.
 WIDE, HOT = 3.0, 0.005
 """Pairs a seat that are looked at around a task that loses more than this share of a usual pair."""
 
-GROUP = 700
+GROUP = 500
 """Free pairs that are seated anew at once; the solver takes some hundredths of a second."""
 
 CALM, PATIENCE = 1e-5, 2

@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import numpy as np
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 from sqlalchemy.orm import Session
 
 from market.candidates.actions import Pick, offer_picks
@@ -29,10 +29,12 @@ from market.operations import Operation, cancel_operation, end_operation, open_o
 from market.policies.queries import default_policy, policy
 from market.projects.queries import project
 from market.runs.models import MatchingRun, OpenSeat
-from market.runs.queries import run
+from market.runs.queries import is_market_run_due, run
 from market.runs.rules import ENDED, RUN, SeedOutOfRange
 from matching.assignment import Assignment, Prices
 from matching.problem import Problem
+
+_ONE_CLOCK = text("select pg_advisory_xact_lock(hashtextextended('match the market', 0))")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,6 +105,16 @@ def request_run(
         actor_id=requested_by,
     )
     return wanted, operation
+
+
+def request_due_run(session: Session, *, every: timedelta, at: datetime) -> MatchingRun | None:
+    """Ask for a run over everything when the last one is this long ago; nothing otherwise."""
+    # Two ticks at once ask for one run.
+    session.execute(_ONE_CLOCK)
+    if not is_market_run_due(session, every=every, at=at):
+        return None
+    wanted, _ = request_run(session, at=at)
+    return wanted
 
 
 def request_check(

@@ -1,6 +1,7 @@
 """The job that runs the matcher: read, solve outside any transaction, record."""
 
 import time
+from datetime import timedelta
 from uuid import UUID
 
 from market.broker import job
@@ -15,8 +16,16 @@ from market.policies.queries import policy
 from market.policies.rules import read_policy
 from market.predictions.queries import predictions_for
 from market.projects.queries import project
-from market.runs.actions import Answer, fail_run, record_run, request_run, start_run
+from market.runs.actions import (
+    Answer,
+    fail_run,
+    record_run,
+    request_due_run,
+    request_run,
+    start_run,
+)
 from market.runs.queries import is_run_pending, run, run_before
+from market.settings import in_force
 
 LOOK_EVERY_S = 0.25
 """How often a run that is solving looks whether it was cancelled, and says how far it is."""
@@ -32,6 +41,16 @@ def match_anew(project_id: str) -> None:
         found = project(session, UUID(project_id), lock=True)
         if found.state == "live" and not is_run_pending(session, found.id):
             request_run(session, project_id=found.id, at=now())
+
+
+@job(queue="default", max_retries=2)
+def match_market(slot: str) -> None:
+    """The clock's run over everything, as often as the settings say."""
+    del slot
+    every_s = in_force.settings.match_every_s
+    if every_s > 0:
+        with database.begin() as session:
+            request_due_run(session, every=timedelta(seconds=every_s), at=now())
 
 
 @job(queue="solver", max_retries=3, time_limit_s=3600)

@@ -1,12 +1,15 @@
 """Reads about matching runs: how they went, and the seats that they left open."""
 
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import Select, exists, select
 from sqlalchemy.orm import Session
 
+from market.db import made_at
+from market.projects.models import Project
 from market.runs.models import MatchingRun, OpenSeat
-from market.runs.rules import RunNotFound
+from market.runs.rules import ENDED, RunNotFound
 
 
 def run(session: Session, run_id: UUID, *, locked: bool = False) -> MatchingRun:
@@ -39,6 +42,23 @@ def run_before(session: Session, project_id: UUID | None) -> UUID | None:
     )
     rows = select(MatchingRun.id).where(MatchingRun.state == "succeeded", scope)
     return session.scalar(rows.order_by(MatchingRun.id.desc()).limit(1))
+
+
+def is_market_run_due(session: Session, *, every: timedelta, at: datetime) -> bool:
+    """Whether the whole market should be matched again: some project is live, no run over
+    everything has begun within this time, and none is still to end.
+
+    Before the first such run the time counts from when the oldest live project was written down.
+    """
+    live = select(Project.id).where(Project.state == "live").order_by(Project.id).limit(1)
+    oldest = session.scalar(live)
+    if oldest is None:
+        return False
+    whole = select(MatchingRun).where(MatchingRun.project_id.is_(None))
+    newest = session.scalars(whole.order_by(MatchingRun.id.desc()).limit(1)).first()
+    if newest is None:
+        return at - made_at(oldest) >= every
+    return newest.state in ENDED and at - newest.requested_at >= every
 
 
 def is_run_pending(session: Session, project_id: UUID) -> bool:

@@ -35,7 +35,7 @@ from tests.factories import (
     make_project,
     make_task,
 )
-from tests.market.test_matching_runs import run_now
+from tests.market.running import run_now
 
 HOUR = 3600
 BALANCED = read_policy({})

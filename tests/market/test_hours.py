@@ -41,7 +41,7 @@ from market.policies.rules import read_policy
 from market.projects.models import Project
 from market.schedule import TIMETABLE
 from tests.factories import AT, Caller, make_caller, make_expert, make_project, make_task
-from tests.market.test_matching_runs import run_now
+from tests.market.running import run_now
 
 OFFICE = tuple(
     Window(day=day, starts="09:00", ends="17:00") for day in ("mon", "tue", "wed", "thu", "fri")

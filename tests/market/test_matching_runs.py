@@ -1,142 +1,36 @@
-"""Matching runs: what they see, what they choose, what they leave, and how they end."""
+"""Matching runs: what they choose, what they leave, and how they end."""
 
-import csv
-import gzip
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
-from uuid import UUID
 
+import msgspec
 import numpy as np
 import pytest
-from litestar.testing import TestClient
-from sqlalchemy import func, insert, select, text
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from market.auth import Part
-from market.candidates.queries import candidates
-from market.candidates.rules import SMALL_DOMAIN, asked_of, weigh, worst_cost
+from market.candidates.rules import worst_cost
 from market.db import database, new_id
-from market.experts.models import Expert
-from market.explanations.queries import hindrances, recorded
-from market.http import wire_id
 from market.offers.actions import expire_offer
 from market.offers.models import Offer
-from market.operations import Operation, open_operation
-from market.people.actions import grant_part
-from market.policies.actions import publish_policy
-from market.policies.models import PolicyVersion
-from market.policies.queries import policy
-from market.policies.rules import read_policy
-from market.predictions.queries import predictions_for
-from market.projects.models import Project
-from market.runs.actions import Answer, cancel_run, record_run, request_run, start_run
-from market.runs.jobs import run_matching
+from market.operations import Operation
+from market.runs.actions import cancel_run, record_run, request_due_run, request_run
+from market.runs.jobs import match_market, run_matching
 from market.runs.models import MatchingRun, OpenSeat
 from market.runs.rules import RUN
-from market.tasks.models import Interest, Task, TaskSlot
-from matching.assign import assign
-from matching.verify import verify
+from market.settings import Settings, in_force
+from market.tasks.models import TaskSlot
 from payouts.chart import owed_to, project_budget
 from payouts.ledger import Line, balance, reserve
 from payouts.pay import fee_minor, pay_minor, worst_case_minor
 from tests.factories import (
     AT,
-    Caller,
-    make_caller,
     make_expert,
     make_project,
     make_task,
     pairs_in_database,
 )
-
-BALANCED = read_policy({})
-"""The policy to begin with."""
-
-
-def run_now(db: Session, **wanted: object) -> MatchingRun:
-    """Ask for a run and do it; the run as it ended."""
-    found, _ = request_run(db, at=datetime.now(UTC), **wanted)  # type: ignore[arg-type]
-    db.commit()
-    run_matching(str(found.id))
-    db.expire_all()
-    return db.get_one(MatchingRun, found.id)
-
-
-def policy_named(db: Session, name: str) -> UUID:
-    """The newest version of a policy."""
-    newest = select(PolicyVersion.id).where(PolicyVersion.name == name)
-    return db.scalars(newest.order_by(PolicyVersion.version_no.desc())).first()  # type: ignore[return-value]
-
-
-def load_bids(db: Session, folder: Path, *, seats: int, load: int) -> Project:
-    """A published conference as a market: papers are tasks, reviewers experts, bids interest."""
-    with gzip.open(folder / "bids.csv.gz", "rt") as lines:
-        bids = [
-            (int(r["paper"]), int(r["reviewer"]), float(r["similarity"]))
-            for r in csv.DictReader(lines)
-        ]
-    papers, reviewers = 613, 201
-    project = make_project(
-        db,
-        budget_minor=10**9,
-        domains=("science",),
-        rate_minor_per_hour=3000,
-        cap_s=3600,
-        answers_per_task=seats,
-    )
-    at = project.created_at
-    experts = [
-        make_expert(db, domains=("science",), max_concurrent=load, weekly_hours=40).id
-        for _ in range(reviewers)
-    ]
-    tasks = [new_id() for _ in range(papers)]
-    db.execute(
-        insert(Task),
-        [
-            {
-                "id": task,
-                "organisation_id": project.organisation_id,
-                "project_id": project.id,
-                "external_id": f"paper-{n}",
-                "domain": "science",
-                "payload": {},
-                "expected_s": 1800,
-                "created_at": at,
-            }
-            for n, task in enumerate(tasks)
-        ],
-    )
-    db.execute(
-        insert(TaskSlot),
-        [
-            {
-                "id": new_id(),
-                "organisation_id": project.organisation_id,
-                "task_id": task,
-                "number": number,
-            }
-            for task in tasks
-            for number in range(1, seats + 1)
-        ],
-    )
-    db.execute(
-        insert(Interest),
-        [
-            {
-                "expert_id": experts[reviewer],
-                "task_id": tasks[paper],
-                "value": value,
-                "organisation_id": project.organisation_id,
-                "project_id": project.id,
-                "stated_at": at,
-            }
-            for paper, reviewer, value in bids
-        ],
-    )
-    db.commit()
-    return project
+from tests.market.running import load_bids, offers_of, policy_named, run_now, solved
 
 
 @pytest.mark.shared_data
@@ -158,12 +52,6 @@ def test_a_conference_is_matched_to_the_best_total_that_there_is(
     assert round(float(total or 0), 6) == 1406.25
     assert ended.offers == 613 * 3
     assert ended.gap == 0
-
-
-def offers_of(db: Session, found: MatchingRun) -> list[Offer]:
-    """The offers that a run made, by task and expert."""
-    statement = select(Offer).where(Offer.run_id == found.id)
-    return list(db.scalars(statement.order_by(Offer.task_id, Offer.expert_id)))
 
 
 def test_the_database_holds_the_moves_of_a_run(db: Session) -> None:
@@ -212,123 +100,6 @@ def test_a_second_offer_tells_the_whole_week(db: Session) -> None:
     assert told == [2200, 4400]
 
 
-def shut_out_by_standing(db: Session, expert: Expert, project: Project, task: Task) -> None:
-    for state in ("watched", "limited", "suspended"):
-        expert.state = state
-        db.flush()
-
-
-def shut_out_by_hours(db: Session, expert: Expert, project: Project, task: Task) -> None:
-    expert.weekly_hours = 0
-
-
-def shut_out_by_capacity(db: Session, expert: Expert, project: Project, task: Task) -> None:
-    expert.max_concurrent = 1
-    make_task(db, make_project(db, domains=("chemistry",)))
-    held = run_now(
-        db, project_id=db.scalars(select(Project.id).order_by(Project.id.desc())).first()
-    )
-    assert held.offers == 1
-
-
-def shut_out_by_level(db: Session, expert: Expert, project: Project, task: Task) -> None:
-    project.minimum_level = "qualified"
-
-
-def shut_out_by_domain(db: Session, expert: Expert, project: Project, task: Task) -> None:
-    task.domain = "chemistry-of-old"
-
-
-def shut_out_by_interest(db: Session, expert: Expert, project: Project, task: Task) -> None:
-    project.require_interest = True
-
-
-def shut_out_by_membership(db: Session, expert: Expert, project: Project, task: Task) -> None:
-    grant_part(db, expert.id, Part.LAB, organisation_id=project.organisation_id, at=AT)
-
-
-def shut_out_by_project(db: Session, expert: Expert, project: Project, task: Task) -> None:
-    project.state = "paused"
-
-
-def shut_out_by_task(db: Session, expert: Expert, project: Project, task: Task) -> None:
-    task.state = "cancelled"
-
-
-def shut_out_by_slots(db: Session, expert: Expert, project: Project, task: Task) -> None:
-    db.execute(text("delete from market.task_slot where task_id = :id"), {"id": task.id})
-
-
-def shut_out_by_currency(db: Session, expert: Expert, project: Project, task: Task) -> None:
-    project.currency = "JPY"
-
-
-@pytest.mark.parametrize(
-    ("shut_out", "said"),
-    [
-        (shut_out_by_standing, "standing is suspended"),
-        (shut_out_by_hours, "no hours left"),
-        (shut_out_by_capacity, "holds all the tasks"),
-        (shut_out_by_level, "at the level"),
-        (shut_out_by_domain, "none of the expert's domains"),
-        (shut_out_by_interest, "said that they want"),
-        (shut_out_by_membership, "belongs to the lab"),
-        (shut_out_by_project, "the project is paused"),
-        (shut_out_by_task, "the task is cancelled"),
-        (shut_out_by_slots, "no open seat"),
-        (shut_out_by_currency, "no rate is in force"),
-    ],
-)
-def test_who_does_not_fit_is_no_candidate_and_is_told_why(
-    db: Session, shut_out: Callable[[Session, Expert, Project, Task], None], said: str
-) -> None:
-    expert, project = make_expert(db, max_concurrent=3), make_project(db)
-    task = make_task(db, project)
-    at = datetime.now(UTC)
-    assert candidates(db, BALANCED, project_id=None, at=at).pairs == 1
-    assert hindrances(db, task.id, expert.id, at=at) == []
-    shut_out(db, expert, project, task)
-    db.flush()
-    assert candidates(db, BALANCED, project_id=project.id, at=at).pairs == 0
-    told = hindrances(db, task.id, expert.id, at=at)
-    assert told is not None
-    assert [words for words in told if said in words], told
-
-
-def test_the_week_that_an_expert_offers_is_a_hard_limit(db: Session) -> None:
-    make_expert(db, weekly_hours=2, max_concurrent=9)
-    project = make_project(db)
-    for _ in range(4):
-        make_task(db, project, expected_s=3000)
-    ended = run_now(db)
-    # Two tasks of 50 minutes fit into two hours, three do not.
-    assert (ended.offers, ended.open_seats) == (2, 2)
-    assert {row.rule for row in db.scalars(select(OpenSeat))} == {"not enough hours left"}
-    # The twenty minutes that are left are not enough for another one.
-    assert run_now(db).offers == 0
-
-
-def test_interest_that_was_said_counts_and_silence_counts_as_the_policy_says(db: Session) -> None:
-    keen, silent = make_expert(db), make_expert(db)
-    project = make_project(db)
-    task = make_task(db, project, slots=2)
-    db.add(
-        Interest(
-            expert_id=keen.id,
-            task_id=task.id,
-            organisation_id=project.organisation_id,
-            project_id=project.id,
-            value=0.7,
-            stated_at=AT,
-        )
-    )
-    db.flush()
-    ended = run_now(db, policy_id=policy_named(db, "interest-only"))
-    assert {o.expert_id: o.value for o in offers_of(db, ended)} == {keen.id: 0.7, silent.id: 0.25}
-    parts = {o.expert_id: o.parts for o in offers_of(db, ended)}
-    assert parts[keen.id]["interest"]["measured"] == 0.7
-
-
 def test_a_budget_that_does_not_reach_leaves_seats_open_and_says_so(db: Session) -> None:
     project = make_project(db, budget_minor=50_000, rate_minor_per_hour=10_000, cap_s=3600)
     for _ in range(3):
@@ -363,17 +134,6 @@ def test_money_that_is_gone_by_the_time_of_recording_leaves_seats_open(db: Sessi
     assert record_run(db, found.id, answer, at=datetime.now(UTC)) == 1
     rows = list(db.scalars(select(OpenSeat).where(OpenSeat.run_id == found.id)))
     assert [(row.rule, row.seats) for row in rows] == [("budget", 1), ("budget", 1)]
-
-
-def solved(db: Session, project: Project, seed: int = 1) -> tuple[MatchingRun, Answer]:
-    """A run that has solved and not recorded yet."""
-    found, _ = request_run(db, project_id=project.id, seed=seed, at=datetime.now(UTC))
-    start_run(db, found.id, at=datetime.now(UTC))
-    settings = read_policy(policy(db, found.policy_id).document)
-    seen = candidates(db, settings, project_id=project.id, at=datetime.now(UTC))
-    weighed = weigh(seen, predictions_for(db, asked_of(seen)), settings, seed=seed)
-    assignment = assign(weighed.problem, seed=seed)
-    return found, Answer(seen, weighed.problem, weighed, assignment, "0" * 64, {})
 
 
 def test_a_seat_taken_while_the_run_solved_stays_with_whoever_has_it(db: Session) -> None:
@@ -484,270 +244,40 @@ def test_what_is_reserved_covers_every_way_in_which_the_time_can_be_paid() -> No
             assert sum(fee_minor(line, fee) for line in lines) <= fees
 
 
-def test_a_run_is_asked_for_followed_and_read_over_http(
-    db: Session, web: TestClient[Any], react: Callable[[], list[str]]
+def test_the_clock_asks_for_one_run_over_everything_when_it_is_due(db: Session) -> None:
+    day = timedelta(days=1)
+    written = datetime.now(UTC)
+    assert request_due_run(db, every=day, at=written + 9 * day) is None  # Nothing is live.
+    project = make_project(db)
+    make_expert(db), make_task(db, project)
+    assert request_due_run(db, every=day, at=written + day / 2) is None
+    # A run over one project is none over everything.
+    assert run_now(db, project_id=project.id).state == "succeeded"
+    due = request_due_run(db, every=day, at=written + 2 * day)
+    assert due is not None
+    assert (due.project_id, due.state) == (None, "pending")
+    # It has not ended, however long it takes.
+    assert request_due_run(db, every=day, at=written + 9 * day) is None
+    db.commit()
+    run_matching(str(due.id))
+    db.expire_all()
+    assert due.state == "succeeded"
+    assert request_due_run(db, every=day, at=due.requested_at + day / 2) is None
+    assert request_due_run(db, every=day, at=due.requested_at + day) is not None
+
+
+def test_the_clock_asks_for_runs_as_often_as_the_settings_say(
+    db: Session, settings: Settings
 ) -> None:
-    ops = make_caller(db, web, Part.OPS)
-    project = make_project(db)
-    expert = make_expert(db, domains=("chemistry",))
-    make_expert(db, domains=("law",))
-    taken, left = make_task(db, project), make_task(db, project, domain="physics")
+    make_project(db)
+    before, _ = request_run(db, at=datetime.now(UTC) - timedelta(hours=2))
+    cancel_run(db, before.id, at=datetime.now(UTC))
     db.commit()
-    asked = ops.post(
-        "/v1/matching-runs", json={"project_id": wire_id("prj", project.id), "seed": 7}
-    )
-    assert asked.status_code == 202, asked.text
-    address = asked.headers["location"]
-    assert address == f"/v1/operations/{asked.json()['operation_id']}"
-    assert ops.get(address).json()["state"] == "pending"
-    assert "run_matching" in react()
-    operation = ops.get(address).json()
-    assert (operation["state"], operation["kind"]) == ("succeeded", "matching_run")
-    assert operation["result"]["offers"] == 1
-    run_id = asked.json()["id"]
-    assert operation["subject_id"] == run_id
-    told = ops.get(f"/v1/matching-runs/{run_id}").json()
-    assert (told["state"], told["seed"], told["gap"], told["open_seats"]) == (
-        "succeeded",
-        "7",
-        0,
-        1,
-    )
-    assert set(told["seconds"]) == {"read", "weigh", "solve", "verify", "record"}
-    [offer] = ops.get(f"/v1/matching-runs/{run_id}/offers").json()["items"]
-    assert offer["expert_id"] == wire_id("per", expert.id)
-    [seat] = ops.get(f"/v1/matching-runs/{run_id}/open-seats").json()["items"]
-    assert (seat["task_id"], seat["rule"]) == (wire_id("tsk", left.id), "no eligible expert")
-    listed = ops.get(f"/v1/matching-runs?project={wire_id('prj', project.id)}&state=succeeded")
-    assert [row["id"] for row in listed.json()["items"]] == [run_id]
-    cancelled = ops.post(f"{address}/cancel")
-    assert (cancelled.status_code, cancelled.json()["code"]) == (409, "state_conflict")
-    why = explanation(ops, run_id, taken.id, expert.id)
-    assert (why["chosen"], why["rule"], why["conditions"]) == (True, "chosen", [])
-    assert why["value"] == pytest.approx(sum(part["weighed"] for part in why["parts"]))
-    why = explanation(ops, run_id, left.id, expert.id)
-    assert (why["chosen"], why["rule"], why["value"]) == (False, "not eligible", None)
-    assert "none of the expert's domains meets the task's" in why["conditions"]
-
-
-def explanation(ops: Caller, run_id: str, task_id: UUID, expert_id: UUID) -> dict[str, Any]:
-    """Why a run put an expert on a task, or did not, as ops reads it."""
-    answer = ops.get(
-        f"/v1/matching-runs/{run_id}/explanations"
-        f"?task={wire_id('tsk', task_id)}&expert={wire_id('per', expert_id)}"
-    )
-    assert answer.status_code == 200, answer.text
-    told: dict[str, Any] = answer.json()
-    return told
-
-
-def test_who_was_outbid_learns_by_how_much(db: Session, web: TestClient[Any]) -> None:
-    ops = make_caller(db, web, Part.OPS)
-    project = make_project(db)
-    keen, cool = make_expert(db), make_expert(db)
-    task = make_task(db, project)
-    for expert, value in ((keen, 0.9), (cool, 0.2)):
-        db.add(
-            Interest(
-                expert_id=expert.id,
-                task_id=task.id,
-                organisation_id=project.organisation_id,
-                project_id=project.id,
-                value=value,
-                stated_at=AT,
-            )
-        )
-    db.flush()
-    ended = run_now(db, policy_id=policy_named(db, "interest-only"))
-    run_id = wire_id("mrn", ended.id)
-    won, lost = (explanation(ops, run_id, task.id, who.id) for who in (keen, cool))
-    assert (won["chosen"], won["value"]) == (True, 0.9)
-    assert won["margin"] >= 0
-    assert (lost["chosen"], lost["value"]) == (False, 0.2)
-    assert lost["margin"] <= 0
-    assert lost["sentence"].startswith("Not chosen")
-    assert str(task.id) not in lost["sentence"]
-    assert [part["name"] for part in lost["parts"]] == ["interest"]
-
-
-def test_a_run_is_repeated_bit_by_bit_from_what_it_kept(
-    db: Session, web: TestClient[Any], react: Callable[[], list[str]]
-) -> None:
-    ops = make_caller(db, web, Part.OPS)
-    project = make_project(db)
-    for _ in range(4):
-        make_expert(db, max_concurrent=2)
-        make_task(db, project, slots=2)
-    made = publish_policy(
-        db, name="drawn", document={"randomness": 0.7}, reason="A test.", author_id=None, at=AT
-    )
-    ended = run_now(db, policy_id=made.id, seed=4)
-    address = f"/v1/matching-runs/{wire_id('mrn', ended.id)}"
-    asked = ops.post(f"{address}/checks")
-    assert asked.status_code == 202, asked.text
-    assert "check_run" in react()
-    operation = ops.get(asked.headers["location"]).json()
-    assert (operation["state"], operation["kind"]) == ("succeeded", "run_check")
-    result = operation["result"]
-    assert (result["identical"], result["faults"]) == (True, [])
-    assert result["answer_digest"] == ops.get(address).json()["answer_digest"]
-    # A later run begins with its prices, and is repeated from them.
-    assert ended.warm_run_id is None
-    for _ in range(2):
-        make_task(db, project, slots=2)
-    later = run_now(db, policy_id=made.id, project_id=project.id, seed=5)
-    kept = recorded(db, later.id)
-    assert kept.start is not None
-    assert kept.start.budget.tolist() == recorded(db, ended.id).assignment.prices.budget.tolist()
-    told = f"/v1/matching-runs/{wire_id('mrn', later.id)}"
-    assert ops.get(told).json()["warm_run_id"] == wire_id("mrn", ended.id)
-    asked = ops.post(f"{told}/checks")
-    react()
-    assert ops.get(asked.headers["location"]).json()["result"]["identical"] is True
-    # What was kept and is not what was answered shows.
-    ended.answer_digest = "0" * 64
-    db.commit()
-    asked = ops.post(f"{address}/checks")
-    react()
-    assert ops.get(asked.headers["location"]).json()["result"]["identical"] is False
-    pending, _ = request_run(db, at=datetime.now(UTC))
-    db.commit()
-    refused = ops.post(f"/v1/matching-runs/{wire_id('mrn', pending.id)}/checks")
-    assert refused.json()["code"] == "run_not_over"
-
-
-def test_open_seats_and_idle_experts_are_explained(db: Session, web: TestClient[Any]) -> None:
-    ops = make_caller(db, web, Part.OPS)
-    project = make_project(db, budget_minor=13_000, rate_minor_per_hour=10_000, cap_s=3600)
-    for _ in range(2):
-        make_expert(db, max_concurrent=1)
-    first, second = make_task(db, project, value_weight=2.0), make_task(db, project)
-    ended = run_now(db)
-    address = f"/v1/matching-runs/{wire_id('mrn', ended.id)}/explanations"
-    [offer] = offers_of(db, ended)
-    assert offer.task_id == first.id
-    told = ops.get(f"{address}/open-seat?task={wire_id('tsk', second.id)}").json()
-    assert (told["seats"], told["seats_in_all"], told["candidates"]) == (1, 1, 2)
-    assert told["sentence"].startswith("1 seat stays open of 1: ")
-    filled = ops.get(f"{address}/open-seat?task={wire_id('tsk', first.id)}").json()
-    assert (filled["seats"], filled["sentence"]) == (0, "No seat of 1 stays open.")
-    idle = next(one for one in db.scalars(select(Expert.id)).all() if one != offer.expert_id)
-    told = ops.get(f"{address}/expert?expert={wire_id('per', idle)}").json()
-    assert (told["seats"], told["seats_in_all"]) == (1, 1)
-    assert told["sentence"].startswith("1 of 1 seats stay free")
-    busy = ops.get(f"{address}/expert?expert={wire_id('per', offer.expert_id)}").json()
-    assert busy["sentence"] == "All 1 seats are used."
-    for missing in (
-        f"open-seat?task={wire_id('tsk', new_id())}",
-        f"expert?expert={wire_id('per', new_id())}",
-    ):
-        assert ops.get(f"{address}/{missing}").status_code == 404
-    left_out = ops.get(f"{address}/open-seat")
-    assert (left_out.status_code, left_out.json()["code"]) == (400, "invalid_parameter")
-    assert left_out.json()["errors"] == [{"parameter": "task", "detail": "it has to be given"}]
-
-
-def test_a_task_of_a_large_domain_has_its_best_its_nearest_and_some_in_turn(db: Session) -> None:
-    project = make_project(db)
-    near = make_expert(db, headline="Zeolite catalysis", bio="Ammonia over ruthenium clusters.")
-    able = make_expert(db)
-    db.execute(
-        text("update market.expert_domain set ability = 4 where expert_id = :id"), {"id": able.id}
-    )
-    for n in range(SMALL_DOMAIN + 20):
-        make_expert(db, headline="Chemist", bio=f"Synthesis, year {n}.")
-    wanted = make_task(
-        db, project, payload={"instructions": "Which ruthenium clusters bind ammonia, and why?"}
-    )
-    tasks = [make_task(db, project) for _ in range(12)]
-    seen = candidates(db, BALANCED, project_id=project.id, at=AT)
-    assert seen.met == 13 * (SMALL_DOMAIN + 22)
-    assert seen.pairs < seen.met * 0.6
-    ids = {row.tobytes(): n for n, row in enumerate(seen.expert_ids)}
-    task = {row.tobytes(): n for n, row in enumerate(seen.task_ids)}
-    mine = seen.pair_task == task[wanted.id.bytes]
-    assert {ids[near.id.bytes], ids[able.id.bytes]} <= set(seen.pair_expert[mine].tolist())
-    likeness = dict(zip(seen.pair_expert[mine].tolist(), seen.pair_likeness[mine], strict=True))
-    # Ruthenium, cluster and ammonia, of the four words that tell: bind is the fourth.
-    assert likeness[ids[near.id.bytes]] == pytest.approx(3 / 4)
-    assert likeness[ids[able.id.bytes]] == 0
-    # Everybody is a candidate of some task, so that no seat stays open for want of looking.
-    assert set(seen.pair_expert.tolist()) == set(range(len(seen.expert_ids)))
-    assert len(tasks) == 12
-
-
-def test_bad_questions_about_runs_are_refused(db: Session, web: TestClient[Any]) -> None:
-    ops, lab = make_caller(db, web, Part.OPS), make_caller(db, web, Part.LAB)
-    paused = make_project(db, state="paused")
-    nobody = new_id()
-    db.commit()
-
-    def asked(**body: Any) -> tuple[int, str]:
-        answer = ops.post("/v1/matching-runs", json=body)
-        return answer.status_code, answer.json()["code"]
-
-    assert asked(project_id=wire_id("prj", nobody)) == (404, "not_found")
-    assert asked(project_id="prj_1") == (404, "not_found")
-    assert asked(project_id=wire_id("prj", paused.id)) == (409, "project_not_live")
-    assert asked(policy_id=wire_id("plc", nobody)) == (404, "not_found")
-    assert asked(seed=-1) == (422, "seed_out_of_range")
-    assert asked(seed=2**63) == (422, "seed_out_of_range")
-    assert asked(seed="x") == (422, "invalid_body")
-    assert asked(speed=1) == (422, "invalid_body")
-    made = ops.post("/v1/matching-runs", json={}).json()
-    run = f"/v1/matching-runs/{made['id']}"
-    pair = f"task={wire_id('tsk', nobody)}&expert={wire_id('per', nobody)}"
-    for address, code in (
-        (f"/v1/matching-runs/{wire_id('mrn', nobody)}", "not_found"),
-        (f"/v1/matching-runs/{wire_id('mrn', nobody)}/offers", "not_found"),
-        (f"/v1/matching-runs/{wire_id('mrn', nobody)}/open-seats", "not_found"),
-        (f"/v1/matching-runs/{made['policy_id']}", "not_found"),
-        (f"{run}/explanations?{pair}", "run_not_over"),
-        (f"{run}/explanations?task=tsk_1&expert={wire_id('per', nobody)}", "not_found"),
-        (f"/v1/operations/{wire_id('opn', nobody)}", "not_found"),
-        (f"{run}?sort=up", "unknown_parameter"),
-        (f"{run}/offers?cursor=zzz", "bad_cursor"),
-    ):
-        answer = ops.get(address)
-        assert (answer.json()["code"], answer.status_code // 100) == (code, 4), answer.text
-    assert lab.get(run).json()["code"] == "scope_missing"
-    assert lab.post("/v1/matching-runs", json={}).json()["code"] == "scope_missing"
-    # A run over all projects is no lab's, and so its operation is not there for a lab.
-    assert lab.get(f"/v1/operations/{made['operation_id']}").json()["code"] == "not_found"
-    stopped = ops.post(f"/v1/operations/{made['operation_id']}/cancel")
-    assert (stopped.status_code, stopped.json()["state"]) == (200, "cancelled")
-    assert ops.get(run).json()["state"] == "cancelled"
-    other = open_operation(db, "payout_run", nobody, at=AT, organisation_id=None)
-    db.commit()
-    answer = ops.post(f"/v1/operations/{wire_id('opn', other.id)}/cancel")
-    assert (answer.status_code, answer.json()["code"]) == (409, "operation_not_cancellable")
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        {"newcomer_share": 0.5, "share_cap": 0.3, "open_seat_price": 0.1},
-        {"randomness": 0.6, "weights": {"interest": 1.0}},
-        {"floor": True},
-    ],
-)
-def test_what_a_run_kept_is_enough_to_check_it_and_to_run_it_again(
-    db: Session, document: dict[str, Any]
-) -> None:
-    made = publish_policy(
-        db, name="trial", document=document, reason="A test.", author_id=None, at=AT
-    )
-    project = make_project(db, budget_minor=70_000, rate_minor_per_hour=10_000, cap_s=3600)
-    for _ in range(6):
-        make_expert(db, max_concurrent=2)
-    for _ in range(4):
-        make_task(db, project, slots=2, complexity=3)
-    ended = run_now(db, policy_id=made.id, seed=11)
-    assert ended.state == "succeeded", ended.failure
-    kept = recorded(db, ended.id)
-    assert verify(kept.problem, kept.assignment) == []
-    again = assign(kept.problem, read_policy(made.document).matcher, seed=11)
-    assert again.chosen.tolist() == kept.assignment.chosen.tolist()
-    assert again.prices.task.tolist() == kept.assignment.prices.task.tolist()
-    chances = sorted(offer.probability for offer in offers_of(db, ended))
-    assert chances == pytest.approx(sorted(kept.assignment.probability.tolist()))
+    try:
+        for every_s, asked in ((0, 0), (24 * 3600, 0), (3600, 1)):
+            in_force.open(msgspec.structs.replace(settings, match_every_s=every_s))
+            match_market("2026-01-01T00:00:00+00:00")
+            waiting = select(func.count()).where(MatchingRun.state == "pending")
+            assert db.scalar(waiting) == asked
+    finally:
+        in_force.open(settings)
