@@ -1,7 +1,8 @@
 """Probabilities against the published ones: `python -m tests.bench match-lots [SET ...]`.
 
 For each bid set and share of the best total: largest probability, support and entropy beside the
-best published, and how many colluders reach their target with and without a ceiling.
+best published, and how many colluders reach their target with and without a ceiling; with
+`--colluders` the latter alone.
 """
 
 import argparse
@@ -13,9 +14,11 @@ import numpy as np
 from matching.assign import assign
 from matching.model import make_model
 from matching.policy import Policy
-from matching.problem import Problem
 from matching.spread import UNIT, best_under_ceiling, entropy, spread
 from tests.matching.bids import BID_SETS, bid_problem, malicious_problem, read_rows, shared_folder
+
+CEILINGS = (1.0, 0.9, 0.75, 0.5, 0.4, 0.25)
+"""Most that the chance of any pair may be; one is no lot at all."""
 
 
 def compared(name: str) -> list[dict[str, object]]:
@@ -55,30 +58,43 @@ def compared(name: str) -> list[dict[str, object]]:
     return told
 
 
-def colluders(problem: Problem, target: set[tuple[int, int]], policy: Policy | None) -> float:
-    """How many colluders are expected to reach their target."""
-    answer = assign(problem, policy)
-    pairs = answer.marginal_pair
-    names = zip(problem.task[pairs].tolist(), problem.expert[pairs].tolist(), strict=True)
-    hit = np.array([name in target for name in names])
-    return float(answer.marginal[hit].sum())
+def colluders() -> list[dict[str, object]]:
+    """How many colluders reach their target under no ceiling and under several, on average, and
+    what share of the best total by honest bids the lot keeps.
+    """
+    problem, target = malicious_problem()
+    honest, _ = malicious_problem("honest")
+    fair = assign(honest)
+    names = zip(problem.task.tolist(), problem.expert.tolist(), strict=True)
+    wanted = np.array([name in target for name in names])
+    print(json.dumps({"bids": "honest", "colluders_at_target": int(wanted[fair.chosen].sum())}))
+    told: list[dict[str, object]] = []
+    for ceiling in CEILINGS:
+        policy = Policy(randomness=ceiling, perturbation=0.02) if ceiling < 1 else None
+        answer = assign(problem, policy)
+        kept = float((honest.value[answer.marginal_pair] * answer.marginal).sum())
+        mine = wanted[answer.marginal_pair]
+        told.append(
+            {
+                "ceiling": ceiling,
+                "colluders_at_target": round(float(answer.marginal[mine].sum()), 2),
+                "of": len(target),
+                "surest_colluder": round(float(answer.marginal[mine].max(initial=0.0)), 3),
+                "share_of_honest_best": round(kept / fair.objective, 4),
+            }
+        )
+        print(json.dumps(told[-1]), flush=True)
+    return told
 
 
 def main(argv: list[str]) -> int:
     """Run and print; nought when every row is as good as the best published."""
     parser = argparse.ArgumentParser(prog="match-lots")
     parser.add_argument("sets", nargs="*", default=list(BID_SETS))
+    parser.add_argument("--colluders", action="store_true", help="the malicious bids alone")
     asked = parser.parse_args(argv)
-    rows = [row for name in asked.sets for row in compared(name)]
-    problem, target = malicious_problem()
-    reached = {
-        f"ceiling {ceiling:g}": round(
-            colluders(problem, target, Policy(randomness=ceiling, perturbation=0.02)), 2
-        )
-        for ceiling in (0.75, 0.5, 0.25)
-    }
-    reached["none"] = round(colluders(problem, target, None), 2)
+    rows = [] if asked.colluders else [row for name in asked.sets for row in compared(name)]
+    reached = colluders()
     good = sum(1 for row in rows if row["as_good"])
-    told = {"rows": len(rows), "as_good": good, "colluders_at_target": reached, "of": len(target)}
-    print(json.dumps(told))
+    print(json.dumps({"rows": len(rows), "as_good": good, "colluders": reached}))
     return 0 if good == len(rows) else 1

@@ -41,8 +41,10 @@ def bid_problem(name: str) -> Problem:
     )
 
 
-def malicious_problem() -> tuple[Problem, set[tuple[int, int]]]:
-    """Bids of people who were told to reach a paper, and the pairs of paper and person they want.
+def malicious_problem(phase: str = "malicious") -> tuple[Problem, set[tuple[int, int]]]:
+    """Bids of people of whom some want to reach a paper, and these pairs of paper and person.
+
+    In the phase "honest" the same people bid without that wish.
 
     A bid of eager counts 1, in a pinch 0.8, not willing 0.1, and none 0.5; nobody is eligible
     for their own paper. Three people a paper, three papers a person.
@@ -54,7 +56,7 @@ def malicious_problem() -> tuple[Problem, set[tuple[int, int]]]:
     value = np.full((papers, len(people)), 0.5)
     worth = {"-1": 0.1, "1": 0.8, "2": 1.0}
     for row in read_rows(folder / "bids.csv.gz"):
-        if row["phase"] == "malicious":
+        if row["phase"] == phase:
             value[int(row["paper"]), number[row["reviewer"]]] = worth[row["bid"]]
     free = np.ones(value.shape, np.bool_)
     for n, row in enumerate(people):
