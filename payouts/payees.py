@@ -24,7 +24,7 @@ from payouts.calls import (
 from payouts.errors import PayeeNotReady, UnknownPayee
 from payouts.models import ExternalCall, Payee
 from payouts.seen import AccountSeen, LinkSeen
-from payouts.states import CallOperation
+from payouts.states import CallOperation, CallState
 
 if TYPE_CHECKING:
     from payouts.gateway import Gateway
@@ -75,7 +75,8 @@ def ensure_payee(
     """The payee of an owner, made at the first asking together with the call that opens them.
 
     The call stands in `account_call_id`, to be made by `run_call`. Asked again, with another
-    country or address too, the first payee is returned as it is.
+    country or address too, the first payee is returned as it is, unless Stripe refused to open it:
+    then another call is planned, with what is said this time.
     """
     session.execute(
         insert(Payee)
@@ -83,11 +84,16 @@ def ensure_payee(
         .on_conflict_do_nothing()
     )
     payee = session.scalars(select(Payee).where(Payee.owner_id == owner_id).with_for_update()).one()
-    if payee.account_call_id is None:
+    before = None
+    if payee.account_call_id is not None:
+        before = session.get_one(ExternalCall, payee.account_call_id)
+    if before is None or before.state == CallState.REFUSED:
+        payee.country = country.upper()
         call = plan_call(
             session,
             operation=CallOperation.ACCOUNT,
             natural_key=f"account:{owner_id}",
+            attempt=1 if before is None else before.attempt + 1,
             subject_id=payee.id,
             params=_account_params(payee, email),
             at=at,

@@ -24,7 +24,7 @@ from market.console.threads import talk_on
 from market.console.visitors import EXPERT, my_id
 from market.db import PLATFORM, database, now
 from market.earnings.models import Earning
-from market.earnings.queries import line_of_pay, payout_states
+from market.earnings.queries import line_of_pay, payout_states, statement_lines, statement_totals
 from market.earnings.routes import statement
 from market.earnings.rules import LineNotFound
 from market.http import read_id, wire_id
@@ -151,6 +151,25 @@ def get_line(request: Request[Any, Any, Any], earning_id: FromPath[str]) -> Temp
         )
 
 
+@get("/statement", guards=EXPERT, sync_to_thread=True)
+def get_printed_statement(
+    request: Request[Any, Any, Any],
+    first: FromQuery[date | None] = None,
+    last: FromQuery[date | None] = None,
+) -> Template:
+    """What the expert earned in some weeks, on a page to print."""
+    with database.begin() as session:
+        lines = statement_lines(session, my_id(request), first=first, last=last)
+        return page(
+            request,
+            "expert/statement.html",
+            first=first,
+            last=last,
+            lines=lines,
+            totals=statement_totals(lines),
+        )
+
+
 @get("/statement.csv", guards=EXPERT, sync_to_thread=True)
 def get_statement(
     request: Request[Any, Any, Any],
@@ -168,4 +187,10 @@ def get_statement(
     )
 
 
-ROUTES: list[HTTPRouteHandler] = [get_submission, post_appeal, get_line, get_statement]
+ROUTES: list[HTTPRouteHandler] = [
+    get_submission,
+    post_appeal,
+    get_line,
+    get_printed_statement,
+    get_statement,
+]

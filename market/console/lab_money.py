@@ -26,6 +26,7 @@ from market.http import page_of, principal_of_request, read_id
 from market.invoices.queries import InvoiceLine, invoice_lines
 from market.invoices.routes import invoice_csv
 from market.offers.models import Offer
+from market.people.models import Organisation
 from market.projects.models import Project
 from market.tasks.models import Task
 from payouts.money import Money
@@ -143,6 +144,28 @@ def post_void(
         return _money(request, status=status, notice=notice)
 
 
+@get("/invoice", guards=LAB, sync_to_thread=True)
+def get_printed_invoice(
+    request: Request[Any, Any, Any],
+    first: FromQuery[date | None] = None,
+    last: FromQuery[date | None] = None,
+) -> Template:
+    """What the lab was charged in some weeks, on a page to print; each line names its item."""
+    # As the platform, since lines of pay are their experts'; only the lab's own are read.
+    with database.begin(PLATFORM) as session:
+        found = invoice_lines(session, my_lab(request), first=first, last=last)
+        lab = session.get_one(Organisation, my_lab(request)).name
+    return page(
+        request,
+        "lab/invoice.html",
+        lab=lab,
+        first=first,
+        last=last,
+        lines=found,
+        charged=_by_project(found),
+    )
+
+
 @get("/invoice.csv", guards=LAB, sync_to_thread=True)
 def get_invoice(
     request: Request[Any, Any, Any],
@@ -220,6 +243,7 @@ ROUTES: list[HTTPRouteHandler] = [
     get_money,
     post_funding,
     post_void,
+    get_printed_invoice,
     get_invoice,
     get_hours,
     post_hours,

@@ -233,6 +233,39 @@ def statement_lines(
     return [(line, project_name or "", state) for line, project_name, state in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class StatementTotal:
+    """What the lines of a statement come to in one currency, and what of it a bank has.
+
+    Units: seconds; minor units of `currency`.
+    """
+
+    currency: str
+    seconds: int
+    pay_minor: int
+    paid_minor: int
+
+
+def statement_totals(
+    lines: Sequence[tuple[Earning, str, str | None]],
+) -> list[StatementTotal]:
+    """The totals of a statement's lines by currency; what a case withheld is no part of them."""
+    kept = [(line, state) for line, _, state in lines if line.state != "withheld"]
+    return [
+        StatementTotal(
+            currency,
+            sum(line.seconds for line, _ in kept if line.currency == currency),
+            sum(line.pay_minor for line, _ in kept if line.currency == currency),
+            sum(
+                line.pay_minor
+                for line, state in kept
+                if line.currency == currency and state == "paid"
+            ),
+        )
+        for currency in sorted({line.currency for line, _ in kept})
+    ]
+
+
 def unbacked_lines(session: Session) -> list[str]:
     """What is wrong between lines of pay and the ledger, a sentence each: there must be none.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from uuid import UUID
 
+import msgspec
 from litestar import Response
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
@@ -20,6 +21,7 @@ from market.earnings.queries import (
     effective_wage,
     payout_states,
     statement_lines,
+    statement_totals,
 )
 from market.earnings.rules import plain_cell
 from market.http import (
@@ -114,6 +116,65 @@ def get_earnings(
         return page([_earning_out(line, states) for line in rows], following)
 
 
+class StatementLineOut(EarningOut):
+    """A line of pay, and the project's name as it was when the expert took the work."""
+
+    project: str
+
+
+class StatementTotalOut(Wire):
+    """What a period came to in one currency: `pay_minor` is all, `paid_minor` what the bank has."""
+
+    currency: str
+    seconds: int
+    pay_minor: int
+    paid_minor: int
+
+
+class StatementOut(Wire):
+    """What an expert earned in the weeks from `first` to `last`: totals, and every line of them."""
+
+    first: date | None
+    last: date | None
+    totals: list[StatementTotalOut]
+    lines: list[StatementLineOut]
+
+
+@get("/statement", scope="earning:read", tags=["Earnings"])
+def get_statement_data(
+    principal: NamedDependency[Principal],
+    first: FromQuery[date | None] = None,
+    last: FromQuery[date | None] = None,
+) -> StatementOut:
+    """Your statement as data: the weeks that begin from `first` to `last`, oldest first."""
+    with database.begin() as session:
+        lines = statement_lines(session, principal.person_id, first=first, last=last)
+        return StatementOut(
+            first=first,
+            last=last,
+            totals=[
+                StatementTotalOut(
+                    currency=one.currency,
+                    seconds=one.seconds,
+                    pay_minor=one.pay_minor,
+                    paid_minor=one.paid_minor,
+                )
+                for one in statement_totals(lines)
+            ],
+            lines=[
+                StatementLineOut(
+                    **msgspec.structs.asdict(
+                        _earning_out(
+                            line, {line.payout_id: state or line.state} if line.payout_id else {}
+                        )
+                    ),
+                    project=name,
+                )
+                for line, name, state in lines
+            ],
+        )
+
+
 @get("/earnings.csv", scope="earning:read", tags=["Earnings"], media_type="text/csv")
 def get_statement(
     principal: NamedDependency[Principal],
@@ -186,4 +247,9 @@ def _earning_out(line: Earning, states: Mapping[UUID, str]) -> EarningOut:
     )
 
 
-ROUTES: list[HTTPRouteHandler] = [get_effective_wage, get_earnings, get_statement]
+ROUTES: list[HTTPRouteHandler] = [
+    get_effective_wage,
+    get_earnings,
+    get_statement_data,
+    get_statement,
+]

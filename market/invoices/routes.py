@@ -3,7 +3,7 @@
 import csv
 import io
 from collections import defaultdict
-from datetime import date
+from datetime import date, datetime
 
 from litestar import Response
 from litestar.di import NamedDependency
@@ -69,6 +69,36 @@ def get_invoice(
     )
 
 
+class InvoiceLineOut(Wire):
+    """One thing that a lab was charged for; `ledger_entry` is the entry that moved the money."""
+
+    earning_id: str
+    project_id: str
+    project: str
+    offer_id: str | None
+    submission_id: str | None
+    week: date
+    kind: str
+    seconds: int
+    rate_minor_per_hour: int
+    expert_pay: MoneyOut
+    fee: MoneyOut
+    total: MoneyOut
+    ledger_entry: str | None
+    charged_at: datetime
+
+
+@get("/invoice/lines", scope="fund:read", tags=["Funding"])
+def get_invoice_items(
+    principal: NamedDependency[Principal],
+    first: FromQuery[date | None] = None,
+    last: FromQuery[date | None] = None,
+    organisation_id: FromQuery[str | None] = None,
+) -> list[InvoiceLineOut]:
+    """What your lab was charged, line by line, each with the work that it was paid for."""
+    return [_line_out(line) for line in _lines(principal, first, last, organisation_id)]
+
+
 @get("/invoice.csv", scope="fund:read", tags=["Funding"], media_type="text/csv")
 def get_invoice_lines(
     principal: NamedDependency[Principal],
@@ -111,6 +141,30 @@ def invoice_csv(lines: list[InvoiceLine]) -> str:
     return text.getvalue()
 
 
+def _line_out(line: InvoiceLine) -> InvoiceLineOut:
+    paid = line.earning
+
+    def money(amount_minor: int) -> MoneyOut:
+        return MoneyOut(amount_minor=amount_minor, currency=paid.currency)
+
+    return InvoiceLineOut(
+        earning_id=wire_id("ear", paid.id),
+        project_id=wire_id("prj", paid.project_id),
+        project=line.project,
+        offer_id=wire_ids("ofr", paid.offer_id),
+        submission_id=wire_ids("sub", paid.submission_id),
+        week=paid.week,
+        kind=paid.kind,
+        seconds=paid.seconds,
+        rate_minor_per_hour=paid.rate_minor_per_hour,
+        expert_pay=money(paid.pay_minor),
+        fee=money(paid.fee_minor),
+        total=money(line.total_minor),
+        ledger_entry=wire_ids("led", line.entry_id),
+        charged_at=paid.at,
+    )
+
+
 def _lines(
     principal: Principal, first: date | None, last: date | None, organisation_id: str | None
 ) -> list[InvoiceLine]:
@@ -143,4 +197,4 @@ def _charge(
     )
 
 
-ROUTES: list[HTTPRouteHandler] = [get_invoice, get_invoice_lines]
+ROUTES: list[HTTPRouteHandler] = [get_invoice, get_invoice_items, get_invoice_lines]

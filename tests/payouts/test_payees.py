@@ -151,6 +151,32 @@ def test_a_refused_account_says_why_and_stays_closed(scene: Scene) -> None:
         assert call.error_code == "country_unsupported"
 
 
+def test_a_refused_account_is_opened_when_it_is_asked_for_again_as_it_should_be(
+    scene: Scene,
+) -> None:
+    owner_id = uuid4()
+
+    def ask(country: str) -> Payee:
+        with scene.begin() as session:
+            return ensure_payee(
+                session, owner_id=owner_id, country=country, email="e@example.com", at=scene.now()
+            )
+
+    first = ask("KP")
+    scene.stripe.fault(ACCOUNTS, "refuse", status=400, code="country_unsupported", message="No.")
+    assert scene.run(first.account_call_id).result == Result.REFUSED
+    second = ask("fr")
+    assert second.id == first.id
+    assert second.account_call_id != first.account_call_id
+    # Asked once more before it is made, it is still one call.
+    assert ask("FR").account_call_id == second.account_call_id
+    assert scene.insist(second.account_call_id).result == Result.CONFIRMED
+    (account,) = scene.stripe.every("account")
+    assert account["identity"]["country"] == "fr"
+    seen = scene.seen(owner_id)
+    assert (seen.country, seen.account_id) == ("FR", account["id"])
+
+
 def test_an_older_look_at_an_account_changes_nothing(scene: Scene) -> None:
     from payouts.payees import record_account
     from payouts.seen import AccountSeen
