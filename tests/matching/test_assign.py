@@ -38,9 +38,9 @@ EXACT = Effort(target_gap=0.0)
 BY_PRICES = Effort(core_pairs=0, neighbourhoods=4, descents=30)
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_the_plan_is_the_best_that_trying_everything_finds(name: str) -> None:
-    for seed in range(120):
+def equal_trying_everything(name: str, seeds: range) -> None:
+    """Small problems of a shape: the plan is the best there is, and proved."""
+    for seed in seeds:
         problem = small_problem(1000 * seed + len(name), SHAPES[name])
         best = best_by_trying(problem)
         if best is None:
@@ -52,6 +52,17 @@ def test_the_plan_is_the_best_that_trying_everything_finds(name: str) -> None:
         assert answer.objective == pytest.approx(best, abs=1e-9), seed
         assert answer.bound >= best - 1e-6, seed
         assert answer.gap <= 1e-6, seed
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_plan_is_the_best_that_trying_everything_finds(name: str) -> None:
+    equal_trying_everything(name, range(120))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHAPES)
+def test_so_it_is_in_thousands_of_problems(name: str) -> None:
+    equal_trying_everything(name, range(120, 720))
 
 
 def test_larger_problems_of_seats_alone_are_proved_by_their_prices() -> None:

@@ -17,8 +17,8 @@ def in_order(problem: Problem) -> Problem:
     return problem
 
 
-def happen(plan: Plan, rng: np.random.Generator) -> str:
-    """One random event; its name."""
+def happen(plan: Plan, rng: np.random.Generator, *, limited: bool = False) -> str:
+    """One random event; its name. New pairs cost money and hours where these are limited."""
     network = plan.network
     chosen = np.flatnonzero(network.used[: network.pairs])
     task = int(rng.integers(network.tasks))
@@ -54,10 +54,24 @@ def happen(plan: Plan, rng: np.random.Generator) -> str:
             size = network.experts if kind == "add task" else network.tasks
             others = np.flatnonzero(rng.random(size) < 0.6).astype(np.int32)
             value = np.round(rng.normal(1, 1, len(others)), 2)
+            hours = rng.choice([0.5, 1.0, 1.5], len(others)) if limited else None
+            cost = rng.integers(1, 9, len(others)) if limited else None
+            seats = int(rng.integers(0, 3))
             if kind == "add task":
-                plan.add_task(others, value, demand=int(rng.integers(0, 3)), open_seat_price=0.4)
+                plan.add_task(
+                    others, value, demand=seats, open_seat_price=0.4, hours=hours, cost=cost
+                )
             else:
-                plan.add_expert(others, value, capacity=int(rng.integers(0, 3)), min_load=1)
+                free = float(rng.choice([1.0, 3.0])) if limited else float("inf")
+                plan.add_expert(
+                    others,
+                    value,
+                    capacity=seats,
+                    min_load=1,
+                    hours_available=free,
+                    hours=hours,
+                    cost=cost,
+                )
         elif kind == "remove task":
             plan.remove_task(task)
         elif kind == "remove expert":
@@ -84,6 +98,44 @@ def test_after_any_events_the_plan_equals_a_fresh_solve(shape: Shape) -> None:
             assert taken.assignment.objective == pytest.approx(fresh.objective, abs=1e-9), where
             assert verify(taken.problem, taken.assignment) == [], where
             assert taken.assignment.gap <= 1e-9, where
+
+
+def keep_within_the_gap(seeds: range) -> int:
+    """Sequences of events under budgets and hours; how often a fresh solve was compared with."""
+    compared = 0
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        shape = Shape(budgets=True, hours=True, seat_price=True, floors=seed % 2 == 1)
+        problem = in_order(small_problem(seed, shape, tasks=5, experts=5))
+        assert problem.budget is not None
+        plan = Plan(problem, assign(problem))
+        for step in range(1, 13):
+            kind = happen(plan, rng, limited=True)
+            if step % 6 == 5:
+                project = int(rng.integers(problem.projects))
+                assert plan.limits.budget is not None
+                more = int(plan.limits.budget[project]) + int(rng.integers(0, 6))
+                plan.set_budget(project, more)
+            if step % 4:
+                continue
+            taken = plan.snapshot()
+            where = (seed, step, kind)
+            assert verify(taken.problem, taken.assignment) == [], where
+            fresh = assign(taken.problem, effort=Effort(target_gap=0.0))
+            # Neither is better than the other's proof allows.
+            assert fresh.objective <= taken.assignment.bound + 1e-6, where
+            assert taken.assignment.objective <= fresh.bound + 1e-6, where
+            compared += 1
+    return compared
+
+
+def test_under_budgets_a_fresh_solve_lies_within_the_certified_gap() -> None:
+    assert keep_within_the_gap(range(30)) == 90
+
+
+@pytest.mark.slow
+def test_two_thousand_sequences_under_budgets_lie_within_the_certified_gap() -> None:
+    assert keep_within_the_gap(range(1000, 3000)) == 6000
 
 
 def test_changes_tell_exactly_what_the_plan_took_up_and_let_go() -> None:
