@@ -11,8 +11,9 @@ from sqlalchemy import select
 
 from market.auth import Part
 from market.db import database
-from market.events import Event
+from market.events import Event, emit
 from market.experiments.models import Exposure
+from market.feeds import publish
 from market.people.actions import sign_up
 from market.runs.actions import request_run
 from market.settings import Settings
@@ -20,6 +21,7 @@ from tests.conftest import SECRET
 from tests.market.browser import DESK, PHONE, Visitors, chromium, visitors, web_process
 from tests.market.showcase import Showcase, answer_trial, more_people, more_tasks, react_to, set_up
 from tests.market.test_browser import assert_fits
+from tests.market.test_console_tests import drifted
 
 PROGRAM = chromium()
 pytestmark = [
@@ -226,3 +228,18 @@ def assert_open_to_all(page: Page) -> None:
         if one["impact"] in ("serious", "critical")
     ]
     assert found == [], f"{page.url}: {found}"
+
+
+def test_a_page_shows_by_itself_what_has_just_happened(scene: tuple[Showcase, Visitors]) -> None:
+    shown, people = scene
+    page = people.come_in(shown.ops_key)
+    page.goto(f"{people.address}/console/ops/signals/alarms")
+    expect(page.get_by_text("No alarm waits.")).to_be_visible()
+    page.evaluate("window.opened = 'once'")
+    at = datetime.now(UTC)
+    with database.begin() as session:
+        emit(session, Event.QUALITY_ALERT, drifted(session), at=at)
+        publish(session, at=at)
+    # The event stream tells the page's script, which reads that part of the page again.
+    expect(page.get_by_text("Three in ten were expected, one in ten came.")).to_be_visible()
+    assert page.evaluate("window.opened") == "once"

@@ -231,6 +231,23 @@ def test_a_large_change_waits_for_somebody_else_and_its_author_cannot_approve_it
     assert send(web, f"{path}/use", token(web, path), note="Now.").status_code == 303
 
 
+def test_a_worthless_policy_and_a_second_editor_are_refused_and_the_form_keeps_what_was_typed(
+    web: Web, db: Session
+) -> None:
+    visit(web, db, Part.OPS)
+    csrf = token(web, POLICIES)
+    gains = ("stump", "quality", "interest", "affinity", "learning", "urgency")
+    void = _propose(web, csrf, **{f"weights.{name}": "0" for name in gains})
+    assert void.status_code == 422
+    assert "every pair is worth nothing" in void.text
+    assert _propose(web, csrf, **{"weights.urgency": "0.2"}).status_code == 303
+    # Somebody else had the form of the same version open all the while.
+    late = _propose(web, csrf, **{"weights.urgency": "0.3"})
+    assert late.status_code == 412
+    assert "is at version 2 now" in late.text
+    assert 'value="0.3"' in late.text
+
+
 @pytest.mark.parametrize("typed", ["-1", "nan", "1e9", "a lot", ""])
 def test_a_setting_that_is_out_of_range_is_refused_and_the_form_keeps_what_was_typed(
     web: Web, db: Session, typed: str
