@@ -159,7 +159,10 @@ class BudgetCurrencyWrong(MarketError):
     """Money in another currency than the project's."""
 
     def __init__(self, currency: str, wanted: str) -> None:
-        super().__init__(f"this project is paid in {wanted}, not in {currency}")
+        super().__init__(
+            f"this project is paid in {wanted}, not in {currency}: pay in {wanted}, or make a "
+            f"project that is paid in {currency}; no money is changed into another currency here"
+        )
         self.currency = currency
         self.wanted = wanted
 
