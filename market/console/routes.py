@@ -27,6 +27,7 @@ from market.console import (
     expert_sent,
     finance,
     lab,
+    lab_forecast,
     lab_found,
     lab_money,
     lab_setup,
@@ -178,6 +179,7 @@ PAGES: dict[str, list[HTTPRouteHandler]] = {
     ],
     "/lab": [
         *lab.ROUTES,
+        *lab_forecast.ROUTES,
         *lab_setup.ROUTES,
         *lab_found.ROUTES,
         *targets.LAB_ROUTES,

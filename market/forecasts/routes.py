@@ -1,6 +1,7 @@
 """When work comes, when it is done, what it costs and why it waits, over HTTP."""
 
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
@@ -212,9 +213,17 @@ def get_project_forecast(
     """Before a launch and after: how many experts each step takes, when the last answer comes at
     the pace recorded, and what all of it costs.
     """
-    is_lab, at = principal.part is Part.LAB, now()
+    return forecast_told(read_id("prj", project_id), is_lab=principal.part is Part.LAB, at=now())
+
+
+def forecast_told(project_id: UUID, *, is_lab: bool, at: datetime) -> ForecastOut:
+    """The forecast of a project as the caller may know it; it opens transactions of its own.
+
+    Raises:
+        ProjectNotFound.
+    """
     with database.begin() as session:
-        found = project(session, read_id("prj", project_id))
+        found = project(session, project_id)
         free = budget(session, found).free_minor
     # As the platform, because experts are counted whom a lab cannot see.
     with database.begin(PLATFORM) as session:
@@ -241,12 +250,20 @@ def get_task_waiting(task_id: FromPath[str], principal: NamedDependency[Principa
     """Why a task waits: the rule that binds, how many experts each condition leaves, and the price
     that its seat had in the last matching run.
     """
-    is_lab = principal.part is Part.LAB
+    return waiting_told(read_id("tsk", task_id), is_lab=principal.part is Part.LAB, at=now())
+
+
+def waiting_told(task_id: UUID, *, is_lab: bool, at: datetime) -> WaitingOut:
+    """Why a task waits, as the caller may know it; it opens transactions of its own.
+
+    Raises:
+        TaskNotFound.
+    """
     with database.begin() as session:
-        wanted = task(session, read_id("tsk", task_id))
+        wanted = task(session, task_id)
     # As the platform, because experts are counted whom a lab cannot see.
     with database.begin(PLATFORM) as session:
-        found = waiting(session, wanted, at=now())
+        found = waiting(session, wanted, at=at)
     last = None
     if found.run_id is not None and found.run_rule is not None:
         last = LastRunOut(

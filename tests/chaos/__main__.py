@@ -1,6 +1,6 @@
 """`python -m tests.chaos`: a market over HTTP, while everything that serves it is killed at random.
 
-Two web processes, two relays (which are the schedulers too), two couriers, three workers, a solver,
+Two web processes, two relays (which are the schedulers too), a courier, three workers, a solver,
 PostgreSQL and, where it is another server, the broker: one of them gets SIGKILL every few seconds,
 and is started again. Then the killing ends, what is under way is let end, and the rows are judged.
 The exit code is nought when every claim holds.

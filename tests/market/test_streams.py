@@ -285,6 +285,16 @@ def test_silence_is_broken_by_a_heartbeat_and_a_revoked_key_ends_its_stream(
     assert HEARTBEAT_S == 15.0
 
 
+def test_one_stream_more_than_a_process_keeps_is_refused_for_now(
+    web: TestClient[Any], db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The limit is the machine's to bear, not the test's: here there is room for none.
+    monkeypatch.setattr("market.streams.MOST_STREAMS", 0)
+    expert = make_caller(db, web, Part.EXPERT)
+    answer = expert.get("/v1/events/stream")
+    assert (answer.status_code, answer.json()["code"]) == (503, "too_many_streams")
+
+
 @pytest.mark.parametrize(
     ("query", "status", "code"),
     [
