@@ -51,6 +51,7 @@ from market.expressions.routes import ROUTES as EXPRESSIONS
 from market.forecasts.routes import ROUTES as FORECASTS
 from market.frauds.routes import ROUTES as FRAUDS
 from market.fundings.routes import ROUTES as FUNDINGS
+from market.histories.routes import ROUTES as HISTORIES
 from market.http import MAX_BODY_BYTES, REQUEST_ID, open_request, principal_of_request
 from market.impact.routes import ROUTES as IMPACT
 from market.inbox.routes import ROUTES as INBOX
@@ -168,6 +169,7 @@ ROUTES = [
     *NOTICES,
     *DELIVERIES,
     *INBOX,
+    *HISTORIES,
     *RECORDS,
     *MESSAGES,
     *AUDIT,

@@ -46,6 +46,7 @@ from market.explanations import rules as explanations
 from market.expressions import rules as expressions
 from market.frauds import rules as frauds
 from market.fundings import rules as fundings
+from market.histories import rules as histories
 from market.inbox import rules as inbox
 from market.item_banks import rules as item_banks
 from market.lifts import rules as lifts
@@ -334,6 +335,7 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     messages.NobodyToTell: (422, "nobody_to_tell"),
     records.AttestationRefused: (422, "attestation_refused"),
     records.NothingVerified: (409, "nothing_verified"),
+    histories.NoHistory: (404, "no_history"),
     threads.ThreadNotFound: (404, "not_found"),
     threads.SubjectNotFound: (404, "not_found"),
     threads.PinUnfit: (422, "pin_unfit"),
