@@ -29,7 +29,9 @@ def get_prices(request: Request[Any, Any, Any], run_id: FromPath[str]) -> Templa
         file = recorded(session, run.id)
     facts = file.facts
     if facts is None:
-        return page(request, "ops/prices.html", run=run, skills=None, budgets=[])
+        return page(
+            request, "ops/prices.html", run=run, skills=None, nobody=[], short=[], budgets=[]
+        )
     told = signals(file.problem, file.assignment, facts.task_domain.astype("int64"))
     ids = {one.project: id_at(facts.project_ids, one.project) for one in told.budgets}
     with database.begin() as session:
@@ -37,11 +39,16 @@ def get_prices(request: Request[Any, Any, Any], run_id: FromPath[str]) -> Templa
             one.id: one
             for one in session.scalars(select(Project).where(Project.id.in_(ids.values())))
         }
+    skills = [(facts.domains[one.group], one) for one in told.skills]
+    wanting = [(domain, one) for domain, one in skills if one.open_seats]
     return page(
         request,
         "ops/prices.html",
         run=run,
-        skills=[(facts.domains[one.group], one) for one in told.skills],
+        skills=skills,
+        # A bound says nothing of a field without anybody to go by, which wants for people the most.
+        nobody=[(domain, one) for domain, one in wanting if not one.candidates],
+        short=[(domain, one) for domain, one in wanting if one.candidates],
         budgets=[(projects[ids[one.project]], one) for one in told.budgets],
     )
 

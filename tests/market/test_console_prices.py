@@ -38,6 +38,7 @@ def test_a_runs_prices_say_whom_to_recruit_and_which_budget_binds(
     assert "Whom to recruit" in page.text
     assert "Chemistry" in page.text
     assert "is enough" in page.text
+    assert "No seat stayed open for want of an expert." in page.text
     check_guards(page)
     assert web.get("/console/ops/runs/mrn_nothing/prices").status_code == 404
     unsolved, _ = request_run(db, seed=4, at=datetime.now(UTC))
