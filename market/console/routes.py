@@ -14,6 +14,7 @@ from market.console import (
     alarms,
     bank,
     banks,
+    baselines,
     calibration,
     contests,
     desk,
@@ -164,6 +165,7 @@ PAGES: dict[str, list[HTTPRouteHandler]] = {
         *calibration.ROUTES,
         *alarms.ROUTES,
         *releases.OPS_ROUTES,
+        *baselines.OPS_ROUTES,
         *banks.ROUTES,
         *finance.ROUTES,
         *bank.ROUTES,
@@ -188,6 +190,7 @@ PAGES: dict[str, list[HTTPRouteHandler]] = {
         *disputes.LAB_ROUTES,
         *contests.ROUTES,
         *releases.LAB_ROUTES,
+        *baselines.LAB_ROUTES,
     ],
     "/expert": [
         *expert.ROUTES,

@@ -33,6 +33,7 @@ from market.qualifications.actions import (
 from market.quality.models import FrontierAlarm
 from tests.factories import AT, Caller, key_for, make_caller, make_expert, make_project
 from tests.fakemodel import FakeModel
+from tests.market.test_console import check_guards, come_in, visit
 
 React = Callable[[], list[str]]
 Web = TestClient[Any]
@@ -158,6 +159,17 @@ def test_experts_and_the_model_answer_the_same_items_and_stand_on_one_scale(
     assert seen["standing"] == "thin"
     assert len(seen["history"]) == 3
     assert make_caller(db, web, Part.LAB).get(f"/v1/eval-sets/{set_id}/baseline").status_code == 404
+    come_in(web, lab)
+    shown = web.get(f"/console/lab/projects/prj_{project.id.hex}/baselines")
+    check_guards(shown)
+    assert "People together" in shown.text
+    drawn = web.get(f"/console/lab/baselines/{set_id}.svg")
+    assert drawn.headers["content-type"].startswith("image/svg")
+    visit(web, db, Part.OPS)
+    assert "Products: shares of right answers" in web.get("/console/ops/signals/baselines").text
+    assert web.get(f"/console/ops/baselines/{set_id}.svg").status_code == 200
+    visit(web, db, Part.LAB)
+    assert web.get(f"/console/lab/baselines/{set_id}.svg").status_code == 404
 
 
 def test_where_nobody_is_above_the_model_projects_pause_and_go_on_when_somebody_is(
