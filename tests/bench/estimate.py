@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
+from matching.responses import BadResponses
 from tests.bench.estimating import responses, sets
 
 
@@ -31,7 +32,11 @@ def main(argv: list[str]) -> int:
     if asked.target in sets.SETS:
         answer = sets.SETS[asked.target](sets.quality())
     elif (folder / "responses.parquet").is_file():
-        answer = responses.run(folder)
+        try:
+            answer = responses.run(folder)
+        except BadResponses as refused:
+            print(f"this cannot be judged: {refused}", file=sys.stderr)
+            return 2
     elif (folder / "votes.parquet").is_file() or asked.target == "crowd_labels":
         votes = cast("Votes", import_module("tests.bench.estimate_votes"))
         answer = votes.run(folder if folder.is_dir() else sets.quality() / asked.target)

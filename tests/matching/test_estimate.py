@@ -77,14 +77,9 @@ def test_a_handful_of_rows_of_one_class_is_judged_too(
     assert answer["auc"] is None
 
 
-def test_a_missing_column_and_a_missing_folder_are_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pq.write_table(pa.table({"subject": [1], "item": [1]}), tmp_path / "responses.parquet")
-    with pytest.raises(ValueError, match="outcome"):
-        estimate.main([str(tmp_path)])
-    assert estimate.main([str(tmp_path / "nowhere")]) == 2
-    assert "llm_psn_irt" in capsys.readouterr().err
+def test_a_missing_folder_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert estimate.main([str(tmp_path / "nothing")]) == 2
+    assert "no folder with responses.parquet" in capsys.readouterr().err
 
 
 def test_scores_are_what_their_definitions_say() -> None:
@@ -94,3 +89,18 @@ def test_scores_are_what_their_definitions_say() -> None:
     assert auc(np.ones(4), np.full(4, 0.5)) is None
     assert ece(np.tile(outcome, 300), np.full(1200, 0.5)) == pytest.approx(0.0)
     assert ece(np.ones(30), np.full(30, 0.7)) == pytest.approx(0.3)
+
+
+def test_a_folder_that_cannot_be_judged_is_refused_by_name_and_not_with_a_crash(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = {"subject": [1, 2], "item": [1, 1], "outcome": [1.0, 0.0]}
+    wrong: dict[str, dict[str, object]] = {
+        "there is no column 'item'": {"subject": [1], "outcome": [1.0]},
+        "nothing to judge": {name: pa.array([], pa.float64()) for name in rows},
+        "not between 0 and 1": {**rows, "outcome": [2.0, 0.0]},
+    }
+    for said, table in wrong.items():
+        pq.write_table(pa.table(table), tmp_path / "responses.parquet")
+        assert estimate.main([str(tmp_path)]) == 2
+        assert said in capsys.readouterr().err

@@ -20,7 +20,7 @@ from matching.forecaster import Forecaster
 from matching.mixture import Elo, Glicko, log_odds
 from matching.problem import Float64, Int64
 from matching.refit import Factor, fit_map
-from matching.responses import Responses
+from matching.responses import BadResponses, Responses
 
 BINS = 15
 DRAWS = 200
@@ -74,14 +74,17 @@ def reals(column: pa.ChunkedArray) -> Float64:
 def read_responses(path: Path) -> Split:
     """The rows of a file, in time, divided as the file or the convention says.
 
-    Raises: ValueError, where a column is missing or an outcome is no probability.
+    Raises: BadResponses, where a column is missing, there are no rows, or an outcome is no
+        probability.
     """
     table = pq.read_table(path)
     names = set(table.column_names)
     for name in ("subject", "item", "outcome"):
         if name not in names:
-            raise ValueError(f"{path}: there is no column {name!r}")
+            raise BadResponses(name, -1, f"there is no column {name!r} in {path}")
     rows = table.num_rows
+    if not np.isfinite(reals(table["outcome"])).any():
+        raise BadResponses("outcome", -1, f"no row of {path} has one, so there is nothing to judge")
     order = np.arange(rows, dtype=np.float64)
     moment = reals(table["time"]) if "time" in names else order
     # A row whose time nobody wrote down happened with the row before it.
