@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import pytest
 from sqlalchemy import select, text
 
 from market.auth import Part
@@ -252,6 +253,7 @@ def test_pay_at_stripe_is_asked_back_and_an_appeal_waits_for_that(house: House) 
     house.stripe.ask("POST", "/_clock", paused=False)
 
 
+@pytest.mark.slow
 def test_pay_in_a_bank_is_owed_until_an_appeal_is_won(house: House) -> None:
     paid_in(house)
     scene = Scene(house)
