@@ -26,6 +26,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from market.agreements.routes import ROUTES as AGREEMENTS
 from market.alarms.routes import ROUTES as ALARMS
 from market.appeals.routes import ROUTES as APPEALS
 from market.approvals.routes import ROUTES as APPROVALS
@@ -69,6 +70,7 @@ from market.people.routes import ROUTES as PEOPLE
 from market.policies.routes import ROUTES as POLICIES
 from market.previews.routes import ROUTES as PREVIEWS
 from market.problems import HANDLERS, PROBLEMS, problem
+from market.profiles.routes import ROUTES as PROFILES
 from market.projects.routes import ROUTES as PROJECTS
 from market.qualifications.routes import ROUTES as QUALIFICATIONS
 from market.quality.routes import ROUTES as QUALITY
@@ -131,6 +133,8 @@ ROUTES = [
     *ALARMS,
     *QUALITY_RULES,
     *TARGETS,
+    *AGREEMENTS,
+    *PROFILES,
     *PROJECTS,
     *TASKS,
     *ELIGIBILITY,

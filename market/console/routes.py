@@ -11,6 +11,7 @@ from litestar.static_files import create_static_files_router
 from sqlalchemy.exc import DataError, OperationalError
 
 from market.console import (
+    agreement,
     alarms,
     bank,
     banks,
@@ -162,6 +163,7 @@ PAGES: dict[str, list[HTTPRouteHandler]] = {
     "/ops": [
         *ops.ROUTES,
         *signals.ROUTES,
+        *agreement.ROUTES,
         *calibration.ROUTES,
         *alarms.ROUTES,
         *releases.OPS_ROUTES,

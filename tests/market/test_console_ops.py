@@ -38,6 +38,7 @@ PAGES = (
     f"{POLICIES}/experiments/new",
     "/console/ops/cases",
     "/console/ops/rules",
+    "/console/ops/signals/agreement",
     "/console/ops/cases?ended=true",
     "/console/ops/audit",
     f"/console/ops/audit?about=prj_{'0' * 32}",

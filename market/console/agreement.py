@@ -1,0 +1,41 @@
+"""The page of ops about agreement: of reviewers, of the automatic judge, and where they differ."""
+
+from datetime import timedelta
+from typing import Any
+
+from litestar import Request, get
+from litestar.handlers import HTTPRouteHandler
+from litestar.response import Template
+
+from market.agreements.queries import agreement_by_field, disagreements, judge_standings
+from market.agreements.rules import LEAST_AGREEMENT
+from market.console.frame import page
+from market.console.visitors import OPS
+from market.db import database, now
+
+LATELY = timedelta(days=90)
+QUESTIONS = {
+    "model_failed": "Did the model fail?",
+    "attempt_fair": "Was the question fair?",
+    "accepted": "Is the work accepted?",
+}
+SHOWN = 50
+
+
+@get("/signals/agreement", guards=OPS, sync_to_thread=True)
+def get_agreement(request: Request[Any, Any, Any]) -> Template:
+    """How far people agree, how the judge stands beside them, and claims on which they differ."""
+    at = now()
+    with database.begin() as session:
+        return page(
+            request,
+            "ops/agreement.html",
+            fields=agreement_by_field(session, since=at - LATELY, until=at),
+            questions=QUESTIONS,
+            judge=judge_standings(session, since=at - LATELY),
+            least=LEAST_AGREEMENT,
+            differ=disagreements(session, since=at - LATELY, limit=SHOWN),
+        )
+
+
+ROUTES: list[HTTPRouteHandler] = [get_agreement]

@@ -1,0 +1,1 @@
+"""Quality profiles of people, and how long work stays in each stage."""
