@@ -14,7 +14,7 @@ from matching.signals import signals
 from matching.tuning import Goal, KnobUnknown, search
 from matching.value import pair_value
 from tests.bench.simulations.previews import coverage
-from tests.bench.simulations.seeded_market import BAD, GOOD, NOTHING, TODAY, market, weighed
+from tests.bench.simulations.seeded_market import BAD, BLIND, GOOD, NOTHING, TODAY, market, weighed
 from tests.bench.simulations.trials import found_policy, trial
 
 
@@ -87,8 +87,8 @@ def test_costly_seats_are_filled_at_a_price_that_the_search_finds() -> None:
 def test_a_good_policy_is_promoted_a_bad_one_stopped_and_the_same_one_is_neither() -> None:
     policy, gain = found_policy(1, evaluations=25)
     assert gain > 1
-    assert policy != TODAY
-    assert trial(1, GOOD)[0] == "promote"
+    assert policy != BLIND
+    assert trial(1, GOOD, control=BLIND)[0] == "promote"
     assert trial(1, BAD)[0] == "stop_harm"
     assert trial(1, replace(TODAY, randomness=1.0), rounds=4)[0] == "continue"
 

@@ -22,6 +22,7 @@ from payouts.sender import (
 from payouts.states import (
     CALL_MOVES,
     CARD_DISPUTE_MOVES,
+    INVOICE_MOVES,
     MOVES,
     PLATFORM_PAYOUT_MOVES,
     PayoutState,
@@ -205,7 +206,9 @@ def test_the_database_holds_the_same_steps_as_the_code(scene: Scene) -> None:
     wanted |= {("external_call", str(one), str(two)) for one, two in CALL_MOVES}
     wanted |= {("card_dispute", str(one), str(two)) for one, two in CARD_DISPUTE_MOVES}
     wanted |= {("platform_payout", str(one), str(two)) for one, two in PLATFORM_PAYOUT_MOVES}
+    wanted |= {("funding_invoice", str(one), str(two)) for one, two in INVOICE_MOVES}
     wanted |= {("card_dispute", "", "open"), ("card_dispute", "", "inquiry")}
+    wanted |= {("funding_invoice", "", "planned")}
     wanted |= {("platform_payout", "", "planned")}
     wanted |= {("payout", "", "accrued"), ("external_call", "", "planned")}
     assert rules == wanted
