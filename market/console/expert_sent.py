@@ -27,6 +27,8 @@ from market.earnings.models import Earning
 from market.earnings.queries import line_of_pay, payout_states, statement_lines, statement_totals
 from market.earnings.routes import statement
 from market.earnings.rules import LineNotFound
+from market.frauds.models import FraudCase
+from market.frauds.queries import fraud_cases
 from market.http import read_id, wire_id
 from market.offers.models import Offer
 from market.stumps.queries import evidence
@@ -84,6 +86,13 @@ def _sent(
             may_appeal=_may_appeal(row, appeal, at),
             appeal_until=row.decided_at + APPEAL_WITHIN if row.decided_at else None,
             least=MIN_NOTE,
+            # The newest, were there a second after one that came to nothing.
+            case=session.scalars(
+                fraud_cases()
+                .where(FraudCase.submission_id == row.id)
+                .order_by(FraudCase.id.desc())
+                .limit(1)
+            ).one_or_none(),
             lines=session.scalars(
                 select(Earning).where(Earning.offer_id == row.offer_id).order_by(Earning.id)
             ).all(),

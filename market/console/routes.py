@@ -27,7 +27,9 @@ from market.console import (
     expert_bench,
     expert_self,
     expert_sent,
+    expert_tests,
     finance,
+    frauds,
     lab,
     lab_forecast,
     lab_found,
@@ -180,6 +182,7 @@ PAGES: dict[str, list[HTTPRouteHandler]] = {
         *quality_rules.ROUTES,
         *targets.OPS_ROUTES,
         *disputes.OPS_ROUTES,
+        *frauds.OPS_ROUTES,
     ],
     "/lab": [
         *lab.ROUTES,
@@ -200,7 +203,9 @@ PAGES: dict[str, list[HTTPRouteHandler]] = {
         *expert_sent.ROUTES,
         *expert_self.ROUTES,
         *expert_ability.ROUTES,
+        *expert_tests.ROUTES,
         *disputes.EXPERT_ROUTES,
+        *frauds.EXPERT_ROUTES,
     ],
     "/reviewer": reviewer.ROUTES,
 }

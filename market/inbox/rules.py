@@ -112,6 +112,9 @@ _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
     },
     ("standing", Audience.PERSON): {
         "standing.changed": _now("Your standing changed", "The reasons are there; you may appeal."),
+        "qualification.invited": _now(
+            "You are invited to a test", "What it pays, or why not, stands beside it."
+        ),
         "qualification.granted": _now("You are qualified", "New work is open to you."),
         "qualification.revoked": _now("A qualification ended", "The reasons are there."),
         "qualification.regraded": _now("A test was graded anew", "Look at the new result."),

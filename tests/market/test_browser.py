@@ -33,7 +33,17 @@ expect.set_options(timeout=PATIENCE_MS)
 PAGES = {
     "ops": ("", "/runs", "/offers", "/experts", "/money", "/queues"),
     "lab": ("", "/money", "/hours", "/webhooks", "/projects/new", "/disputes"),
-    "expert": ("", "/work", "/earnings", "/ability", "/profile", "/disputes", "/disputes/new"),
+    "expert": (
+        "",
+        "/work",
+        "/earnings",
+        "/ability",
+        "/profile",
+        "/disputes",
+        "/disputes/new",
+        "/tests",
+        "/cases",
+    ),
     "reviewer": ("",),
 }
 

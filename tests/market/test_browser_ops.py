@@ -44,6 +44,8 @@ PAGES = (
     "/policies/experiments/new",
     "/disputes",
     "/cases",
+    "/cases/frauds",
+    "/cases/frauds/new",
     "/audit",
     "/webhooks",
     "/money",

@@ -16,6 +16,13 @@ for (const clock of document.querySelectorAll("[data-clock]")) {
   }, 1000);
 }
 
+for (const clock of document.querySelectorAll("[data-countdown]")) {
+  const end = Date.now() + 1000 * Number(clock.dataset.countdown);
+  setInterval(() => {
+    clock.textContent = clockText(Math.max(0, Math.ceil((end - Date.now()) / 1000)));
+  }, 1000);
+}
+
 async function refresh(part) {
   const answer = await fetch(location.href);
   if (!answer.ok) return;
