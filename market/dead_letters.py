@@ -39,8 +39,7 @@ from market.http import (
     Page,
     Wire,
     get,
-    page,
-    page_of,
+    listed,
     post,
     read_id,
     wire_id,
@@ -143,15 +142,15 @@ def get_dead_letters(
     """Jobs that failed for good and wait for somebody, newest first."""
     wanted = DeadLetter.settled_at.is_not(None) if is_settled else DeadLetter.settled_at.is_(None)
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             select(DeadLetter).where(wanted),
             DeadLetter.id,
+            _letter_out,
             limit=limit,
             cursor=cursor,
             filters=f"dead letters {is_settled}",
         )
-        return page([_letter_out(row) for row in rows], following)
 
 
 @get("/dead-letters/{letter_id:str}", scope="queue:read", tags=["Queues"])

@@ -27,8 +27,7 @@ from market.http import (
     StateFilter,
     Wire,
     get,
-    page,
-    page_of,
+    listed,
     post,
     read_id,
     wire_id,
@@ -116,15 +115,15 @@ def get_appeals(
 ) -> Page[AppealOut]:
     """Appeals, newest first: your own, or all of them as ops."""
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             appeals(state=in_state),
             Appeal.id,
+            _out,
             limit=limit,
             cursor=cursor,
             filters=f"{principal.tenant}|appeals|{in_state}",
         )
-        return page([_out(row) for row in rows], following)
 
 
 @get("/appeals/{appeal_id:str}", scope="appeal:read", tags=["Appeals"])

@@ -27,8 +27,7 @@ from market.http import (
     Page,
     Wire,
     get,
-    page,
-    page_of,
+    listed,
     post,
     read_id,
     wire_id,
@@ -133,15 +132,15 @@ def get_hours(
     """Lines of pay on your projects that wait for you, newest first, or those in another state."""
     project = None if project_id is None else read_id("prj", project_id)
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             lines_to_approve(project_id=project, state=line_state),
             Earning.id,
+            _waiting_out,
             limit=limit,
             cursor=cursor,
             filters=f"{principal.tenant}|hours|{project}|{line_state}",
         )
-        return page([_waiting_out(row) for row in rows], following)
 
 
 @post("/hours/approve", scope="fund:write", status_code=HTTP_200_OK, tags=["Earnings"])

@@ -16,7 +16,7 @@ from market.attempts.models import Attempt, AttemptResponse
 from market.attempts.queries import attempt, attempts, responses
 from market.auth import Principal
 from market.db import PLATFORM, database, now
-from market.http import Cursor, Limit, Page, Wire, get, page, page_of, post, read_id, wire_id
+from market.http import Cursor, Limit, Page, Wire, get, listed, post, read_id, wire_id
 from market.submissions.actions import submit_work
 
 
@@ -128,15 +128,15 @@ def get_attempts(
     """The attempts of an offer, newest first, failed ones included."""
     offer = read_id("ofr", offer_id)
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             attempts(offer),
             Attempt.id,
+            lambda row: attempt_out(session, row),
             limit=limit,
             cursor=cursor,
             filters=f"{principal.tenant}|attempts|{offer}",
         )
-        return page([attempt_out(session, row) for row in rows], following)
 
 
 @get("/attempts/{attempt_id:str}", scope="work:read", tags=["Attempts"])

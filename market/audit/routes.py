@@ -11,7 +11,19 @@ from market.audit.models import AuditEntry
 from market.audit.queries import audit_entries, looks_at, newest_link
 from market.auth import Principal
 from market.db import PLATFORM, database
-from market.http import Cursor, Limit, Page, Wire, get, page, page_of, read_id, wire_id, wire_ids
+from market.http import (
+    Cursor,
+    Limit,
+    Page,
+    Wire,
+    get,
+    listed,
+    page,
+    page_of,
+    read_id,
+    wire_id,
+    wire_ids,
+)
 from market.people.queries import organisation_names
 
 
@@ -78,10 +90,15 @@ def get_audit(
     )
     filters = f"audit|{person_id}|{actor_id}|{kind}|{route}|{request_id}|{since}|{until}"
     with database.begin() as session:
-        rows, following = page_of(
-            session, wanted, AuditEntry.id, limit=limit, cursor=cursor, filters=filters
+        return listed(
+            session,
+            wanted,
+            AuditEntry.id,
+            _out,
+            limit=limit,
+            cursor=cursor,
+            filters=filters,
         )
-        return page([_out(row) for row in rows], following)
 
 
 @get("/audit/head", scope="audit:read", tags=["Audit"])

@@ -27,8 +27,7 @@ from market.http import (
     Page,
     Wire,
     get,
-    page,
-    page_of,
+    listed,
     post,
     read_id,
     wire_id,
@@ -184,15 +183,15 @@ def get_eval_sets(
     """The evaluation sets of a project, newest first."""
     with database.begin() as session:
         found = project(session, read_id("prj", project_id))
-        rows, following = page_of(
+        return listed(
             session,
             eval_sets(found.id),
             EvalSet.id,
+            _out,
             limit=limit,
             cursor=cursor,
             filters=f"{principal.tenant}|eval-sets|{found.id}",
         )
-        return page([_out(row) for row in rows], following)
 
 
 @get("/eval-sets/open", scope="qualification:read", tags=["Baselines"])
@@ -202,27 +201,21 @@ def get_open_eval_sets(
     """Sets that you can answer: of the domains that you are qualified in, with a place left."""
     # As the platform, because how many others have begun is not yours to read.
     with database.begin(PLATFORM) as session:
-        rows, following = page_of(
+        return listed(
             session,
             open_sets(principal.person_id),
             EvalSet.id,
+            lambda row: OpenSetOut(
+                id=wire_id("evs", row.id),
+                name=row.name,
+                domain=row.domain,
+                complexity=row.complexity,
+                limit_s=row.limit_s,
+                items=row.items,
+            ),
             limit=limit,
             cursor=cursor,
             filters=f"{principal.person_id}|eval-sets",
-        )
-        return page(
-            [
-                OpenSetOut(
-                    id=wire_id("evs", row.id),
-                    name=row.name,
-                    domain=row.domain,
-                    complexity=row.complexity,
-                    limit_s=row.limit_s,
-                    items=row.items,
-                )
-                for row in rows
-            ],
-            following,
         )
 
 

@@ -21,8 +21,7 @@ from market.http import (
     Page,
     Wire,
     get,
-    page,
-    page_of,
+    listed,
     post,
     read_id,
     wire_id,
@@ -155,30 +154,24 @@ def get_bonuses(
     """Bonuses given on a project, newest first."""
     wanted = read_id("prj", project_id)
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             bonuses(wanted),
             Bonus.id,
+            lambda row: BonusOut(
+                id=wire_id("bon", row.id),
+                expert_id=wire_id("per", row.expert_id),
+                amount_minor=row.amount_minor,
+                fee_minor=row.fee_minor,
+                currency=row.currency,
+                reference=row.reference,
+                reason=row.reason,
+                is_for_impact=row.is_for_impact,
+                given_at=row.given_at,
+            ),
             limit=limit,
             cursor=cursor,
             filters=f"{principal.tenant}|bonuses|{wanted}",
-        )
-        return page(
-            [
-                BonusOut(
-                    id=wire_id("bon", row.id),
-                    expert_id=wire_id("per", row.expert_id),
-                    amount_minor=row.amount_minor,
-                    fee_minor=row.fee_minor,
-                    currency=row.currency,
-                    reference=row.reference,
-                    reason=row.reason,
-                    is_for_impact=row.is_for_impact,
-                    given_at=row.given_at,
-                )
-                for row in rows
-            ],
-            following,
         )
 
 

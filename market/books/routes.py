@@ -20,8 +20,7 @@ from market.http import (
     Page,
     Wire,
     get,
-    page,
-    page_of,
+    listed,
     post,
     read_id,
     wire_id,
@@ -151,15 +150,15 @@ def get_breaks(
 ) -> Page[BreakOut]:
     """Differences between Stripe and the books, newest first."""
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             breaks(is_open=is_open),
             Break.id,
+            _break_out,
             limit=limit,
             cursor=cursor,
             filters=f"breaks|{is_open}",
         )
-        return page([_break_out(row) for row in rows], following)
 
 
 @post("/breaks/{break_id:str}/assignment", scope="pay:write", status_code=200, tags=["Ledger"])
@@ -217,15 +216,15 @@ def post_own_money(
 def get_own_money(limit: Limit = 50, cursor: Cursor = None) -> Page[OwnMoneyOut]:
     """Payouts to our own bank, newest first."""
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             platform_payouts(),
             PlatformPayout.id,
+            _own_money_out,
             limit=limit,
             cursor=cursor,
             filters="platform_payouts",
         )
-        return page([_own_money_out(row) for row in rows], following)
 
 
 # For everybody ------------------------------------------------------------------------------------

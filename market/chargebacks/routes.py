@@ -17,8 +17,7 @@ from market.http import (
     StateFilter,
     Wire,
     get,
-    page,
-    page_of,
+    listed,
     post,
     read_id,
     wire_id,
@@ -58,15 +57,15 @@ def get_disputes(
 ) -> Page[DisputeOut]:
     """Card disputes of your lab's payments, newest first."""
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             card_disputes(state=in_state),
             CardDispute.id,
+            _dispute_out,
             limit=limit,
             cursor=cursor,
             filters=f"card_disputes|{in_state}",
         )
-        return page([_dispute_out(row) for row in rows], following)
 
 
 @get("/card-disputes/{dispute_id:str}", scope="fund:read", tags=["Funding"])

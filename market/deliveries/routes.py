@@ -48,8 +48,7 @@ from market.http import (
     delete,
     expect_version,
     get,
-    page,
-    page_of,
+    listed,
     patch,
     post,
     read_id,
@@ -204,15 +203,15 @@ def get_webhook_endpoints(
     """Your endpoints, newest first."""
     tenant_id = feed_of(principal).tenant_id
     with database.begin(PLATFORM) as session:
-        rows, following = page_of(
+        return listed(
             session,
             endpoints(tenant_id),
             WebhookEndpoint.id,
+            lambda row: _endpoint_out(session, row),
             limit=limit,
             cursor=cursor,
             filters=f"webhook endpoints {tenant_id}",
         )
-        return page([_endpoint_out(session, row) for row in rows], following)
 
 
 @get("/webhook-endpoints/{endpoint_id:str}", scope="webhook:read", tags=["Webhooks"])
@@ -354,15 +353,15 @@ def get_webhook_deliveries(
     """What was sent to an endpoint and what waits, newest first."""
     with database.begin() as session:
         found = _own(session, endpoint_id, principal)
-        rows, following = page_of(
+        return listed(
             session,
             deliveries(found.id, wanted_state),
             WebhookDelivery.id,
+            _delivery_out,
             limit=limit,
             cursor=cursor,
             filters=f"webhook deliveries {found.id} {wanted_state}",
         )
-        return page([_delivery_out(row) for row in rows], following)
 
 
 @get("/webhook-deliveries/{delivery_id:str}", scope="webhook:read", tags=["Webhooks"])

@@ -31,8 +31,7 @@ from market.http import (
     Wire,
     expect_version,
     get,
-    page,
-    page_of,
+    listed,
     post,
     read_id,
     tagged,
@@ -153,15 +152,15 @@ def get_disputes(
 ) -> Page[DisputeOut]:
     """Disputes that you are a side of, newest first; all of them, for ops."""
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             disputes(state=dispute_state),
             Dispute.id,
+            _dispute_out,
             limit=limit,
             cursor=cursor,
             filters=f"{principal.tenant}|disputes|{dispute_state}",
         )
-        return page([_dispute_out(row) for row in rows], following)
 
 
 @get("/disputes/{dispute_id:str}", scope="dispute:write", tags=["Disputes"])

@@ -53,6 +53,7 @@ from market.http import (
     Wire,
     expect_version,
     get,
+    listed,
     page,
     page_of,
     patch,
@@ -371,32 +372,26 @@ def get_measures(
 def _measures(expert_id: UUID, limit: int, cursor: str | None) -> Page[MeasureOut]:
     tell_of(expert_id)
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             measures_of(expert(session, expert_id).id),
             Measure.id,
+            lambda one: MeasureOut(
+                id=wire_id("mea", one.id),
+                step=one.step,
+                reason_code=one.reason_code,
+                note=one.note,
+                evidence=one.evidence,
+                domains=one.domains,
+                reviews_all=one.reviews_all,
+                until=one.until,
+                taken_at=one.taken_at,
+                ended_at=one.ended_at,
+                end_reason=one.end_reason,
+            ),
             limit=limit,
             cursor=cursor,
             filters=f"measures {expert_id}",
-        )
-        return page(
-            [
-                MeasureOut(
-                    id=wire_id("mea", one.id),
-                    step=one.step,
-                    reason_code=one.reason_code,
-                    note=one.note,
-                    evidence=one.evidence,
-                    domains=one.domains,
-                    reviews_all=one.reviews_all,
-                    until=one.until,
-                    taken_at=one.taken_at,
-                    ended_at=one.ended_at,
-                    end_reason=one.end_reason,
-                )
-                for one in rows
-            ],
-            following,
         )
 
 

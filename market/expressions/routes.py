@@ -24,7 +24,7 @@ from market.expressions.queries import (
 )
 from market.expressions.rules import MAX_EXPLAINED, told
 from market.grammar import written
-from market.http import Cursor, Limit, Page, Wire, get, page, page_of, post, put, read_id, wire_id
+from market.http import Cursor, Limit, Page, Wire, get, listed, post, put, read_id, wire_id
 from market.language import LANGUAGE, OPERATORS, Tree, from_json
 
 
@@ -212,15 +212,15 @@ def get_cohorts(
     """Your cohorts (of all labs, for ops), each as it is now, the last saved first."""
     owner: UUID | None = principal.organisation_id
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             newest_cohorts(owner),
             CohortRow.id,
+            _cohort_out,
             limit=limit,
             cursor=cursor,
             filters=f"cohorts {owner}",
         )
-        return page([_cohort_out(row) for row in rows], following)
 
 
 @get("/cohorts/{name:str}", scope="project:read", tags=["Expressions"])

@@ -27,8 +27,7 @@ from market.http import (
     StateFilter,
     Wire,
     get,
-    page,
-    page_of,
+    listed,
     post,
     read_id,
     wire_id,
@@ -116,15 +115,15 @@ def get_fraud_cases(
 ) -> Page[FraudCaseOut]:
     """Cases about your work, newest first; all of them as ops."""
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             fraud_cases(state=in_state),
             FraudCase.id,
+            _out,
             limit=limit,
             cursor=cursor,
             filters=f"{principal.tenant}|fraud_cases|{in_state}",
         )
-        return page([_out(row) for row in rows], following)
 
 
 @get("/fraud-cases/{case_id:str}", scope="earning:read", tags=["Fraud cases"])

@@ -28,8 +28,7 @@ from market.http import (
     StateFilter,
     Wire,
     get,
-    page,
-    page_of,
+    listed,
     post,
     read_id,
     tagged,
@@ -170,15 +169,15 @@ def get_fundings(
 ) -> Page[FundingOut]:
     """Your lab's payments, newest first."""
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             fundings(state=in_state),
             Funding.id,
+            _funding_out,
             limit=limit,
             cursor=cursor,
             filters=f"fundings|{in_state}",
         )
-        return page([_funding_out(row) for row in rows], following)
 
 
 @get("/fundings/{funding_id:str}", scope="fund:read", tags=["Funding"])

@@ -19,8 +19,7 @@ from market.http import (
     Wire,
     expect_version,
     get,
-    page,
-    page_of,
+    listed,
     patch,
     post,
     read_id,
@@ -94,15 +93,15 @@ def get_notifications(
 ) -> Page[NotificationOut]:
     """What you were told, newest first."""
     with database.begin(PLATFORM) as session:
-        rows, following = page_of(
+        return listed(
             session,
             notifications(principal.person_id, is_unread=is_unread),
             Notification.id,
+            _notification_out,
             limit=limit,
             cursor=cursor,
             filters=f"notifications {principal.person_id} {is_unread}",
         )
-        return page([_notification_out(row) for row in rows], following)
 
 
 @get("/notifications/unread", scope="event:read", tags=["Notifications"])

@@ -18,6 +18,7 @@ from market.http import (
     Page,
     Wire,
     get,
+    listed,
     page,
     page_of,
     post,
@@ -194,15 +195,15 @@ def get_lift_studies(
     """The lift studies of a project, newest first."""
     with database.begin() as session:
         found = project(session, read_id("prj", project_id))
-        rows, following = page_of(
+        return listed(
             session,
             lift_studies(found.id),
             LiftStudy.id,
+            lambda row: LiftStudyOut(**_fields(row)),
             limit=limit,
             cursor=cursor,
             filters=f"{principal.tenant}|lift-studies|{found.id}",
         )
-        return page([LiftStudyOut(**_fields(row)) for row in rows], following)
 
 
 @get("/lift-studies/{study_id:str}", scope="project:read", tags=["Lift"])

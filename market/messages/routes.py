@@ -14,7 +14,7 @@ from market.auth import Part, Principal, ScopeMissing
 from market.db import PLATFORM, database, now
 from market.expressions.queries import read_expression
 from market.expressions.rules import told
-from market.http import Cursor, Limit, Page, Wire, get, page, page_of, post, read_id, wire_id
+from market.http import Cursor, Limit, Page, Wire, get, listed, post, read_id, wire_id
 from market.language import from_json
 from market.messages.actions import send_message
 from market.messages.models import CohortMessage
@@ -117,15 +117,15 @@ def get_messages(
 ) -> Page[MessageOut]:
     """Messages, newest first: those of your lab, or all of them as ops."""
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             messages(),
             CohortMessage.id,
+            lambda row: MessageOut(**_fields(row)),
             limit=limit,
             cursor=cursor,
             filters=f"{principal.tenant}|messages",
         )
-        return page([MessageOut(**_fields(row)) for row in rows], following)
 
 
 @get("/messages/{message_id:str}", scope="message:write", tags=["Messages"])

@@ -24,8 +24,7 @@ from market.http import (
     Wire,
     expect_version,
     get,
-    page,
-    page_of,
+    listed,
     post,
     read_id,
     tagged,
@@ -158,15 +157,15 @@ def get_offers(
     project = None if project_id is None else read_id("prj", project_id)
     expert = None if principal.part is Part.OPS else principal.person_id
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             offers(expert_id=expert, project_id=project, state=in_state),
             Offer.id,
+            offer_out,
             limit=limit,
             cursor=cursor,
             filters=f"offers {project} {in_state}",
         )
-        return page([offer_out(row) for row in rows], following)
 
 
 @get("/offers/{offer_id:str}", scope="offer:read", tags=["Offers"])

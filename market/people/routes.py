@@ -20,8 +20,7 @@ from market.http import (
     Wire,
     delete,
     get,
-    page,
-    page_of,
+    listed,
     post,
     read_id,
     wire_id,
@@ -184,15 +183,15 @@ def get_keys(
 ) -> Page[KeyOut]:
     """Your keys, newest first, without their secrets."""
     with database.begin(PLATFORM) as session:
-        rows, following = page_of(
+        return listed(
             session,
             keys_of(principal.person_id),
             ApiKey.id,
+            _key_out,
             limit=limit,
             cursor=cursor,
             filters=str(principal.person_id),
         )
-        return page([_key_out(row) for row in rows], following)
 
 
 @post("/keys", scope="key:write", status_code=HTTP_201_CREATED, tags=["People"])

@@ -24,8 +24,7 @@ from market.http import (
     Wire,
     expect_version,
     get,
-    page,
-    page_of,
+    listed,
     patch,
     post,
     read_id,
@@ -265,15 +264,15 @@ def get_projects(
 ) -> Page[ProjectOut]:
     """Your projects, newest first, or those in a state."""
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             projects_found(in_state),
             Project.id,
+            _project_out,
             limit=limit,
             cursor=cursor,
             filters=f"projects {in_state}",
         )
-        return page([_project_out(row) for row in rows], following)
 
 
 @get("/projects/{project_id:str}", scope="project:read", tags=["Projects"])
@@ -387,15 +386,15 @@ def post_target_model(
 def get_target_models(limit: Limit = 50, cursor: Cursor = None) -> Page[TargetModelOut]:
     """Your target models, newest first, without their keys."""
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             select(TargetModel),
             TargetModel.id,
+            _model_out,
             limit=limit,
             cursor=cursor,
             filters="target models",
         )
-        return page([_model_out(row) for row in rows], following)
 
 
 @get("/target-models/{model_id:str}", scope="project:read", tags=["Projects"])

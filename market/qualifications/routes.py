@@ -18,8 +18,7 @@ from market.http import (
     StateFilter,
     Wire,
     get,
-    page,
-    page_of,
+    listed,
     post,
     read_id,
     wire_id,
@@ -239,15 +238,15 @@ def get_qualifications(
     if principal.part is not Part.OPS:
         wanted = principal.person_id
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             qualifications(person_id=wanted, state=in_state),
             Qualification.id,
+            _out,
             limit=limit,
             cursor=cursor,
             filters=f"{principal.tenant}|qualifications|{wanted}|{in_state}",
         )
-        return page([_out(row) for row in rows], following)
 
 
 @get("/qualifications/{qualification_id:str}", scope="qualification:read", tags=["Qualifications"])

@@ -17,8 +17,7 @@ from market.http import (
     Page,
     Wire,
     get,
-    page,
-    page_of,
+    listed,
     post,
     read_id,
     wire_id,
@@ -217,15 +216,15 @@ def get_abilities(
     """What is believed of experts, newest first."""
     wanted = None if expert_id is None else read_id("per", expert_id)
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             abilities(expert_id=wanted, domain=domain),
             Ability.id,
+            _ability_out,
             limit=limit,
             cursor=cursor,
             filters=f"{principal.tenant}|abilities|{wanted}|{domain}",
         )
-        return page([_ability_out(row) for row in rows], following)
 
 
 @get("/stump-model", scope="match:read", tags=["Quality"])

@@ -21,6 +21,7 @@ from market.http import (
     StateFilter,
     Wire,
     get,
+    listed,
     page,
     page_of,
     post,
@@ -264,15 +265,15 @@ def get_firings(
     """Whom a rule hit, newest first."""
     with database.begin() as session:
         found = quality_rule(session, read_id("qrl", rule_id))
-        rows, following = page_of(
+        return listed(
             session,
             firings(rule_id=found.id),
             RuleFiring.id,
+            _firing_out,
             limit=limit,
             cursor=cursor,
             filters=f"{principal.tenant}|firings|{found.id}",
         )
-        return page([_firing_out(one) for one in rows], following)
 
 
 def _rules_out(session: Session, rows: Sequence[QualityRule]) -> list[QualityRuleOut]:

@@ -17,8 +17,7 @@ from market.http import (
     StateFilter,
     Wire,
     get,
-    page,
-    page_of,
+    listed,
     post,
     read_id,
     wire_id,
@@ -89,15 +88,15 @@ def get_cases(
 ) -> Page[CaseOut]:
     """Cases about your pay, newest first."""
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             cases(state=in_state),
             RecoveryCase.id,
+            lambda row: _case_out(session, row),
             limit=limit,
             cursor=cursor,
             filters=f"recovery_cases|{in_state}",
         )
-        return page([_case_out(session, row) for row in rows], following)
 
 
 @post(

@@ -21,8 +21,7 @@ from market.http import (
     Wire,
     expect_version,
     get,
-    page,
-    page_of,
+    listed,
     post,
     read_id,
     tagged,
@@ -159,15 +158,15 @@ def get_releases(
 ) -> Page[ReleaseOut]:
     """Releases, newest first."""
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             releases(in_state),
             ModelRelease.id,
+            lambda row: ReleaseOut(**_fields(row)),
             limit=limit,
             cursor=cursor,
             filters=f"{principal.tenant}|releases|{in_state}",
         )
-        return page([ReleaseOut(**_fields(row)) for row in rows], following)
 
 
 @get("/releases/{release_id:str}", scope="project:read", tags=["Releases"])

@@ -20,8 +20,7 @@ from market.http import (
     StateFilter,
     Wire,
     get,
-    page,
-    page_of,
+    listed,
     post,
     read_id,
     wire_id,
@@ -92,16 +91,16 @@ def get_reviews(
     if principal.part is Part.REVIEWER and not queue:
         statement = statement.where(Review.reviewer_id == principal.person_id)
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             statement,
             Review.id,
+            lambda row: ReviewOut(**_review_fields(row)),
             limit=limit,
             cursor=cursor,
             filters=f"{principal.tenant}|reviews|{in_state}",
             newest_first=not queue,
         )
-        return page([ReviewOut(**_review_fields(row)) for row in rows], following)
 
 
 @get("/reviews/{review_id:str}", scope="review:read", tags=["Reviews"])

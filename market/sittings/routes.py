@@ -17,8 +17,7 @@ from market.http import (
     Page,
     Wire,
     get,
-    page,
-    page_of,
+    listed,
     post,
     read_id,
     wire_id,
@@ -232,15 +231,15 @@ def get_sittings(
         whose = principal.person_id
     which = None if qualification_id is None else read_id("qua", qualification_id)
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             sittings(person_id=whose, qualification_id=which, result=result),
             Sitting.id,
+            _out,
             limit=limit,
             cursor=cursor,
             filters=f"{principal.tenant}|sittings|{whose}|{which}|{result}",
         )
-        return page([_out(row) for row in rows], following)
 
 
 @get("/sittings/{sitting_id:str}", scope="qualification:read", tags=["Qualifications"])

@@ -10,7 +10,7 @@ from litestar.status_codes import HTTP_201_CREATED
 
 from market.auth import Principal
 from market.db import PLATFORM, database, now
-from market.http import Cursor, Limit, Page, Wire, get, page, page_of, post, read_id, wire_id
+from market.http import Cursor, Limit, Page, Wire, get, listed, post, read_id, wire_id
 from market.projects.queries import project
 from market.snapshots.actions import take_snapshot
 from market.snapshots.models import Snapshot, SnapshotAnswer
@@ -69,15 +69,15 @@ def get_snapshots(
     """A project's snapshots, newest first."""
     with database.begin() as session:
         found = project(session, read_id("prj", project_id)).id
-        rows, following = page_of(
+        return listed(
             session,
             snapshots(found),
             Snapshot.id,
+            _out,
             limit=limit,
             cursor=cursor,
             filters=f"snapshots|{found}",
         )
-        return page([_out(row) for row in rows], following)
 
 
 @get("/snapshots/{snapshot_id:str}/answers", scope="work:read", tags=["Snapshots"])
@@ -87,15 +87,15 @@ def get_snapshot_answers(
     """The answers of a snapshot, newest first."""
     with database.begin() as session:
         found = snapshot(session, read_id("snp", snapshot_id)).id
-        rows, following = page_of(
+        return listed(
             session,
             answers_of(found),
             Submission.id,
+            lambda row: _answer_out(*row),
             limit=limit,
             cursor=cursor,
             filters=f"snapshot_answers|{found}",
         )
-        return page([_answer_out(*row) for row in rows], following)
 
 
 def _out(row: Snapshot) -> SnapshotOut:

@@ -21,6 +21,7 @@ from market.http import (
     StateFilter,
     Wire,
     get,
+    listed,
     page,
     page_of,
     read_id,
@@ -98,15 +99,15 @@ def get_submissions(
     """Submissions, newest first: your own, or those to your projects."""
     wanted = None if project_id is None else read_id("prj", project_id)
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             submissions(project_id=wanted, state=in_state),
             Submission.id,
+            lambda row: SubmissionOut(**_submission_fields(row)),
             limit=limit,
             cursor=cursor,
             filters=f"{principal.tenant}|submissions|{wanted}|{in_state}",
         )
-        return page([SubmissionOut(**_submission_fields(row)) for row in rows], following)
 
 
 @get("/submissions/{submission_id:str}", scope="work:read", tags=["Work"])

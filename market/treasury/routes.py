@@ -20,6 +20,7 @@ from market.http import (
     StateFilter,
     Wire,
     get,
+    listed,
     page,
     page_of,
     post,
@@ -175,10 +176,15 @@ def post_payout_run(
 def get_payout_runs(limit: Limit = 50, cursor: Cursor = None) -> Page[PayoutRunOut]:
     """Rounds of payouts, newest first."""
     with database.begin() as session:
-        rows, following = page_of(
-            session, payout_runs(), PayoutRun.id, limit=limit, cursor=cursor, filters="payout_runs"
+        return listed(
+            session,
+            payout_runs(),
+            PayoutRun.id,
+            _run_out,
+            limit=limit,
+            cursor=cursor,
+            filters="payout_runs",
         )
-        return page([_run_out(row) for row in rows], following)
 
 
 @get("/payout-runs/{run_id:str}", scope="pay:read", tags=["Payouts"])
@@ -272,15 +278,15 @@ def get_calls(
 ) -> Page[CallOut]:
     """What was asked of Stripe, newest first."""
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             calls(state=in_state),
             ExternalCall.id,
+            _call_out,
             limit=limit,
             cursor=cursor,
             filters=f"calls|{in_state}",
         )
-        return page([_call_out(row) for row in rows], following)
 
 
 @post(

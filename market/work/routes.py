@@ -17,8 +17,7 @@ from market.http import (
     Page,
     Wire,
     get,
-    page,
-    page_of,
+    listed,
     post,
     read_id,
     wire_id,
@@ -245,15 +244,15 @@ def get_sessions(
     """Work sessions, newest first: your own, or those on your projects."""
     offer = None if offer_id is None else read_id("ofr", offer_id)
     with database.begin() as session:
-        rows, following = page_of(
+        return listed(
             session,
             sessions(offer),
             WorkSession.id,
+            _session_out,
             limit=limit,
             cursor=cursor,
             filters=f"{principal.tenant}|sessions|{offer}",
         )
-        return page([_session_out(row) for row in rows], following)
 
 
 @get("/sessions/{session_id:str}", scope="work:read", tags=["Work"])
