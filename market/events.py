@@ -97,6 +97,7 @@ class Event(StrEnum):
     SUBMISSION_PARTIALLY_ACCEPTED = "submission.partially_accepted"
     SUBMISSION_REWORK_REQUESTED = "submission.rework_requested"
     SUBMISSION_SCREENED_OUT = "submission.screened_out"
+    SUBMISSION_UNJUDGED = "submission.unjudged"
     SUBMISSION_RETURNED = "submission.returned"
     REVIEW_CLAIMED = "review.claimed"
     REVIEW_VOTED = "review.voted"

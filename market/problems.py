@@ -329,6 +329,7 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     votes.RejectionUnfounded: (422, "evidence_required"),
     votes.VoteIncomplete: (422, "vote_incomplete"),
     votes.VoteUnfit: (422, "vote_unfit"),
+    votes.ChecklistUnmet: (409, "checklist_unmet"),
     votes.ReworkRefused: (409, "rework_refused"),
     messages.MessageNotFound: (404, "not_found"),
     messages.MessageUnfit: (422, "message_unfit"),

@@ -55,6 +55,7 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.STANDING_CHANGED: (withdraw_expert_offers, note_expert),
     Event.ATTEMPT_SENT: (ask_model,),
     Event.SUBMISSION_SUBMITTED: (open_reviews,),
+    Event.SUBMISSION_UNJUDGED: (credit_earning,),
     Event.SUBMISSION_RETURNED: (clear_claim,),
     Event.IDENTITY_CLAIMED: (recuse_conflicted,),
     Event.TIME_ENTRY_CHANGED: (credit_decided_time,),

@@ -57,7 +57,9 @@ def fixed_facts(session: Session, offer: Offer) -> Fixed:
         told_apart = select(func.count(Attempt.prompt.distinct()))
         ended = Attempt.state.in_(("verified", "refuted", "not_stumped"))
         attempts = session.scalar(told_apart.where(Attempt.offer_id == offer.id, ended)) or 0
-    if work is not None and work.state == "partially_accepted":
+    # What waits for people longer than was promised is paid for as if they had accepted it.
+    is_owed = work is not None and work.unjudged_at is not None
+    if work is not None and work.state == "partially_accepted" and not is_owed:
         # Of part of the work, that part of its sum is due.
         share = session.scalar(select(Verdict.share).where(Verdict.submission_id == work.id))
         deliverable = fee_minor(deliverable or 0, 100 * (share or 0))
@@ -71,7 +73,8 @@ def fixed_facts(session: Session, offer: Offer) -> Fixed:
         attempt_fee_minor=fee or 0,
         attempts_max=terms.get("attempt_fees_max", 0),
         attempts=attempts,
-        is_accepted=work is not None and work.state in ("accepted", "partially_accepted"),
+        is_accepted=is_owed
+        or (work is not None and work.state in ("accepted", "partially_accepted")),
         is_decided=work is None or work.decided_at is not None,
         screening_minor=screening,
         is_void=work is not None and work.state == "voided",

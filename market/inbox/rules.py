@@ -86,6 +86,10 @@ _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
         "submission.screened_out": _digest(
             "A task was not for you", "The screening is paid; nothing counts against you."
         ),
+        "submission.unjudged": _now(
+            "Your work still waits for people",
+            "Its pay no longer does; nothing counts against you.",
+        ),
         "submission.returned": _digest("A submission was returned", "Nothing counts against you."),
         "review.overturned": _now("A verdict of yours was overturned", "An appeal was decided."),
     },

@@ -1,5 +1,6 @@
 """Setting review plans, and drawing under them."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -11,7 +12,15 @@ from market.experts.queries import is_reviewed_whole
 from market.projects.queries import project
 from market.review_plans.models import ReviewDraw, ReviewPlan
 from market.review_plans.queries import author_record, newest_plan
-from market.review_plans.rules import FurtherLevel, Plan, Record, check_plan, choose, draw
+from market.review_plans.rules import (
+    FurtherLevel,
+    Plan,
+    Record,
+    check_plan,
+    choose,
+    draw,
+    unmet,
+)
 from market.submissions.models import Submission
 
 NOTHING = Record(0, 0, 0.0)
@@ -47,28 +56,36 @@ def draw_first(
 ) -> tuple[Plan, int] | None:
     """Decide whether a submission is reviewed: its plan, and the votes to ask for, 0 for none.
 
-    None when that was decided before. A claim, work that comes back from a rework, and work of
-    somebody under a step of standing that asks for it, is always reviewed.
+    None when that was decided before. A claim, work that comes back from a rework, work of somebody
+    under a step of standing that asks for it, and work that only people may accept is always
+    reviewed; work that meets the checklist which may accept it is not, but for the control share.
     """
     version, plan = newest_plan(session, handed.project_id)
-    is_owed = has_claim or handed.round > 1
-    if not is_owed and plan.rules:
+    is_owed = has_claim or handed.round > 1 or plan.authority in ("panel", "both")
+    missed = unmet(plan.checks, handed.payload)
+    is_owed = is_owed or bool(missed)
+    is_met = plan.authority == "checklist" and not missed
+    if not is_owed and (plan.rules or is_met):
         is_owed = is_reviewed_whole(session, handed.expert_id, at=at)
     record = NOTHING if is_owed or not plan.rules else author_record(session, handed.expert_id)
     chosen = choose(plan, record, submission_id=handed.id, round_=handed.round, version=version)
-    votes = wanted if chosen.is_reviewed or is_owed else 0
+    rate = 0.0 if is_met else chosen.rate
+    is_drawn = chosen.is_control if is_met else chosen.is_reviewed
+    votes = wanted if is_drawn or is_owed else 0
     taken = _keep(
         session,
         handed,
         level=1,
         version=version,
         votes=votes,
-        rate=1.0 if is_owed else chosen.rate,
+        rate=1.0 if is_owed else rate,
         drawn=chosen.draw,
         at=at,
-        rule=None if is_owed else chosen.rule,
+        rule=None if is_owed or is_met else chosen.rule,
         is_control=chosen.is_control,
         record=record,
+        plan=plan,
+        missed=missed,
     )
     return (plan, votes) if taken else None
 
@@ -105,6 +122,8 @@ def _keep(
     rule: int | None = None,
     is_control: bool = False,
     record: Record = NOTHING,
+    plan: Plan | None = None,
+    missed: Sequence[str] = (),
 ) -> bool:
     kept = session.scalar(
         insert(ReviewDraw)
@@ -124,6 +143,8 @@ def _keep(
             decided=record.decided,
             accepted=record.accepted,
             low=record.low,
+            authority=None if plan is None else plan.authority,
+            unmet=list(missed),
         )
         .on_conflict_do_nothing()
         .returning(ReviewDraw.level)

@@ -3,10 +3,12 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Double, ForeignKey, SmallInteger
+from sqlalchemy import CheckConstraint, Double, ForeignKey, SmallInteger, Text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from market.db import Base, Json
+from market.review_plans.rules import AUTHORITIES
 
 
 class ReviewPlan(Base):
@@ -27,7 +29,8 @@ class ReviewDraw(Base):
     """How it was decided whether a submission goes to a level of review; rows are only ever added.
 
     `plan_version` 0 is the plan of a project that has none. `rule` counts the plan's rules from 0,
-    null where none held. `votes` is how many are asked for, 0 where none are.
+    null where none held. `votes` is how many are asked for, 0 where none are. `authority` is who
+    could accept by that plan, and `unmet` what of its checklist the work did not meet, in words.
     """
 
     __tablename__ = "review_draw"
@@ -35,6 +38,7 @@ class ReviewDraw(Base):
         CheckConstraint("draw >= 0 and draw < 1", name="draw"),
         CheckConstraint("rate between 0 and 1", name="rate"),
         CheckConstraint("votes between 0 and 15", name="votes"),
+        CheckConstraint(f"authority in {AUTHORITIES}", name="authority"),
     )
 
     submission_id: Mapped[UUID] = mapped_column(
@@ -54,3 +58,5 @@ class ReviewDraw(Base):
     decided: Mapped[int] = mapped_column(default=0)
     accepted: Mapped[int] = mapped_column(default=0)
     low: Mapped[float] = mapped_column(Double, default=0.0)
+    authority: Mapped[str | None] = mapped_column(default=None)
+    unmet: Mapped[list[str]] = mapped_column(ARRAY(Text), default_factory=list)

@@ -1,5 +1,6 @@
 """Reads of review plans, of draws, and of what came of an author's work."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 import msgspec
@@ -7,7 +8,8 @@ from sqlalchemy import Integer, cast, func, select
 from sqlalchemy.orm import Session
 
 from market.review_plans.models import ReviewDraw, ReviewPlan
-from market.review_plans.rules import PLAIN, Plan, Record
+from market.review_plans.rules import PLAIN, Plan, Record, unmet
+from market.submissions.models import Submission
 from market.verdicts.models import Verdict
 from market.verdicts.rules import REVIEWED, wilson
 
@@ -42,6 +44,18 @@ def author_record(session: Session, expert_id: UUID) -> Record:
     ).one()
     decided, accepted = int(row[0]), int(row[1])
     return Record(decided, accepted, wilson(accepted, decided).low)
+
+
+def authority_over(session: Session, handed: Submission) -> tuple[str | None, Sequence[str]]:
+    """Who may accept a round of a submission, and what of its checklist it does not meet.
+
+    As it was drawn, or by the plan of this moment where nobody has come to that yet.
+    """
+    drawn = session.get(ReviewDraw, (handed.id, handed.round, 1))
+    if drawn is not None:
+        return drawn.authority, drawn.unmet
+    _, plan = newest_plan(session, handed.project_id)
+    return plan.authority, unmet(plan.checks, handed.payload)
 
 
 def draws(session: Session, submission_id: UUID) -> list[ReviewDraw]:

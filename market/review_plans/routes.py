@@ -38,6 +38,8 @@ class DrawOut(Wire):
     decided: int
     accepted: int
     low: float
+    authority: str | None
+    unmet: list[str]
     at: datetime
 
 
@@ -93,6 +95,8 @@ def get_draws(submission_id: FromPath[str]) -> DrawsOut:
                     decided=one.decided,
                     accepted=one.accepted,
                     low=one.low,
+                    authority=one.authority,
+                    unmet=one.unmet,
                     at=one.at,
                 )
                 for one in draws(session, found.id)

@@ -1,13 +1,14 @@
-"""Review plans: what is reviewed, how often and at how many levels; pure.
+"""Review plans: what is reviewed, how often, at how many levels, and who may accept it; pure.
 
 A draw is a number from 0 to 1 made of the submission, the round, the level and the version of the
 plan alone, so that anyone can make it again.
 """
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 from uuid import UUID
 
 import msgspec
@@ -17,6 +18,8 @@ from market.errors import MarketError
 
 Rate = Annotated[float, Meta(ge=0, le=1)]
 Votes = Annotated[int, Meta(ge=1, le=15)]
+Authority = Literal["checklist", "panel", "both"]
+AUTHORITIES: tuple[Authority, ...] = get_args(Authority)
 
 
 class SampleRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -39,6 +42,27 @@ class FurtherLevel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     votes: Votes = 1
 
 
+class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A box that a machine can tick: what the text in one field of the payload must be like.
+
+    `number` counts words or lines; `text` is looked for as it is written, but by `capitals`, which
+    wants it in capital letters wherever it stands, and somewhere. A field that holds no text meets
+    nothing.
+    """
+
+    field: Annotated[str, Meta(min_length=1, max_length=100)]
+    kind: Literal[
+        "least_words", "most_words", "lines", "contains", "lacks", "begins", "ends", "capitals"
+    ]
+    number: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    text: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
+
+    def told(self) -> str:
+        """The check in words, as its author and the draw read it."""
+        wanted = self.number if self.text is None else repr(self.text)
+        return f"{self.field} {self.kind} {wanted}"
+
+
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How a project's submissions are reviewed.
 
@@ -46,6 +70,12 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     reviewed; a random share of `control_rate` is reviewed whatever they say. A claimed stump is
     always reviewed. With `stop_early` a majority is asked first, and the others only while their
     votes can still change what is decided.
+
+    `authority` says who accepts. Without one, people do, and whoever is spared by a rule or passed
+    over in silence is accepted too. By `checklist`, what meets every check is accepted at once, and
+    people decide on the rest. By `panel` nothing is accepted until people have judged it, whatever
+    the rules spare and however long it takes. By `both` it must meet every check besides. Where
+    silence does not accept, the author is still paid as if it had (see `votes`).
 
     Units: `rework_within_s` seconds.
     """
@@ -57,6 +87,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     adjudicate: Literal["never", "ties", "splits"] = "ties"
     max_rework: Annotated[int, Meta(ge=0, le=5)] = 2
     rework_within_s: Annotated[int, Meta(ge=3600, le=14 * 24 * 3600)] = 48 * 3600
+    authority: Authority | None = None
+    checks: Annotated[tuple[Check, ...], Meta(max_length=50)] = ()
 
     def above(self, level: int) -> FurtherLevel | None:
         """The next level over one."""
@@ -100,7 +132,7 @@ class PlanRefused(MarketError):
 
 
 def check_plan(plan: Plan) -> None:
-    """Refuse a plan that names a level twice.
+    """Refuse a plan that names a level twice, or whose checklist and authority do not go together.
 
     Raises:
         PlanRefused.
@@ -108,6 +140,47 @@ def check_plan(plan: Plan) -> None:
     levels = [one.level for one in plan.further]
     if levels != sorted(set(levels)):
         raise PlanRefused("further", "name each level once, the lowest first")
+    if bool(plan.checks) != (plan.authority in ("checklist", "both")):
+        raise PlanRefused("checks", "be given with the authority checklist or both, and only then")
+    for one in plan.checks:
+        counts = one.kind in ("least_words", "most_words", "lines")
+        if counts != (one.number is not None) or counts == (one.text is not None):
+            wanted = "number" if counts else "text"
+            raise PlanRefused("checks", f"give {wanted}, and nothing else, for {one.kind}")
+
+
+def unmet(checks: Sequence[Check], payload: Mapping[str, object]) -> tuple[str, ...]:
+    """The checks that a payload does not meet, in words and in their order."""
+    return tuple(one.told() for one in checks if not _meets(one, payload.get(one.field)))
+
+
+def silence_accepts(authority: str | None, missed: Sequence[str]) -> bool:
+    """Whether work that nobody looked at in time is accepted; it is paid for either way."""
+    return authority is None or (authority == "checklist" and not missed)
+
+
+def _meets(check: Check, given: object) -> bool:
+    if not isinstance(given, str):
+        return False
+    text, number = check.text or "", check.number or 0
+    match check.kind:
+        case "least_words":
+            return len(given.split()) >= number
+        case "most_words":
+            return len(given.split()) <= number
+        case "lines":
+            return sum(1 for line in given.splitlines() if line.strip()) == number
+        case "contains":
+            return text in given
+        case "lacks":
+            return text not in given
+        case "begins":
+            return given.lstrip().startswith(text)
+        case "ends":
+            return given.rstrip().endswith(text)
+        case "capitals":
+            found = re.findall(re.escape(text), given, re.IGNORECASE)
+            return bool(found) and all(one == text.upper() for one in found)
 
 
 def draw(submission_id: UUID, round_: int, level: int, version: int, what: str) -> float:

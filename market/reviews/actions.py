@@ -45,7 +45,7 @@ from market.verdicts.rules import Outcome
 def open_reviews(session: Session, submission_id: UUID, *, at: datetime) -> int:
     """Put a submission before its reviewers; how many reviews were new. Safe to do twice.
 
-    Work that the project's review plan spares is accepted here.
+    Work that the project's review plan spares, or that meets its checklist, is accepted here.
     """
     found = session.execute(
         # As many as its terms promised, whatever the project asks for by now.
@@ -68,6 +68,7 @@ def open_reviews(session: Session, submission_id: UUID, *, at: datetime) -> int:
     plan, votes = drawn
     if votes == 0:
         changes = Changes(at)
+        is_met = plan.authority == "checklist"
         spared = Outcome(
             action="auto_approve",
             share=100,
@@ -75,8 +76,8 @@ def open_reviews(session: Session, submission_id: UUID, *, at: datetime) -> int:
             rejects=0,
             is_validated=False,
             is_fair=False,
-            basis="sample",
-            reason_code="not_drawn",
+            basis="checklist" if is_met else "sample",
+            reason_code="checks_met" if is_met else "not_drawn",
         )
         record_verdict(session, row, spared, changes)
         changes.write(session)

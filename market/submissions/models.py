@@ -11,7 +11,11 @@ from market.submissions.rules import SUBMISSION
 
 
 class Submission(Base):
-    """What an expert hands in on an offer: a draft until it is submitted; one for each offer."""
+    """What an expert hands in on an offer: a draft until it is submitted; one for each offer.
+
+    `unjudged_at` is when its time for review went by without the judgement that it needs, the last
+    time: from then on its contract pays for it as for accepted work, whatever people decide.
+    """
 
     __tablename__ = "submission"
     __table_args__ = (
@@ -47,4 +51,5 @@ class Submission(Base):
     round: Mapped[int] = mapped_column(default=1)
     submitted_at: Mapped[datetime | None] = mapped_column(default=None)
     decided_at: Mapped[datetime | None] = mapped_column(default=None)
+    unjudged_at: Mapped[datetime | None] = mapped_column(default=None)
     version: Mapped[int] = mapped_column(default=1)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from market.events import Event
 
-BASES = ("votes", "silence", "sample", "adjudication", "appeal", "unreject", "case")
+BASES = ("votes", "silence", "sample", "adjudication", "appeal", "unreject", "case", "checklist")
 """On what a verdict rests: votes; time that ran out; a draw that spared the review; a senior; an
-appeal; a rejection taken back; a case of fraud.
+appeal; a rejection taken back; a case of fraud; a checklist that may accept by itself.
 """
 
 REVIEWED = ("votes", "adjudication", "appeal")

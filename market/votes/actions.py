@@ -9,15 +9,16 @@ task.
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.orm import Session
 
 from market.events import Changes, Event
 from market.offers.actions import reopen_offer
 from market.people.queries import in_conflict
 from market.review_plans.actions import draw_further
-from market.review_plans.queries import plan_at
-from market.review_plans.rules import Plan
+from market.review_plans.models import ReviewDraw
+from market.review_plans.queries import authority_over, plan_at
+from market.review_plans.rules import Plan, silence_accepts
 from market.reviews.actions import add_review, write_reviews
 from market.reviews.models import Review
 from market.reviews.rules import (
@@ -38,6 +39,7 @@ from market.verdicts.rules import Outcome
 from market.votes.queries import paid_time_left, tally
 from market.votes.rules import (
     MIN_REWORK_S,
+    ChecklistUnmet,
     ReworkRefused,
     Tally,
     Vote,
@@ -55,7 +57,7 @@ def record_vote(
 
     Raises:
         ReviewNotFound, ReviewTaken, ReviewLapsed, SelfReview, ConflictOfInterest, ReworkRefused,
-        RejectionUnfounded, VoteIncomplete, VoteUnfit.
+        RejectionUnfounded, VoteIncomplete, VoteUnfit, ChecklistUnmet.
     """
     # Locked, so that of two last votes the second one sees the first.
     found = session.execute(
@@ -69,16 +71,27 @@ def record_vote(
             Review.kind,
             Task.payload["rubric"],
             in_conflict(reviewer_id, Submission.expert_id),
+            ReviewDraw.authority,
+            ReviewDraw.unmet,
         )
         .join(Review, Review.submission_id == Submission.id)
         .join(Task, Task.id == Submission.task_id)
+        .outerjoin(
+            ReviewDraw,
+            and_(
+                ReviewDraw.submission_id == Submission.id,
+                ReviewDraw.round == Submission.round,
+                ReviewDraw.level == 1,
+            ),
+        )
         .where(Review.id == review_id)
         .with_for_update(of=Submission)
         .execution_options(populate_existing=True)
     ).one_or_none()
     if found is None:
         raise ReviewNotFound(review_id)
-    submission, has_attempt, before, holder, expires_at, level, kind, rubric, is_tied = found
+    submission, has_attempt, before, holder, expires_at, level, kind, rubric, is_tied = found[:9]
+    authority, missed = found[9:]
     if submission.expert_id == reviewer_id:
         raise SelfReview()
     if holder != reviewer_id or before not in HELD:
@@ -95,6 +108,8 @@ def record_vote(
     )
     if vote.verdict == "rework":
         _check_rework(session, submission)
+    elif vote.verdict != "reject" and authority == "both" and missed:
+        raise ChecklistUnmet(missed)
     voted = session.execute(
         update(Review)
         .where(Review.id == review_id, Review.state == before, Review.reviewer_id == reviewer_id)
@@ -134,6 +149,8 @@ def approve_by_silence(session: Session, submission_id: UUID, *, at: datetime) -
     """Accept a submission whose reviews did not come in time; none when they just did.
 
     The votes that are missing count for nobody: a stump needs a majority of all that were asked.
+    What only people may accept goes on waiting for them, and none is returned; that is paid for as
+    if it were accepted, since nobody's silence is its author's loss.
     """
     submission = session.scalar(
         select(Submission)
@@ -147,6 +164,14 @@ def approve_by_silence(session: Session, submission_id: UUID, *, at: datetime) -
     if submission is None:
         return None
     changes = Changes(at)
+    if not silence_accepts(*authority_over(session, submission)):
+        submission.unjudged_at = at
+        submission.version += 1
+        whom = (submission.organisation_id, submission.expert_id)
+        changes.event(Event.SUBMISSION_UNJUDGED, submission_id, *whom)
+        session.flush()
+        changes.write(session)
+        return None
     counted = tally(session, submission_id, submission.round)
     _expire_waiting(session, submission, "review_time_over", changes)
     outcome = Outcome(

@@ -105,12 +105,16 @@ def votes(session: Session, submission_ids: Sequence[UUID]) -> dict[UUID, list[R
 
 
 def overdue_submissions(session: Session, *, at: datetime, limit: int) -> list[UUID]:
-    """Submissions whose time for review is over, by the terms under which they were made."""
+    """Submissions whose time for review is over, by the terms under which they were made.
+
+    Not what was found to wait for people already, since it was handed in last.
+    """
     rows = session.execute(
         text(
             """
             select s.id from market.submission s join market.offer o on o.id = s.offer_id
-            where s.state in ('awaiting_review', 'in_review') and s.submitted_at
+            where s.state in ('awaiting_review', 'in_review')
+                and (s.unjudged_at is null or s.unjudged_at < s.submitted_at) and s.submitted_at
                 + make_interval(secs => (o.terms ->> 'review_within_s')::double precision) <= :at
             order by s.submitted_at limit :limit
             """

@@ -6,7 +6,7 @@ failed, and a stump when it is accepted, validated, and a majority says that the
 here a tie is nobody's proof. Where the project's review plan says so, split votes go to a senior.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median_high
 
@@ -51,6 +51,17 @@ class VoteUnfit(MarketError):
     def __init__(self, field: str, wanted: str) -> None:
         super().__init__(f"{field} must be {wanted}")
         self.field = field
+
+
+class ChecklistUnmet(MarketError):
+    """A vote to accept what its project takes only with every check met."""
+
+    def __init__(self, missed: Sequence[str]) -> None:
+        super().__init__(
+            f"the project's checklist is not met ({'; '.join(missed)}), and it takes nothing"
+            " without: ask for rework, or reject with a reason"
+        )
+        self.unmet = list(missed)
 
 
 class ReworkRefused(MarketError):

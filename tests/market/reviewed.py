@@ -65,6 +65,7 @@ def hand_in(
     with_attempt: bool = True,
     at: datetime = AT,
     offer: Offer | None = None,
+    payload: dict[str, Any] | None = None,
     **project: Any,
 ) -> Submission:
     """A submission before its reviewers, with a claimed stump unless told otherwise."""
@@ -85,7 +86,8 @@ def hand_in(
             db, offer.id, asked.id, expert_id=expert_id, payload={"why": "it adds"}, at=ends
         )
     else:
-        handed = submit_work(db, offer.id, expert_id=expert_id, payload={"a": 1}, at=ends)
+        payload = payload or {"a": 1}
+        handed = submit_work(db, offer.id, expert_id=expert_id, payload=payload, at=ends)
     open_reviews(db, handed.id, at=ends)
     db.flush()
     return handed

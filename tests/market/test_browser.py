@@ -100,7 +100,7 @@ def an_expert_works(shown: Showcase, people: Visitors) -> None:
     page = people.come_in(shown.expert_key, size=PHONE, scheme="dark")
     card = page.get_by_role("region", name="Offer of Frontier questions, round 1").first
     expect(card).to_contain_text(re.compile(r"150\.00\sUSD an hour"))
-    expect(card).to_contain_text("silence counts as accepted")
+    expect(card).to_contain_text("silence is paid as accepted")
     card.get_by_role("button", name="Accept").click()
     expect(page.get_by_role("status")).to_contain_text("The offer is yours")
     page.get_by_role("button", name="Start the clock").first.click()

@@ -352,7 +352,7 @@ def test_an_offer_shows_its_binding_terms_in_plain_words(web: Web, db: Session) 
         "30 min, which pays 47.50 USD",
         f"1 h, so at most {plain(money(offer.terms['most_pay_minor']))}",
         "within 3 days of accepting",
-        "within 7 days by 3 reviewers; silence counts as accepted",
+        "within 7 days by 3 reviewers; silence is paid as accepted",
         "none for you; the project pays it on top",
         "Ask it something it gets wrong.",
         "23 h 59 min left",
