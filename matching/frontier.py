@@ -176,7 +176,8 @@ class FrontierTracker:
         one = self._cells[self._known(cell)]
         first = [one.mean, one.variance, one.at, one.prior_variance]
         counts = [one.first, one.stumps, one.attempts, float(one.is_alarmed)]
-        return [*first, *counts, *one.process, *one.detector]
+        # Whole numbers too are put away as floats, which is all that a column of them takes.
+        return [float(number) for number in (*first, *counts, *one.process, *one.detector)]
 
     def take_up(self, kept: Sequence[float]) -> int:
         """A cell that goes on from what was put away, and its number.

@@ -59,6 +59,22 @@ def test_an_alarm_is_raised_once_until_the_level_opens_anew() -> None:
     assert feed(tracker, cell, 0.0, 50, 0) is None
 
 
+@pytest.mark.parametrize("opening_rate", [None, 0.7])
+def test_a_cell_goes_on_from_what_was_put_away(opening_rate: float | None) -> None:
+    whole, away = FrontierTracker(), FrontierTracker()
+    cell = whole.open(opening_rate=opening_rate)
+    feed(whole, cell, 0.6, 35, 1)
+    kept = whole.kept(cell)
+    # A column of floats takes nothing else, a whole number neither.
+    assert {type(number) for number in kept} == {float}
+    again = away.take_up(kept)
+    feed(whole, cell, 0.5, 20, 2)
+    feed(away, again, 0.5, 20, 2)
+    assert away.kept(again) == whole.kept(cell)
+    with pytest.raises(ArrayInvalid):
+        away.take_up(kept[1:])
+
+
 def test_a_level_that_gets_easier_for_experts_raises_no_alarm() -> None:
     tracker = FrontierTracker()
     cell = tracker.open(opening_rate=0.4)
