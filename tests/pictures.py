@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def write_pictures(folder: Path, shown: Showcase, people: Visitors) -> None:
-    """Photograph the ten main pages that the documentation shows, in made-up data."""
+    """Photograph the eleven main pages that the documentation shows, in made-up data."""
     folder.mkdir(parents=True, exist_ok=True)
     ops = people.come_in(shown.ops_key)
     ops.goto(f"{people.address}/console/ops/runs")
@@ -64,6 +64,8 @@ def write_pictures(folder: Path, shown: Showcase, people: Visitors) -> None:
     ops.screenshot(path=folder / "ops-run.png")
     ops.goto(f"{people.address}/console/ops")
     ops.screenshot(path=folder / "ops-today.png", full_page=True)
+    ops.goto(f"{people.address}/console/ops/audit")
+    ops.screenshot(path=folder / "ops-audit.png")
     lab = people.come_in(shown.lab_key)
     lab.get_by_role("link", name="Frontier questions, round 1").click()
     lab.get_by_role("heading", name="Budget").wait_for()

@@ -7,17 +7,17 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
-from litestar import Request, get, post
+from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
-from litestar.response import Redirect, Template
+from litestar.response import Redirect, Stream, Template
 from sqlalchemy import select
 
 from market.appeals.actions import file_appeal
 from market.appeals.models import Appeal
 from market.availability.rules import DAYS, TimeOff, Window, away_of, week_of, windows_of
 from market.console.forms import REFUSALS, Form, field, lines, once, said_no, whole_number
-from market.console.frame import Notice, back_to, page
+from market.console.frame import HEADERS, Notice, back_to, page
 from market.console.visitors import EXPERT, FormUnreadable, my_id
 from market.db import PLATFORM, database, now
 from market.experts.actions import change_profile, create_profile
@@ -25,12 +25,16 @@ from market.experts.models import Expert, Measure
 from market.experts.queries import domains_of, measures_of, profile_of, tiers_of
 from market.experts.rules import Claim, Profile
 from market.explanations.queries import work_for
-from market.http import read_id
+from market.http import NotFound, read_id, wire_id
 from market.payees.actions import become_payee
 from market.payees.routes import onboarding_url
 from market.people.queries import person
 from market.people.rules import PersonNotFound
 from market.qualifications.models import Qualification
+from market.records.actions import attest_skills
+from market.records.models import Attestation
+from market.records.routes import FILE, record_lines
+from market.settings import in_force
 from market.sittings.models import Sitting
 from market.sittings.queries import prospects_of, sittings
 
@@ -263,7 +267,57 @@ def post_onboarding(request: Request[Any, Any, Any], data: Form) -> Template:
     return page(request, "expert/onboarding.html", url=onboarding_url(my_id(request)))
 
 
+@get("/record", guards=EXPERT, sync_to_thread=True)
+def get_record(request: Request[Any, Any, Any]) -> Stream:
+    """Everything that is kept about the visitor, as a file of JSON lines."""
+    kept = {**HEADERS, "Content-Disposition": FILE}
+    lines_of_it = record_lines(my_id(request))
+    return Stream(lines_of_it, media_type="application/x-ndjson", headers=kept)
+
+
+@post("/attestations", guards=EXPERT, sync_to_thread=True, status_code=303)
+def post_attestation(request: Request[Any, Any, Any], data: Form) -> Redirect | Template:
+    """Sign what of the visitor's skills is verified now, for whomever it shows it to."""
+    me = my_id(request)
+
+    def act() -> str:
+        # As the platform, which alone signs; the action tells of the visitor only.
+        with database.begin(PLATFORM) as session:
+            issuer = in_force.settings.public_url
+            made = attest_skills(session, me, issuer=issuer, at=now())
+            return f"/console/expert/attestations/{wire_id('ats', made.id)}"
+
+    try:
+        return once(data, act)
+    except REFUSALS as refusal:
+        status, notice = said_no(refusal)
+        return _profile(request, status=status, notice=notice)
+
+
+@get("/attestations/{attestation_id:str}", guards=EXPERT, sync_to_thread=True)
+def get_attestation(
+    request: Request[Any, Any, Any], attestation_id: FromPath[str]
+) -> Response[bytes]:
+    """One attestation of the visitor's own, with its signature, as a file."""
+    wanted = select(Attestation).where(
+        Attestation.id == read_id("ats", attestation_id), Attestation.person_id == my_id(request)
+    )
+    with database.begin(PLATFORM) as session:
+        found = session.scalar(wanted)
+    if found is None:
+        raise NotFound("attestation", attestation_id[:64])
+    name = f'attachment; filename="attestation-{found.issued_at:%Y-%m-%d}.json"'
+    return Response(
+        msgspec.json.encode({"document": found.document, "signature": found.signature}),
+        media_type="application/json",
+        headers={**HEADERS, "Content-Disposition": name},
+    )
+
+
 ROUTES: list[HTTPRouteHandler] = [
+    get_record,
+    post_attestation,
+    get_attestation,
     get_profile,
     post_profile,
     post_measure_appeal,

@@ -39,6 +39,7 @@ MENUS: dict[Part, tuple[tuple[str, str], ...]] = {
         ("/console/lab/releases", "Releases"),
         ("/console/lab/money", "Spend"),
         ("/console/lab/hours", "Hours"),
+        ("/console/lab/messages", "Messages"),
         ("/console/lab/webhooks", "Webhooks"),
     ),
     Part.EXPERT: (
@@ -180,6 +181,7 @@ SAID = {
     "fraud-appeal": Notice("Appealed. A third person decides it again within a week."),
     "fraud-decide": Notice("Decided, in your name. The author reads your reasons."),
     "fraud-decide-appeal": Notice("Decided for good, in your name. The author reads your reasons."),
+    "message-sent": Notice("On its way: each gets one copy, as each chose to be told."),
     "alarm-seen": Notice("Noted, in your name. The alarm stands under those looked at."),
     "item-decided": Notice("Decided, in your name. Sittings that it touches are graded again."),
     "release-told": Notice("Told. Nothing is tested with it before you put tasks to it."),

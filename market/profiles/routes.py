@@ -1,5 +1,6 @@
 """Quality profiles and time in stage, over HTTP and as CSV."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated
@@ -111,24 +112,7 @@ def get_expert_profiles_csv(days: Days = 90, domain: FromQuery[str | None] = Non
     """The same as CSV."""
     with database.begin() as session:
         found = expert_profiles(session, _over(days), domain=domain, limit=100_000)
-    rows = [
-        (
-            wire_id("per", one.expert_id),
-            one.accepted.whole,
-            *_cells(one.accepted),
-            *_cells(one.first_pass),
-            one.stumps.whole,
-            *_cells(one.stumps),
-            one.rounds,
-            one.median_work_s,
-            one.pace,
-            one.median_verdict_s,
-            one.abandoned,
-            one.overturned,
-        )
-        for one in found
-    ]
-    return _csv("experts.csv", table(EXPERT_COLUMNS, rows))
+    return _csv("experts.csv", experts_table(found))
 
 
 @get("/profiles/me", scope="profile:read", tags=["Profiles"])
@@ -160,18 +144,7 @@ def get_reviewer_profiles_csv(
     """The same as CSV."""
     with database.begin() as session:
         found = reviewer_profiles(session, _over(days), domain=domain, limit=100_000)
-    rows = [
-        (
-            wire_id("per", one.reviewer_id),
-            one.votes,
-            *_cells(one.agreed),
-            *_cells(one.overturned),
-            one.severity,
-            one.median_s,
-        )
-        for one in found
-    ]
-    return _csv("reviewers.csv", table(REVIEWER_COLUMNS, rows))
+    return _csv("reviewers.csv", reviewers_table(found))
 
 
 @get("/projects/{project_id:str}/stages", scope="project:read", tags=["Profiles"])
@@ -220,6 +193,44 @@ def get_stages_csv(project_id: FromPath[str]) -> Response[str]:
         for one in paths
     ]
     return _csv("stages.csv", table((*names, *(f"{s}_s" for s in TASK.states)), rows))
+
+
+def experts_table(found: Sequence[ExpertProfile]) -> str:
+    """Profiles of experts as CSV."""
+    rows = [
+        (
+            wire_id("per", one.expert_id),
+            one.accepted.whole,
+            *_cells(one.accepted),
+            *_cells(one.first_pass),
+            one.stumps.whole,
+            *_cells(one.stumps),
+            one.rounds,
+            one.median_work_s,
+            one.pace,
+            one.median_verdict_s,
+            one.abandoned,
+            one.overturned,
+        )
+        for one in found
+    ]
+    return table(EXPERT_COLUMNS, rows)
+
+
+def reviewers_table(found: Sequence[ReviewerProfile]) -> str:
+    """Profiles of reviewers as CSV."""
+    rows = [
+        (
+            wire_id("per", one.reviewer_id),
+            one.votes,
+            *_cells(one.agreed),
+            *_cells(one.overturned),
+            one.severity,
+            one.median_s,
+        )
+        for one in found
+    ]
+    return table(REVIEWER_COLUMNS, rows)
 
 
 def _over(days: int) -> Period:

@@ -32,7 +32,7 @@ expect.set_options(timeout=PATIENCE_MS)
 
 PAGES = {
     "ops": ("", "/runs", "/offers", "/experts", "/money", "/queues"),
-    "lab": ("", "/money", "/hours", "/webhooks", "/projects/new", "/disputes"),
+    "lab": ("", "/money", "/hours", "/webhooks", "/projects/new", "/disputes", "/messages"),
     "expert": (
         "",
         "/work",

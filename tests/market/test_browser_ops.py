@@ -38,6 +38,8 @@ PAGES = (
     "/signals/releases",
     "/experts/tests",
     "/experts/tests/sittings",
+    "/experts/profiles",
+    "/experts/messages",
     "/policies",
     "/policies/previews",
     "/policies/experiments",
