@@ -68,6 +68,7 @@ from market.payees.routes import ROUTES as PAYEES
 from market.people.queries import principal_of, refused_keys
 from market.people.routes import ROUTES as PEOPLE
 from market.policies.routes import ROUTES as POLICIES
+from market.preferences.routes import ROUTES as PREFERENCES
 from market.previews.routes import ROUTES as PREVIEWS
 from market.problems import HANDLERS, PROBLEMS, problem
 from market.profiles.routes import ROUTES as PROFILES
@@ -139,6 +140,7 @@ ROUTES = [
     *TASKS,
     *ELIGIBILITY,
     *POLICIES,
+    *PREFERENCES,
     *RUNS,
     *PREVIEWS,
     *EXPERIMENTS,
