@@ -59,7 +59,9 @@ class Styled:
         object.__setattr__(self, "outcome", outcome)
         style = np.asarray(self.style, np.float64)
         if style.ndim != 2 or len(style) != size:
-            raise ArrayInvalid("style", None, f"has the shape {style.shape}, not ({size}, features)")
+            raise ArrayInvalid(
+                "style", None, f"has the shape {style.shape}, not ({size}, features)"
+            )
         real_array("style", style.ravel())
         object.__setattr__(self, "style", style)
 

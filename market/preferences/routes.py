@@ -81,7 +81,7 @@ def get_preferences(project_id: FromPath[str], least_s: LeastS = LEAST_S) -> Pre
         groups=told.groups,
         too_fast=told.too_fast,
         unreadable=found.unreadable,
-        is_cut=found.is_cut,
+        is_cut=found.is_cut or told.is_cut,
         raw=[StandingOut(**asdict(one)) for one in told.raw],
         controlled=[StandingOut(**asdict(one)) for one in told.controlled],
         bias=[BiasOut(**asdict(one), is_biased=one.is_biased) for one in told.bias],

@@ -1,6 +1,7 @@
 """Preferences: their shape in a payload, how a response is dressed, and what they come to; pure."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +19,10 @@ LEAST_S = 10
 """Seconds below which a preference is taken for gut feeling, unless somebody says otherwise."""
 
 MOST_RESPONSES = 50
+MOST_COMPARISONS = 50_000
+MOST_SOURCES = 100
+"""Sources that are told of, the most compared; the others count as responses without one."""
+
 MOST_PREFERENCES = 20_000
 """Submissions that one report reads, the latest first."""
 
@@ -90,7 +95,8 @@ class Standing:
 class Report:
     """Preferences as they are and with style held equal; standings have the best first.
 
-    `groups` above 1 says that some sources were never compared, not even by way of others.
+    `groups` above 1 says that some sources were never compared, not even by way of others; `is_cut`
+    that there were more comparisons than are counted.
     """
 
     preferences: int
@@ -98,6 +104,7 @@ class Report:
     raters: int
     groups: int
     too_fast: int
+    is_cut: bool
     raw: tuple[Standing, ...]
     controlled: tuple[Standing, ...]
     bias: tuple[Bias, ...]
@@ -142,10 +149,12 @@ def report_on(preferences: Sequence[Preference], *, least_s: int) -> Report:
     # SciPy takes long to load, and only this needs it.
     from matching.style import Styled, fit_style
 
-    kept = [one for one in preferences if one.seconds >= least_s]
-    names = sorted({r.source for one in kept for r in one.responses if r.source is not None})
+    slow = [one for one in preferences if one.seconds >= least_s]
+    kept = _first(slow)
+    named = Counter(r.source for one in kept for r in one.responses if r.source is not None)
+    names = sorted(name for name, _ in named.most_common(MOST_SOURCES))
     # Whoever has no source shares the last place, against which nothing is told.
-    place = {name: n for n, name in enumerate(names)}
+    place: dict[str | None, int] = {name: n for n, name in enumerate(names)}
     raters = {one: n for n, one in enumerate(dict.fromkeys(one.rater_id for one in kept))}
     rows: list[tuple[int, int, int, float]] = []
     style: list[list[float]] = []
@@ -157,7 +166,8 @@ def report_on(preferences: Sequence[Preference], *, least_s: int) -> Report:
                     continue
                 ours, theirs = one.responses[left].source, one.responses[right].source
                 # Two of one source, or one of none, are told apart by their style alone.
-                pair = (0, 0) if ours is None or theirs is None else (place[ours], place[theirs])
+                known = ours in place and theirs in place
+                pair = (place[ours], place[theirs]) if known else (0, 0)
                 won = 0.5 + 0.5 * np.sign(one.rank[right] - one.rank[left])
                 rows.append((*pair, raters[one.rater_id], float(won)))
                 style.append([_gap(a, b) for a, b in zip(dress[left], dress[right], strict=True)])
@@ -180,11 +190,23 @@ def report_on(preferences: Sequence[Preference], *, least_s: int) -> Report:
         comparisons=len(rows),
         raters=len(raters),
         groups=raw.groups if names else 0,
-        too_fast=len(preferences) - len(kept),
+        too_fast=len(preferences) - len(slow),
+        is_cut=len(kept) < len(slow),
         raw=_standings(names, counts.tolist(), raw),
         controlled=_standings(names, counts.tolist(), controlled),
         bias=tuple(_bias(n, name, controlled) for n, name in enumerate(FEATURES)),
     )
+
+
+def _first(preferences: Sequence[Preference]) -> list[Preference]:
+    """As many as can be counted, in their order."""
+    kept, pairs = [], 0
+    for one in preferences:
+        pairs += len(one.rank) * (len(one.rank) - 1) // 2
+        if pairs > MOST_COMPARISONS:
+            break
+        kept.append(one)
+    return kept
 
 
 def _response(given: object) -> Response | None:
