@@ -149,7 +149,7 @@ class RabbitMQ(BrokerServer):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self._names_port, self._nodes_port = free_port(), free_port()
+        self._names_port = free_port()
         self._names: Leashed | None = None
 
     @staticmethod
@@ -179,7 +179,8 @@ class RabbitMQ(BrokerServer):
             "RABBITMQ_NODENAME": f"chaos{self.port}@localhost",
             "RABBITMQ_NODE_IP_ADDRESS": HOST,
             "RABBITMQ_NODE_PORT": str(self.port),
-            "RABBITMQ_DIST_PORT": str(self._nodes_port),
+            # Anew at each start: somebody else's connection may have got the last one meanwhile.
+            "RABBITMQ_DIST_PORT": str(free_port()),
             "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
             "RABBITMQ_LOG_BASE": str(self.folder / "logs"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "no-plugins"),
