@@ -18,7 +18,7 @@ from market.replay.rows import MOST_AT_ONCE, batches_of
 from market.replay.script import Recorded, ReplayRefused, whole_weeks_until
 
 LONGEST_S = 900
-FIRST = 150
+FIRST = 60
 """Attempts of a record that every run of the tests goes through."""
 
 
