@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def write_pictures(folder: Path, shown: Showcase, people: Visitors) -> None:
-    """Photograph the eleven main pages that the documentation shows, in made-up data."""
+    """Photograph the main pages that the documentation shows, in made-up data."""
     folder.mkdir(parents=True, exist_ok=True)
     ops = people.come_in(shown.ops_key)
     ops.goto(f"{people.address}/console/ops/runs")
