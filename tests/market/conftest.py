@@ -12,6 +12,7 @@ from market.db import database
 from market.settings import Settings, in_force
 from tests.fakestripe import FakeStripe
 from tests.market.house import House
+from tests.market.receiver import Receiver, receiving
 from tests.payouts.scene import API_KEY, SECRET, THIN_SECRET, Mailbox
 
 
@@ -37,6 +38,13 @@ def stripe_beside(post_box: Mailbox) -> Iterator[FakeStripe]:
         settle_delay_s=0.01,
     ) as process:
         yield process
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A receiver of webhooks on loopback that a test tells how to answer."""
+    with receiving() as found:
+        yield found
 
 
 @pytest.fixture
