@@ -48,6 +48,7 @@ TABLES = (
         p.rate_minor_per_hour as rate, p.require_interest,
         {minimum_level}::int as minimum_rank, p.cap_s, p.fee_basis_points,
         p.offer_ttl_s, p.work_ttl_s, p.pay_basis, coalesce(p.deliverable_minor, 0) as deliverable,
+        p.target_model_id,
         coalesce(p.attempt_fee_minor, 0) as attempt_fee, p.attempt_fees_max,
         (select count(*) from market.task t join market.task_slot s on s.task_id = t.id
          where t.project_id = p.id) as seats
@@ -60,6 +61,9 @@ TABLES = (
     create temporary table run_task on commit drop as
     select (row_number() over (order by t.id) - 1)::int as n, t.id, p.n as project_n,
         (dense_rank() over (order by t.domain) - 1)::int as domain_n, t.domain,
+        (dense_rank() over (order by coalesce(t.target_model_id, p.target_model_id)) - 1)::int
+            as model_n,
+        coalesce(t.target_model_id, p.target_model_id) as model_id,
         (row_number() over (partition by t.domain order by t.id) - 1)::int as turn,
         coalesce(open.seats, 0) as seats, t.expected_s, t.value_weight,
         t.complexity::int as complexity,
@@ -373,9 +377,10 @@ def candidates(
     tasks_seen = _Columns(
         session,
         "select t.id, t.project_n, t.seats, t.expected_s,"
-        " t.value_weight * coalesce(k.priority, 1), t.complexity, t.age_h, t.domain_n"
+        " t.value_weight * coalesce(k.priority, 1), t.complexity, t.age_h, t.domain_n,"
+        " t.model_n"
         " from run_task t left join run_task_rule k on k.task_n = t.n order by t.n",
-        ("id", "i4", "i4", "i8", "f8", "i4", "i4", "i4"),
+        ("id", "i4", "i4", "i8", "f8", "i4", "i4", "i4", "i4"),
     )
     experts_seen = _Columns(
         session,
@@ -410,6 +415,7 @@ def candidates(
     # What an expert holds already has to lie in its hours too.
     open_h = np.maximum(room.max(axis=1, initial=0) - experts_seen.int64(4), 0) / 3600.0
     named = text("select domain from run_task group by domain_n, domain order by domain_n")
+    tested = text("select model_id from run_task group by model_n, model_id order by model_n")
     return Candidates(
         projects=projects,
         currencies=currencies,
@@ -422,6 +428,8 @@ def candidates(
         task_age_h=np.maximum(tasks_seen.int32(6), 0),
         task_domain=tasks_seen.int32(7),
         domains=tuple(session.scalars(named)),
+        task_model=tasks_seen.int32(8),
+        models=tuple(session.scalars(tested)),
         expert_ids=experts_seen.ids(0),
         expert_capacity=experts_seen.int32(1),
         expert_hours=np.minimum(experts_seen.float64(2), open_h),

@@ -10,7 +10,7 @@ import numpy as np
 from market.experiments.rules import Trial, Tried
 from market.explanations.rules import Ids
 from market.policies.rules import RunPolicy
-from market.predictions.rules import Asked, Predictions
+from market.predictions.rules import Asked, Predictions, Slice
 from matching.problem import Bool, Float64, Int32, Int64, Problem, UInt64, newcomer_quotas
 from matching.value import PairParts, Value, ValuePart, pair_value
 
@@ -75,7 +75,8 @@ class Candidates:
     Every pair holds: the task is open, the expert in good standing, its domain meets the task's at
     the level asked for, it has a seat and hours left, it is not on the task already, does not
     belong to the lab, and is taken by the step of eligibility that the task is at. `met` is how
-    many pairs the domains let through, `pairs` how many were kept.
+    many pairs the domains let through, `pairs` how many were kept. `models` are the target models
+    that the tasks are put to, a task's own before its project's.
 
     Shapes: task_* (tasks,); expert_* (experts,); rate_now, rate_top (experts, currencies), 0 where
         there is none; fit_* (fits,), one for each task domain and expert; pair_* (pairs,), in the
@@ -96,6 +97,8 @@ class Candidates:
     task_age_h: Int32
     task_domain: Int32
     domains: tuple[str, ...]
+    task_model: Int32
+    models: tuple[UUID | None, ...]
     expert_ids: Ids
     expert_capacity: Int32
     expert_hours: Float64
@@ -192,16 +195,22 @@ def worst_costs(
 def asked_of(candidates: Candidates) -> Asked:
     """What predictions need to know of the pairs."""
     task = candidates.pair_task
-    known: dict[tuple[UUID, str, int], int] = {}
+    known: dict[Slice, int] = {}
     of_task = np.zeros(len(candidates.task_ids), np.int32)
     described = zip(
         candidates.task_project.tolist(),
         candidates.task_domain.tolist(),
         candidates.task_complexity.tolist(),
+        candidates.task_model.tolist(),
         strict=True,
     )
-    for at, (project, domain, complexity) in enumerate(described):
-        one = (candidates.projects[project].id, candidates.domains[domain], complexity)
+    for at, (project, domain, complexity, model) in enumerate(described):
+        one = Slice(
+            candidates.projects[project].id,
+            candidates.domains[domain],
+            complexity,
+            candidates.models[model],
+        )
         of_task[at] = known.setdefault(one, len(known))
     return Asked(
         expert_ids=candidates.expert_ids,
@@ -421,8 +430,8 @@ def input_digest(
     candidates: Candidates, predictions: Predictions, policy_digest: str, seed: int
 ) -> str:
     """A SHA-256 of everything that a run's answer follows from, warm prices aside."""
-    known = f"{policy_digest} {seed} {candidates.currencies} {candidates.domains}"
-    found = hashlib.sha256(known.encode())
+    named = (candidates.currencies, candidates.domains, candidates.models)
+    found = hashlib.sha256(f"{policy_digest} {seed} {named}".encode())
     for project in candidates.projects:
         found.update(repr(project).encode())
     for holder in (candidates, predictions):

@@ -69,8 +69,10 @@ def predictions_for(session: Session, asked: Asked) -> Predictions:
     ids = [UUID(bytes=row.tobytes()) for row in asked.expert_ids]
     number = {found: n for n, found in enumerate(ids)}
     by_domain: dict[str, list[int]] = {}
-    for at, (_, domain, _) in enumerate(asked.slices):
-        by_domain.setdefault(domain, []).append(at)
+    by_rung: dict[tuple[UUID, str, int], list[int]] = {}
+    for at, one in enumerate(asked.slices):
+        by_domain.setdefault(one.domain, []).append(at)
+        by_rung.setdefault((one.project_id, one.domain, one.complexity), []).append(at)
     decided, accepted = np.zeros(experts), np.zeros(experts)
     here: dict[int, int] = {}
     for row in session.execute(_OF_EXPERTS, {"experts": ids}):
@@ -80,12 +82,10 @@ def predictions_for(session: Session, asked: Asked) -> Predictions:
         for at in by_domain.get(row.domain, ()):
             here[expert * len(asked.slices) + at] = row.decided
     stumps = np.zeros(len(asked.slices))
-    place = {one: at for at, one in enumerate(asked.slices)}
-    projects = list({project for project, _, _ in asked.slices})
+    projects = list({one.project_id for one in asked.slices})
     for row in session.execute(_OF_SLICES, {"projects": projects}):
-        found = place.get((row.project_id, row.domain, row.complexity))
-        if found is not None:
-            stumps[found] = row.stumps
+        # Whatever model they stumped, the project has failures of this kind already.
+        stumps[by_rung.get((row.project_id, row.domain, row.complexity), [])] = row.stumps
     whole = session.execute(_OF_ALL).one()
     key = np.array(sorted(here), np.int64)
     record = Record(
@@ -94,7 +94,7 @@ def predictions_for(session: Session, asked: Asked) -> Predictions:
         # Before the first verdict, neither way.
         accepted_share=(whole.accepted + 1) / (whole.decided + 2),
         key=key,
-        decided_here=np.array([here[one] for one in key.tolist()], np.float64),
+        decided_here=np.array([here[at] for at in key.tolist()], np.float64),
         stumps=stumps,
     )
     plain = predicted(asked, record)
@@ -117,14 +117,14 @@ def _by_model(
     key = asked.expert.astype(np.int64) * width + asked.slice
     distinct, where = np.unique(key, return_inverse=True)
     expert, part = distinct // width, distinct % width
-    models = _models_of(session, {project for project, _, _ in asked.slices})
-    domains = [asked.slices[one][1] for one in part.tolist()]
+    slices = [asked.slices[one] for one in part.tolist()]
+    domains = [one.domain for one in slices]
     profile = Profiles(session, ids)
     wanted = pairs_at(
         [ids[one] for one in expert.tolist()],
         domains,
-        [models.get(asked.slices[one][0]) for one in part.tolist()],
-        [asked.slices[one][2] - 1 for one in part.tolist()],
+        [one.target_model_id for one in slices],
+        [one.complexity - 1 for one in slices],
         profile.columns([ids[one] for one in expert.tolist()], domains),
         at=at,
     )
@@ -410,10 +410,6 @@ _PROFILES = text(
     """
 ).bindparams(bindparam("experts", type_=ARRAY(Uuid())))
 
-_OF_PROJECTS = text(
-    "select id, target_model_id from market.project where id = any(:projects)"
-).bindparams(bindparam("projects", type_=ARRAY(Uuid())))
-
 _WORKED = text(
     """
     select expert_id, domain, target_model_id, count(*)::int as outcomes
@@ -422,11 +418,6 @@ _WORKED = text(
     group by expert_id, domain, target_model_id
     """
 ).bindparams(bindparam("experts", type_=ARRAY(Uuid())))
-
-
-def _models_of(session: Session, projects: set[UUID]) -> dict[UUID, UUID | None]:
-    rows = session.execute(_OF_PROJECTS, {"projects": list(projects)})
-    return {row.id: row.target_model_id for row in rows}
 
 
 def abilities_now(

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import numpy as np
@@ -44,8 +45,16 @@ MIDDLE_LEVEL = int(MIDDLE_COMPLEXITY) - 1
 FIT_LEASE = timedelta(minutes=30)
 """How long a refit may go without a sign of life before another worker takes it up."""
 
-Slice = tuple[UUID, str, int]
-"""A part of a project whose stumps are alike: project, domain, complexity."""
+
+class Slice(NamedTuple):
+    """A part of a project whose tasks are alike before anybody has tried them: of one domain and
+    complexity, put to one target model.
+    """
+
+    project_id: UUID
+    domain: str
+    complexity: int
+    target_model_id: UUID | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

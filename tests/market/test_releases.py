@@ -1,9 +1,11 @@
 """A new version of a target model: told, calibrated by ordinary work, settled, and adopted."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pytest
 from litestar.testing import TestClient
 from sqlalchemy import select
@@ -11,12 +13,21 @@ from sqlalchemy.orm import Session
 
 from market.attempts.models import Attempt
 from market.auth import Part
+from market.candidates.queries import candidates
+from market.candidates.rules import asked_of, id_at
 from market.db import new_id
 from market.events import Event, EventRow, StateChange
 from market.offers.models import Offer
-from market.predictions.actions import learn_outcomes
+from market.policies.rules import read_policy
+from market.predictions.actions import learn_outcomes, request_refit
 from market.predictions.models import Ability, Observation
-from market.predictions.queries import in_force, present, record, told_releases
+from market.predictions.queries import (
+    in_force,
+    predictions_for,
+    present,
+    record,
+    told_releases,
+)
 from market.predictions.rules import Outcome, attempts_of, code_of
 from market.projects.models import Project, TargetModel
 from market.projects.rules import ModelVersion, TargetModelNotFound
@@ -187,6 +198,37 @@ def test_a_refit_keeps_what_a_release_said_of_a_model_that_nobody_asked(db: Sess
     for bytes_before in (version.content, b"of another release of this software"):
         model, _ = fitted(bytes_before, 0, rows, told_releases(db, through=10**9))
         assert model.model_effect(code_of(found.target_model_id)) == pytest.approx(before)
+
+
+def test_matching_expects_of_a_task_what_its_own_target_model_lets_through(
+    db: Session, react: React
+) -> None:
+    project = make_project(db, budget_minor=100_000_000)
+    assert project.target_model_id is not None
+    tasks = [make_task(db, project, complexity=3) for _ in range(24)]
+    expert = make_expert(db).id
+    found = announce_release(db, project.target_model_id, NEXT, size=10, at=AT)
+    assert calibrate_if_possible(db, found.id, at=AT)
+    # The version that the project tests is never fooled, the new one by everything.
+    old = [replace(fooled_by(t, expert, project.target_model_id), fooled=0.0) for t in tasks]
+    new = [fooled_by(task, expert, found.target_model_id) for task in tasks]
+    learn_outcomes(db, [*old, *new], at=AT)
+    request_refit(db, at=AT)
+    react()
+
+    seen = candidates(db, read_policy({}), project_id=project.id, at=AT)
+    assert set(seen.models) == {project.target_model_id, found.target_model_id}
+    stump = predictions_for(db, asked_of(seen)).stump
+    chosen = set(db.scalars(select(CalibrationTask.task_id)))
+    theirs = np.array([id_at(seen.task_ids, at) in chosen for at in seen.pair_task.tolist()])
+    assert (theirs.sum(), (~theirs).sum()) == (10, 14)
+    assert stump[theirs].min() > 0.6
+    assert stump[~theirs].max() < 0.4
+    # Adopted by nobody and withdrawn, its tasks are the old model's again.
+    move_release(db, found.id, "withdraw", at=AT)
+    seen = candidates(db, read_policy({}), project_id=project.id, at=AT)
+    assert seen.models == (project.target_model_id,)
+    assert predictions_for(db, asked_of(seen)).stump.max() < 0.4
 
 
 def test_labs_tell_of_their_own_models_and_ops_of_anybodys(
