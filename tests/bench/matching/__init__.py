@@ -1,0 +1,1 @@
+"""What the benches of matching share: problems from files."""
