@@ -1,15 +1,13 @@
 """A lab's money: paying in, hours that wait for approval, and what was charged line by line."""
 
-from collections import defaultdict
 from collections.abc import Mapping
 from datetime import date
 from typing import Any
-from uuid import UUID
 
-from litestar import Request, Response, get, post
+from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
-from litestar.response import Redirect, Template
+from litestar.response import Redirect, Stream, Template
 from sqlalchemy import select
 
 from market.approvals.actions import approve_lines
@@ -23,8 +21,8 @@ from market.fundings.actions import request_funding, request_invoice, void_invoi
 from market.fundings.models import Funding
 from market.fundings.queries import funding, lab_money
 from market.http import page_of, principal_of_request, read_id
-from market.invoices.queries import InvoiceLine, invoice_lines
-from market.invoices.routes import invoice_csv
+from market.invoices.queries import Weeks, invoice_lines, project_charges
+from market.invoices.routes import invoice_file
 from market.offers.models import Offer
 from market.people.models import Organisation
 from market.projects.models import Project
@@ -32,6 +30,8 @@ from market.tasks.models import Task
 from payouts.money import Money
 
 PAGE = 25
+PRINTED = 1000
+"""Lines on a page to print; a file has them all."""
 
 
 def _money(
@@ -43,7 +43,7 @@ def _money(
 ) -> Template:
     # As the platform, since lines of pay are their experts'; only the lab's own are read.
     with database.begin(PLATFORM) as session:
-        charged = _by_project(invoice_lines(session, my_lab(request)))
+        charged = project_charges(session, Weeks(my_lab(request)))
     with database.begin() as session:
         return page(
             request,
@@ -55,23 +55,6 @@ def _money(
             charged=charged,
             typed=typed or {},
         )
-
-
-def _by_project(lines: list[InvoiceLine]) -> list[tuple[str, UUID, str, int, int, int, int]]:
-    """What each project was charged: its name, its id, the currency, lines, seconds, pay, fee."""
-    found: dict[tuple[str, UUID, str], list[InvoiceLine]] = defaultdict(list)
-    for line in lines:
-        found[line.project, line.earning.project_id, line.earning.currency].append(line)
-    return [
-        (
-            *key,
-            len(some),
-            sum(one.earning.seconds for one in some),
-            sum(one.earning.pay_minor for one in some),
-            sum(one.earning.fee_minor for one in some),
-        )
-        for key, some in sorted(found.items())
-    ]
 
 
 @get("/money", guards=LAB, sync_to_thread=True)
@@ -151,9 +134,11 @@ def get_printed_invoice(
     last: FromQuery[date | None] = None,
 ) -> Template:
     """What the lab was charged in some weeks, on a page to print; each line names its item."""
+    weeks = Weeks(my_lab(request), first, last)
     # As the platform, since lines of pay are their experts'; only the lab's own are read.
     with database.begin(PLATFORM) as session:
-        found = invoice_lines(session, my_lab(request), first=first, last=last)
+        found = invoice_lines(session, weeks, limit=PRINTED)
+        charged = project_charges(session, weeks)
         lab = session.get_one(Organisation, my_lab(request)).name
     return page(
         request,
@@ -162,7 +147,8 @@ def get_printed_invoice(
         first=first,
         last=last,
         lines=found,
-        charged=_by_project(found),
+        charged=charged,
+        unprinted=sum(one.lines for one in charged) - len(found),
     )
 
 
@@ -171,16 +157,9 @@ def get_invoice(
     request: Request[Any, Any, Any],
     first: FromQuery[date | None] = None,
     last: FromQuery[date | None] = None,
-) -> Response[str]:
+) -> Stream:
     """Every line that the lab was charged, as a table to keep; each traces to its item."""
-    # As the platform, since lines of pay are their experts'; only the lab's own are read.
-    with database.begin(PLATFORM) as session:
-        found = invoice_lines(session, my_lab(request), first=first, last=last)
-    return Response(
-        invoice_csv(found),
-        media_type="text/csv",
-        headers={**HEADERS, "Content-Disposition": 'attachment; filename="invoice.csv"'},
-    )
+    return invoice_file(Weeks(my_lab(request), first, last), HEADERS)
 
 
 @get("/hours", guards=LAB, sync_to_thread=True)

@@ -4,7 +4,13 @@ from typing import Any
 
 import structlog
 from litestar import Request, Response, Router, get, route
-from litestar.exceptions import HTTPException
+from litestar.exceptions import (
+    HTTPException,
+    MethodNotAllowedException,
+    NotFoundException,
+    ValidationException,
+)
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.handlers import HTTPRouteHandler
 from litestar.response import Redirect, Template
 from litestar.static_files import create_static_files_router
@@ -99,6 +105,13 @@ def on_http(request: Request[Any, Any, Any], refused: HTTPException) -> Template
     if refused.status_code == 404:
         return _refused(request, 404, "Not found", "There is no such page.")
     return _refused(request, refused.status_code, "That is not possible", refused.detail)
+
+
+def on_misfit(request: Request[Any, Any, Any], refused: ValidationException) -> Template:
+    """A part of the address that does not fit, such as a day that is none."""
+    extra = refused.extra if isinstance(refused.extra, list) else []
+    said = "; ".join(f"{item.get('key')}: {item.get('message')}" for item in extra)
+    return _refused(request, 400, "That is not possible", said or refused.detail)
 
 
 def on_bug(request: Request[Any, Any, Any], bug: Exception) -> Template:
@@ -246,6 +259,11 @@ def console_router() -> Router:
             PayoutsError: on_refusal,
             DataError: on_unstorable,
             OperationalError: on_database_lost,
+            # The API answers these by name, and the nearest name would win.
+            ValidationException: on_misfit,
+            NotFoundException: on_http,
+            MethodNotAllowedException: on_http,
+            RequestEntityTooLarge: on_http,
             HTTPException: on_http,
             Exception: on_bug,
         },

@@ -2,19 +2,27 @@
 
 import csv
 import io
-from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime
 
-from litestar import Response
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromQuery
+from litestar.response import Stream
 
 from market.auth import Principal
 from market.db import PLATFORM, database
+from market.earnings.models import Earning
 from market.earnings.rules import plain_cell
-from market.http import Wire, get, read_id, wire_id, wire_ids
-from market.invoices.queries import InvoiceLine, invoice_lines
+from market.http import Cursor, Limit, Page, Wire, get, listed, read_id, wire_id, wire_ids
+from market.invoices.queries import (
+    InvoiceLine,
+    ProjectCharge,
+    Weeks,
+    charged_lines,
+    lots_of_lines,
+    project_charges,
+)
 from market.projects.routes import MoneyOut
 from payouts.money import Money
 
@@ -55,18 +63,10 @@ def get_invoice(
     organisation_id: FromQuery[str | None] = None,
 ) -> InvoiceOut:
     """What your lab was charged, by project; ops name a lab by `organisation_id`."""
-    grouped: dict[tuple[str, str, str], list[InvoiceLine]] = defaultdict(list)
-    for line in _lines(principal, first, last, organisation_id):
-        key = (wire_id("prj", line.earning.project_id), line.project, line.earning.currency)
-        grouped[key].append(line)
-    return InvoiceOut(
-        first=first,
-        last=last,
-        charges=[
-            _charge(project_id, project, currency, lines)
-            for (project_id, project, currency), lines in sorted(grouped.items())
-        ],
-    )
+    # As the platform, since lines of pay are their experts'; only the lab's own are read.
+    with database.begin(PLATFORM) as session:
+        found = project_charges(session, _weeks(principal, first, last, organisation_id))
+    return InvoiceOut(first=first, last=last, charges=[_charge_out(charge) for charge in found])
 
 
 class InvoiceLineOut(Wire):
@@ -94,9 +94,23 @@ def get_invoice_items(
     first: FromQuery[date | None] = None,
     last: FromQuery[date | None] = None,
     organisation_id: FromQuery[str | None] = None,
-) -> list[InvoiceLineOut]:
-    """What your lab was charged, line by line, each with the work that it was paid for."""
-    return [_line_out(line) for line in _lines(principal, first, last, organisation_id)]
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[InvoiceLineOut]:
+    """What your lab was charged, line by line, oldest first, each with what it was paid for."""
+    weeks = _weeks(principal, first, last, organisation_id)
+    # As the platform, since lines of pay are their experts'; only the lab's own are read.
+    with database.begin(PLATFORM) as session:
+        return listed(
+            session,
+            charged_lines(weeks),
+            Earning.id,
+            lambda row: _line_out(InvoiceLine(*row)),
+            limit=limit,
+            cursor=cursor,
+            filters=f"{weeks}|invoice lines",
+            newest_first=False,
+        )
 
 
 @get("/invoice.csv", scope="fund:read", tags=["Funding"], media_type="text/csv")
@@ -105,40 +119,46 @@ def get_invoice_lines(
     first: FromQuery[date | None] = None,
     last: FromQuery[date | None] = None,
     organisation_id: FromQuery[str | None] = None,
-) -> Response[str]:
+) -> Stream:
     """The same as CSV, line by line."""
-    return Response(
-        invoice_csv(_lines(principal, first, last, organisation_id)),
-        media_type="text/csv",
-        headers={"Content-Disposition": 'attachment; filename="invoice.csv"'},
-    )
+    return invoice_file(_weeks(principal, first, last, organisation_id))
 
 
-def invoice_csv(lines: list[InvoiceLine]) -> str:
-    """What was charged as CSV, a line each, under its ledger entry."""
+def invoice_file(weeks: Weeks, headers: Mapping[str, str] | None = None) -> Stream:
+    """What was charged as a file of CSV, a line each, under its ledger entry."""
+    kept = {**(headers or {}), "Content-Disposition": 'attachment; filename="invoice.csv"'}
+    return Stream(_table(weeks), media_type="text/csv", headers=kept)
+
+
+def _table(weeks: Weeks) -> Iterator[str]:
+    yield _rows([COLUMNS])
+    for lot in lots_of_lines(weeks):
+        yield _rows([_cells(line) for line in lot])
+
+
+def _rows(rows: Iterable[Iterable[object]]) -> str:
     text = io.StringIO()
-    write = csv.writer(text, lineterminator="\r\n").writerow
-    write(COLUMNS)
-    for line in lines:
-        paid = line.earning
-        write(
-            (
-                paid.week.isoformat(),
-                plain_cell(line.project),
-                wire_ids("ofr", paid.offer_id) or "",
-                wire_id("ear", paid.id),
-                paid.kind,
-                paid.seconds,
-                _units(paid.rate_minor_per_hour, paid.currency),
-                _units(paid.pay_minor, paid.currency),
-                _units(paid.fee_minor, paid.currency),
-                _units(line.total_minor, paid.currency),
-                paid.currency,
-                wire_ids("led", line.entry_id) or "",
-                paid.at.isoformat(),
-            )
-        )
+    csv.writer(text, lineterminator="\r\n").writerows(rows)
     return text.getvalue()
+
+
+def _cells(line: InvoiceLine) -> tuple[object, ...]:
+    paid = line.earning
+    return (
+        paid.week.isoformat(),
+        plain_cell(line.project),
+        wire_ids("ofr", paid.offer_id) or "",
+        wire_id("ear", paid.id),
+        paid.kind,
+        paid.seconds,
+        _units(paid.rate_minor_per_hour, paid.currency),
+        _units(paid.pay_minor, paid.currency),
+        _units(paid.fee_minor, paid.currency),
+        _units(line.total_minor, paid.currency),
+        paid.currency,
+        wire_ids("led", line.entry_id) or "",
+        paid.at.isoformat(),
+    )
 
 
 def _line_out(line: InvoiceLine) -> InvoiceLineOut:
@@ -165,15 +185,13 @@ def _line_out(line: InvoiceLine) -> InvoiceLineOut:
     )
 
 
-def _lines(
+def _weeks(
     principal: Principal, first: date | None, last: date | None, organisation_id: str | None
-) -> list[InvoiceLine]:
+) -> Weeks:
     lab_id = principal.organisation_id
     if lab_id is None:
         lab_id = read_id("org", organisation_id or "")
-    # As the platform, since lines of pay are their experts'; only the lab's own are read.
-    with database.begin(PLATFORM) as session:
-        return invoice_lines(session, lab_id, first=first, last=last)
+    return Weeks(lab_id, first, last)
 
 
 def _units(amount_minor: int, currency: str) -> str:
@@ -181,19 +199,17 @@ def _units(amount_minor: int, currency: str) -> str:
     return str(Money(amount_minor, currency)).removeprefix(f"{currency} ")
 
 
-def _charge(
-    project_id: str, project: str, currency: str, lines: list[InvoiceLine]
-) -> ProjectChargeOut:
+def _charge_out(charge: ProjectCharge) -> ProjectChargeOut:
     def money(amount_minor: int) -> MoneyOut:
-        return MoneyOut(amount_minor=amount_minor, currency=currency)
+        return MoneyOut(amount_minor=amount_minor, currency=charge.currency)
 
     return ProjectChargeOut(
-        project_id=project_id,
-        project=project,
-        lines=len(lines),
-        expert_pay=money(sum(line.earning.pay_minor for line in lines)),
-        fee=money(sum(line.earning.fee_minor for line in lines)),
-        total=money(sum(line.total_minor for line in lines)),
+        project_id=wire_id("prj", charge.project_id),
+        project=charge.project,
+        lines=charge.lines,
+        expert_pay=money(charge.pay_minor),
+        fee=money(charge.fee_minor),
+        total=money(charge.total_minor),
     )
 
 

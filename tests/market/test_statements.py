@@ -1,8 +1,11 @@
 """Statements and charges as pages to print: the weeks that were asked for, and every line."""
 
+import csv
+import io
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from litestar.testing import TestClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -11,6 +14,8 @@ from market.auth import Part
 from market.earnings.models import Earning
 from market.earnings.queries import statement_totals
 from market.fundings.models import Funding
+from market.http import page_of
+from market.invoices.queries import Weeks, charged_lines, lots_of_lines
 from tests.factories import AT, make_project
 from tests.market.test_budgets import HOUR, worked
 from tests.market.test_console import send, token, visit, visit_as
@@ -40,7 +45,43 @@ def test_a_lab_prints_its_charges_and_sees_no_other_labs(web: Web, db: Session) 
     assert f"ofr_{mine.id.hex}" in shown
     assert "52.80" in shown
     assert f"ofr_{other.id.hex}" not in shown
-    assert "Nothing charged" in web.get("/console/lab/invoice?first=2099-01-05").text
+    # What the form sends when only one of its dates is filled in.
+    assert "Nothing charged" in web.get("/console/lab/invoice?first=2099-01-05&last=").text
+    (row,) = csv.DictReader(io.StringIO(web.get("/console/lab/invoice.csv?first=&last=").text))
+    assert row["offer"] == f"ofr_{mine.id.hex}"
+
+
+def test_lines_are_read_in_lots_and_pages_and_none_is_left_out(web: Web, db: Session) -> None:
+    lab = visit(web, db, Part.LAB)
+    for _ in range(3):
+        worked(db, make_project(db, lab.organisation_id, state="live"), HOUR)
+    db.commit()
+    weeks = Weeks(lab.organisation_id)
+    lines = list(db.scalars(select(Earning.id).order_by(Earning.id)))
+    lots = list(lots_of_lines(weeks, lot=2))
+    assert [[line.earning.id for line in lot] for lot in lots] == [lines[:2], lines[2:]]
+    rows, following = page_of(db, charged_lines(weeks), Earning.id, limit=2, cursor=None)
+    rest, end = page_of(db, charged_lines(weeks), Earning.id, limit=2, cursor=following)
+    assert sorted(row[0].id for row in [*rows, *rest]) == lines
+    assert (following is not None, end) == (True, None)
+
+
+def test_a_day_that_is_none_is_refused_on_a_page(web: Web, db: Session) -> None:
+    visit(web, db, Part.LAB)
+    refused = web.get("/console/lab/invoice?first=tomorrow")
+    assert (refused.status_code, refused.headers["content-type"][:9]) == (400, "text/html")
+    assert "first: " in refused.text
+
+
+def test_a_page_to_print_ends_somewhere_and_says_where_the_rest_is(
+    web: Web, db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("market.console.lab_money.PRINTED", 1)
+    lab = visit(web, db, Part.LAB)
+    for _ in range(2):
+        worked(db, make_project(db, lab.organisation_id, state="live"), HOUR)
+    db.commit()
+    assert "1 more line is not on this page" in web.get("/console/lab/invoice").text
 
 
 def test_what_a_case_withheld_is_no_part_of_a_statements_totals(db: Session) -> None:
