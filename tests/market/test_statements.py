@@ -56,6 +56,7 @@ def test_lines_are_read_in_lots_and_pages_and_none_is_left_out(web: Web, db: Ses
     for _ in range(3):
         worked(db, make_project(db, lab.organisation_id, state="live"), HOUR)
     db.commit()
+    assert lab.organisation_id is not None
     weeks = Weeks(lab.organisation_id)
     lines = list(db.scalars(select(Earning.id).order_by(Earning.id)))
     lots = list(lots_of_lines(weeks, lot=2))
