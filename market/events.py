@@ -5,6 +5,7 @@ to the queues afterwards, so that nothing follows from what was rolled back, and
 when a process dies in between.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -285,24 +286,47 @@ def emit(
     `organisation_id` and `person_id` name whom it concerns, besides the platform: both may read
     `data`, so it holds nothing that one of them must not know.
     """
-    event_id = new_id()
-    # A plain insert, because this stands on every hot path.
-    session.execute(
-        insert(EventRow),
-        {
-            "id": event_id,
-            "type": event.value,
-            "subject_id": subject_id,
-            "at": at,
-            "organisation_id": organisation_id,
-            "person_id": person_id,
-            "actor_id": actor_id,
-            "cause": session.info.get("cause"),
-            "data": data or {},
-            "subject_version": subject_version,
-        },
-    )
-    return event_id
+    news = News(event, subject_id, organisation_id, person_id, actor_id, data, subject_version)
+    return emit_all(session, [news], at=at)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One thing to be said with `emit_all`, as `emit` takes it."""
+
+    event: Event
+    subject_id: UUID
+    organisation_id: UUID | None = None
+    person_id: UUID | None = None
+    actor_id: UUID | None = None
+    data: Json | None = None
+    subject_version: int | None = None
+
+
+def emit_all(session: Session, news: Sequence[News], *, at: datetime) -> list[UUID]:
+    """Say many things in one round trip, in their order."""
+    ids = [new_id() for _ in news]
+    if news:
+        # A plain insert, because this stands on every hot path.
+        session.execute(
+            insert(EventRow),
+            [
+                {
+                    "id": event_id,
+                    "type": one.event.value,
+                    "subject_id": one.subject_id,
+                    "at": at,
+                    "organisation_id": one.organisation_id,
+                    "person_id": one.person_id,
+                    "actor_id": one.actor_id,
+                    "cause": session.info.get("cause"),
+                    "data": one.data or {},
+                    "subject_version": one.subject_version,
+                }
+                for one, event_id in zip(news, ids, strict=True)
+            ],
+        )
+    return ids
 
 
 _MOVE_AND_TELL = text(

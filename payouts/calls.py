@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import or_, select
+from sqlalchemy import or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
@@ -89,13 +89,13 @@ class Fact:
     text: str = ""
 
 
-Tell: TypeAlias = Callable[[Session, Fact], None]
-"""Called inside the transaction that made a fact, so that an event about it cannot be lost."""
+Tell: TypeAlias = Callable[[Session, Sequence[Fact]], None]
+"""Called inside the transaction that made the facts, so that no event about them can be lost."""
 
 
-def tell_nobody(session: Session, fact: Fact) -> None:
+def tell_nobody(session: Session, facts: Sequence[Fact]) -> None:
     """For callers who read the returned facts instead."""
-    del session, fact
+    del session, facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +163,17 @@ def params_of(call: ExternalCall) -> Params:
     return params
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A write to be made once for a natural key and attempt, and what it says."""
+
+    operation: CallOperation
+    natural_key: str
+    subject_id: UUID
+    params: Params
+    attempt: int = 1
+
+
 def plan_call(
     session: Session,
     *,
@@ -180,33 +191,50 @@ def plan_call(
     Raises:
         CallConflict: it exists and asks for something else.
     """
-    spelled = canonical(params)
-    digest = hashlib.sha256(spelled.encode()).hexdigest()
-    values = {
-        "id": uuid7(),
-        "operation": operation,
-        "natural_key": natural_key,
-        "attempt": attempt,
-        "subject_id": subject_id,
-        "params": spelled,
-        "params_sha256": digest,
-        "planned_at": at,
-        "next_try_at": at,
-        "state": CallState.PLANNED,
-    }
-    made = session.scalars(
-        insert(ExternalCall).values(**values).on_conflict_do_nothing().returning(ExternalCall)
-    ).one_or_none()
-    if made is not None:
-        return made
-    kept = session.scalars(
-        select(ExternalCall).where(
-            ExternalCall.natural_key == natural_key, ExternalCall.attempt == attempt
+    plan = Plan(operation, natural_key, subject_id, params, attempt)
+    return plan_calls(session, [plan], at=at)[0]
+
+
+def plan_calls(session: Session, plans: Sequence[Plan], *, at: datetime) -> list[ExternalCall]:
+    """Write down many calls at once, as `plan_call` does each.
+
+    Raises:
+        CallConflict.
+    """
+    if not plans:
+        return []
+    rows = []
+    for plan in plans:
+        spelled = canonical(plan.params)
+        rows.append(
+            {
+                "id": uuid7(),
+                "operation": plan.operation,
+                "natural_key": plan.natural_key,
+                "attempt": plan.attempt,
+                "subject_id": plan.subject_id,
+                "params": spelled,
+                "params_sha256": hashlib.sha256(spelled.encode()).hexdigest(),
+                "planned_at": at,
+                "next_try_at": at,
+                "state": CallState.PLANNED,
+            }
         )
-    ).one()
-    if kept.params_sha256 != digest or kept.operation != operation:
-        raise CallConflict(natural_key)
-    return kept
+    made = session.scalars(
+        insert(ExternalCall).on_conflict_do_nothing().returning(ExternalCall), rows
+    )
+    found = {(call.natural_key, call.attempt): call for call in made}
+    asked = [(plan.natural_key, plan.attempt) for plan in plans]
+    if kept := [key for key in asked if key not in found]:
+        there = select(ExternalCall).where(
+            tuple_(ExternalCall.natural_key, ExternalCall.attempt).in_(kept)
+        )
+        found |= {(call.natural_key, call.attempt): call for call in session.scalars(there)}
+    for row, key in zip(rows, asked, strict=True):
+        call = found[key]
+        if call.params_sha256 != row["params_sha256"] or call.operation != row["operation"]:
+            raise CallConflict(call.natural_key)
+    return [found[key] for key in asked]
 
 
 def locked_call(session: Session, call_id: UUID) -> ExternalCall:

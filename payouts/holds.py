@@ -1,6 +1,6 @@
 """Why a payout waits: the reasons, who has to act on each, and the sentence its expert reads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -12,7 +12,7 @@ from payouts.errors import UnknownHold
 from payouts.models import Payee, Payout, PayoutHold
 from payouts.money import Money
 from payouts.payees import is_ready, missing
-from payouts.recoveries import unexplained
+from payouts.recoveries import Owner, unexplained
 from payouts.states import HoldCode, HoldOwner, PayoutState
 
 BY_PEOPLE = frozenset(
@@ -42,6 +42,13 @@ class HoldPolicy:
     minimum_minor: Mapping[str, int] = field(default_factory=dict)
     least_minor: int = 0
 
+    def minimum(self, currency: str) -> int:
+        """The least that is sent in a currency.
+
+        Units: minor units.
+        """
+        return self.minimum_minor.get(currency, self.least_minor)
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -53,12 +60,59 @@ class Reason:
     expires_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of whom a payout goes to, by which it may have to wait.
+
+    Units: minor units; `waiting_minor` is all that has not left yet, this payout apart.
+    """
+
+    payee: Payee | None
+    unexplained_minor: int
+    waiting_minor: int
+
+
+def standings(
+    session: Session, owed: Sequence[Owner], *, but: UUID | None = None, policy: HoldPolicy
+) -> dict[Owner, Standing]:
+    """How each of some owners stands now, apart from one payout of theirs that is looked at."""
+    owner_ids = [owner_id for owner_id, _ in owed]
+    payees = {
+        payee.owner_id: payee
+        for payee in session.scalars(select(Payee).where(Payee.owner_id.in_(owner_ids)))
+    }
+    explained = unexplained(session, owed)
+    waiting: dict[Owner, int] = {}
+    if any(policy.minimum(currency) for _, currency in owed):
+        rows = session.execute(
+            select(Payout.owner_id, Payout.currency, func.sum(Payout.amount_minor))
+            .where(
+                Payout.owner_id.in_(owner_ids),
+                Payout.state.in_((*NOT_SENT, PayoutState.BATCHED)),
+                Payout.id.is_distinct_from(but),
+            )
+            .group_by(Payout.owner_id, Payout.currency)
+        )
+        waiting = {(owner_id, currency): int(total) for owner_id, currency, total in rows}
+    return {
+        owner: Standing(payees.get(owner[0]), explained[owner], waiting.get(owner, 0))
+        for owner in owed
+    }
+
+
+def standing_of(session: Session, payout: Payout, *, policy: HoldPolicy) -> Standing:
+    """How the owner of a payout that is there stands."""
+    owner = payout.owner_id, payout.currency
+    return standings(session, [owner], but=payout.id, policy=policy)[owner]
+
+
 def reasons_to_hold(
-    session: Session, payout: Payout, payee: Payee | None, *, at: datetime, policy: HoldPolicy
+    payout: Payout, standing: Standing, *, at: datetime, policy: HoldPolicy
 ) -> list[Reason]:
     """Every reason that holds now and that a machine can see, most pressing first."""
     found = []
     later = at + policy.escalate_after
+    payee = standing.payee
 
     def because(code: HoldCode, acts: HoldOwner, text: str, until: datetime = later) -> None:
         found.append(Reason(code, acts, text, until))
@@ -72,7 +126,7 @@ def reasons_to_hold(
     elif not is_ready(payee):
         because(HoldCode.PAYEE_REQUIREMENTS, HoldOwner.EXPERT, " ".join(missing(payee)))
     # What decided cases want is taken from each payout in part and holds none.
-    owed = unexplained(session, payout.owner_id, payout.currency)
+    owed = standing.unexplained_minor
     if owed > 0:
         because(
             HoldCode.RECEIVABLE,
@@ -80,8 +134,9 @@ def reasons_to_hold(
             f"The books say that you owe {Money(owed, payout.currency)}, and no decided case says "
             "why. A person looks at it; until then this payout waits.",
         )
-    minimum = policy.minimum_minor.get(payout.currency, policy.least_minor)
-    if minimum and _waiting_minor(session, payout) < minimum:
+    minimum = policy.minimum(payout.currency)
+    # All that has not left yet may reach it together.
+    if standing.waiting_minor + payout.amount_minor < minimum:
         because(
             HoldCode.MINIMUM,
             HoldOwner.TIME,
@@ -110,18 +165,6 @@ def reasons_to_hold(
     return found
 
 
-def _waiting_minor(session: Session, payout: Payout) -> int:
-    """All that has not left yet for this expert: together it may reach the minimum."""
-    total = session.scalar(
-        select(func.sum(Payout.amount_minor)).where(
-            Payout.owner_id == payout.owner_id,
-            Payout.currency == payout.currency,
-            Payout.state.in_((*NOT_SENT, PayoutState.BATCHED)),
-        )
-    )
-    return int(total or 0)
-
-
 def open_holds(session: Session, payout_id: UUID) -> list[PayoutHold]:
     """What a payout waits for, in the order in which it was placed."""
     return list(
@@ -146,20 +189,25 @@ def write_holds(
     for reason in reasons:
         if reason.code in standing:
             standing[reason.code].text = reason.text
-            continue
-        session.add(
-            PayoutHold(
-                payout_id=payout.id,
-                owner_id=payout.owner_id,
-                code=reason.code,
-                acts=reason.acts,
-                text=reason.text,
-                placed_at=at,
-                expires_at=reason.expires_at,
-                placed_by=placed_by,
-            )
-        )
+        else:
+            session.add(new_hold(payout, reason, at=at, placed_by=placed_by))
     session.flush()
+
+
+def new_hold(
+    payout: Payout, reason: Reason, *, at: datetime, placed_by: UUID | None = None
+) -> PayoutHold:
+    """A reason as a row."""
+    return PayoutHold(
+        payout_id=payout.id,
+        owner_id=payout.owner_id,
+        code=reason.code,
+        acts=reason.acts,
+        text=reason.text,
+        placed_at=at,
+        expires_at=reason.expires_at,
+        placed_by=placed_by,
+    )
 
 
 def end_hold(hold: PayoutHold, *, at: datetime, by: UUID | None = None, note: str = "") -> None:

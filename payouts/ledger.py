@@ -23,10 +23,10 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
+from payouts.accounts import account_of, first_unknown, open_accounts
 from payouts.chart import AccountRef, Code, Side, account_id
 from payouts.errors import (
     AccountMismatch,
@@ -42,7 +42,7 @@ from payouts.errors import (
     SameAccount,
     UnknownEntry,
 )
-from payouts.models import JournalEntry, LedgerAccount, Posting
+from payouts.models import JournalEntry, Posting
 from payouts.money import checked_amount
 
 _ENTRY_COLUMNS = tuple(JournalEntry.__table__.columns)
@@ -168,7 +168,9 @@ class TrialRow:
 
 
 @dataclass(frozen=True, slots=True)
-class _Refusal:
+class EntryRefusal:
+    """What the database says of an entry that it did not write."""
+
     refusal: str
     debit_id: UUID
     credit_id: UUID
@@ -294,8 +296,8 @@ def lines_of(session: Session, key: str) -> list[Line]:
     )
     return [
         Line(
-            _account(session, one.debit_account_id),
-            _account(session, one.credit_account_id),
+            account_of(session, one.debit_account_id),
+            account_of(session, one.credit_account_id),
             one.amount_minor,
         )
         for one in postings
@@ -386,48 +388,24 @@ def _write(
         if answer.refusal == "unknown_account":
             raise AccountMismatch(first_unknown(session, accounts))
     if answer.refusal is not None:
-        facts = _Refusal(*answer[1:])
-        raise _refused(session, facts, accounts, key, resolves or reverses or "")
+        facts = EntryRefusal(*answer[1:])
+        raise refused_entry(session, facts, accounts, key, resolves or reverses or "")
     entry: JournalEntry = answer.JournalEntry
     return entry
 
 
-def open_accounts(session: Session, accounts: Mapping[UUID, AccountRef]) -> None:
-    """Open the ledger accounts that are not there yet."""
-    # In the order of their ids, so that two that open the same ones do not wait for each other.
-    rows = [
-        {
-            "id": found,
-            "code": accounts[found].code,
-            "owner_id": accounts[found].owner_id,
-            "currency": accounts[found].currency,
-            "tenant_id": accounts[found].tenant_id,
-            "normal_side": accounts[found].row.normal_side,
-            "has_floor": accounts[found].row.has_floor,
-        }
-        for found in sorted(accounts)
-    ]
-    session.execute(insert(LedgerAccount).on_conflict_do_nothing(), rows)
-
-
-def first_unknown(session: Session, accounts: Mapping[UUID, AccountRef]) -> AccountRef:
-    """One of the accounts that are there under other facts than these."""
-    known = set(
-        session.scalars(select(LedgerAccount.id).where(LedgerAccount.id.in_(list(accounts))))
-    )
-    return next(ref for found, ref in accounts.items() if found not in known)
-
-
-def _refused(
+def refused_entry(
     session: Session,
-    facts: _Refusal,
+    facts: EntryRefusal,
     accounts: Mapping[UUID, AccountRef],
     key: str,
     other_key: str,
 ) -> PayoutsError:
+    """A refusal of the database's in terms of the accounts and keys that were asked for."""
+
     def named(account: UUID) -> AccountRef:
         # A reversal names no accounts itself, so those of the original are read.
-        return accounts.get(account) or _account(session, account)
+        return accounts.get(account) or account_of(session, account)
 
     if facts.refusal == "floor_breached":
         return FloorBreached(named(facts.debit_id), facts.available_minor, facts.wanted_minor)
@@ -437,8 +415,3 @@ def _refused(
     if facts.refusal == "entry_conflict":
         return EntryConflict(key)
     return _OF_THE_OTHER[facts.refusal](other_key)
-
-
-def _account(session: Session, account: UUID) -> AccountRef:
-    row = session.get_one(LedgerAccount, account)
-    return AccountRef(Code(row.code), row.owner_id, row.currency, row.tenant_id)

@@ -7,8 +7,10 @@ payout would be; what is left after half a year is written off.
 Source: the payouts design, section 8, negative balances.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import TypeAlias
 from uuid import UUID
 
 from sqlalchemy import exists, func, select
@@ -18,13 +20,17 @@ from payouts import chart
 from payouts.bank_models import Recovery
 from payouts.chart import AccountRef
 from payouts.errors import RecoveryUnderWay
-from payouts.ledger import Line, balance, post_entry
+from payouts.ledger import Line, balance, balances, post_entry
 from payouts.models import JournalEntry
 from payouts.money import checked_amount
 
 WRITE_OFF_AFTER = timedelta(days=180)
 SHARE = 2
 """The divisor of a payout that recovery leaves alone: half of it is the expert's in any case."""
+
+
+Owner: TypeAlias = tuple[UUID, str]
+"""Somebody who is paid, in one currency."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,31 +87,39 @@ def claw_back(
     return made
 
 
-def outstanding(session: Session, owner_id: UUID, currency: str) -> int:
-    """What decided cases still want from an expert.
+def outstanding(session: Session, owed: Sequence[Owner]) -> dict[Owner, int]:
+    """What decided cases still want from each of some owners.
 
     Units: minor units.
     """
-    total = session.scalar(
+    rows = session.execute(
         select(
-            func.sum(Recovery.amount_minor - Recovery.recovered_minor - Recovery.written_off_minor)
-        ).where(
-            Recovery.owner_id == owner_id,
-            Recovery.currency == currency,
+            Recovery.owner_id,
+            Recovery.currency,
+            func.sum(Recovery.amount_minor - Recovery.recovered_minor - Recovery.written_off_minor),
+        )
+        .where(
+            Recovery.owner_id.in_([owner_id for owner_id, _ in owed]),
             Recovery.closed_at.is_(None),
         )
+        .group_by(Recovery.owner_id, Recovery.currency)
     )
-    return int(total or 0)
+    wanted = {(owner_id, currency): int(total) for owner_id, currency, total in rows}
+    return {owner: wanted.get(owner, 0) for owner in owed}
 
 
-def unexplained(session: Session, owner_id: UUID, currency: str) -> int:
-    """What the books say an expert owes beyond its decided cases: a person has to look at it.
+def unexplained(session: Session, owed: Sequence[Owner]) -> dict[Owner, int]:
+    """What the books say each owner owes beyond its decided cases: a person has to look at it.
 
     Units: minor units.
     """
-    owed = balance(session, chart.receivable_from(owner_id, currency)).posted_minor
+    accounts = {owner: chart.receivable_from(*owner) for owner in owed}
+    found = balances(session, list(accounts.values()))
+    due = {owner: found[account].posted_minor for owner, account in accounts.items()}
     # Nothing is owed almost always, and then there is nothing to explain.
-    return owed - outstanding(session, owner_id, currency) if owed else 0
+    owing = [owner for owner, amount in due.items() if amount]
+    wanted = outstanding(session, owing) if owing else {}
+    return {owner: amount - wanted.get(owner, 0) for owner, amount in due.items()}
 
 
 def recover_before_payout(
@@ -124,7 +138,8 @@ def recover_before_payout(
 
     Units: minor units.
     """
-    part = min(outstanding(session, owner_id, currency), free_minor // SHARE)
+    owner = owner_id, currency
+    part = min(outstanding(session, [owner])[owner], free_minor // SHARE)
     if part <= 0:
         return 0
     key = f"recovery:{owner_id}:{currency}:{period_end}:{reason_code}"

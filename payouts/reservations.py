@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, DateTime, Text, Uuid, bindparam, func, select, text
+from sqlalchemy import ARRAY, BigInteger, DateTime, Text, Uuid, bindparam, select, text
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from payouts.chart import AccountRef, Side, account_id
-from payouts.errors import AccountMismatch, EmptyEntry
-from payouts.ledger import Line, first_unknown, open_accounts, reserve
-from payouts.models import JournalEntry, LedgerAccount
+from payouts.accounts import open_missing
+from payouts.chart import Side, account_id
+from payouts.errors import EmptyEntry
+from payouts.ledger import EntryRefusal, Line, refused_entry, reserve
+from payouts.models import JournalEntry
 
 _LOCK_FLOORS = text("select * from payouts.lock_floors(:accounts)").bindparams(
     bindparam("accounts", type_=ARRAY(Uuid()))
@@ -41,6 +43,25 @@ _MANY_POSTINGS = text(
     bindparam("currencies", type_=ARRAY(Text())),
     *(bindparam(name, type_=ARRAY(Uuid())) for name in ("entries", "debits", "credits")),
     *(bindparam(name, type_=ARRAY(BigInteger())) for name in ("numbers", "amounts")),
+)
+
+
+# Entry by entry in the order given, as each call of the function sees what those before it wrote.
+_POST_RESERVED = text(
+    """
+    select posted.refusal, posted.debit_id, posted.credit_id, posted.available_minor,
+        posted.wanted_minor
+    from unnest(:ids, :keys, :kinds, :reserved, :firsts, :lasts)
+        as asked (id, key, kind, reserved, first, last)
+    cross join lateral payouts.post_entry(asked.id, asked.key, asked.kind, 'posted', :at, '', null,
+        asked.reserved, null, '{}', (:debits)[first:last], (:credits)[first:last],
+        (:currencies)[first:last], (:amounts)[first:last]) as posted
+    """
+).bindparams(
+    bindparam("at", type_=DateTime(timezone=True)),
+    *(bindparam(name, type_=ARRAY(Uuid())) for name in ("ids", "debits", "credits")),
+    *(bindparam(name, type_=ARRAY(Text())) for name in ("keys", "kinds", "reserved", "currencies")),
+    *(bindparam(name, type_=ARRAY(BigInteger())) for name in ("firsts", "lasts", "amounts")),
 )
 
 
@@ -82,7 +103,7 @@ def reserve_many(
     }
     if not fresh:
         return frozenset(known)
-    _open_missing(session, accounts)
+    open_missing(session, accounts)
     left = {
         row.account_id: (row.normal_side, row.available_minor)
         for row in session.execute(_LOCK_FLOORS, {"accounts": sorted(accounts)})
@@ -134,16 +155,44 @@ def _takes(left: dict[UUID, tuple[str, int]], wanted: Reservation) -> bool:
     return True
 
 
-def _open_missing(session: Session, accounts: dict[UUID, AccountRef]) -> None:
-    known = set(
-        session.scalars(select(LedgerAccount.id).where(LedgerAccount.id.in_(list(accounts))))
-    )
-    missing = {found: ref for found, ref in accounts.items() if found not in known}
-    if not missing:
-        return
-    open_accounts(session, missing)
-    refused = session.scalar(
-        select(func.count()).where(LedgerAccount.id.in_(list(missing)))
-    ) != len(missing)
-    if refused:
-        raise AccountMismatch(first_unknown(session, missing))
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Reserved money to be moved, as `post_pending` takes it."""
+
+    reserved_key: str
+    key: str
+    kind: str
+    lines: tuple[Line, ...]
+
+
+def post_reserved(session: Session, wanted: Sequence[Settlement], *, at: datetime) -> None:
+    """Move what many reservations hold, in a few statements; the first refusal is raised, and the
+    transaction is then to be rolled back, as others were written.
+
+    Raises:
+        EmptyEntry, EntryConflict, UnknownEntry, NotPending, PendingResolved, PendingExceeded.
+    """
+    empty = next((one.key for one in wanted if not one.lines), None)
+    if empty is not None:
+        raise EmptyEntry(empty)
+    lines = [line for one in wanted for line in one.lines]
+    accounts = {account_id(a): a for line in lines for a in (line.debit, line.credit)}
+    # In the order of their ids, as by whoever reserves for many: so that neither waits in a circle.
+    session.execute(_LOCK_FLOORS, {"accounts": sorted(accounts)})
+    lasts = list(accumulate(len(one.lines) for one in wanted))
+    values = {
+        "ids": [uuid7() for _ in wanted],
+        "keys": [one.key for one in wanted],
+        "kinds": [one.kind for one in wanted],
+        "reserved": [one.reserved_key for one in wanted],
+        "firsts": [last - len(one.lines) + 1 for last, one in zip(lasts, wanted, strict=True)],
+        "lasts": lasts,
+        "at": at,
+        "debits": [account_id(line.debit) for line in lines],
+        "credits": [account_id(line.credit) for line in lines],
+        "currencies": [line.debit.currency for line in lines],
+        "amounts": [line.amount_minor for line in lines],
+    }
+    for one, answer in zip(wanted, session.execute(_POST_RESERVED, values).all(), strict=True):
+        if answer.refusal is not None:
+            raise refused_entry(session, EntryRefusal(*answer), accounts, one.key, one.reserved_key)

@@ -281,8 +281,7 @@ def _record(
     call.error_code = call.error_text = None
     session.flush()
     facts = answer.record(session, call, at) if answer.record else []
-    for fact in facts:
-        tell(session, fact)
+    tell(session, facts)
     return _outcome(call, Result.CONFIRMED, facts, link_url=answer.link_url)
 
 
@@ -325,8 +324,7 @@ def _refuse_locked(
     session.flush()
     refused = OPERATIONS[call.operation].refused
     facts = refused(session, call, refusal, at, policy) if refused else []
-    for fact in facts:
-        tell(session, fact)
+    tell(session, facts)
     return _outcome(call, Result.REFUSED, facts, text=refusal.text)
 
 
@@ -384,7 +382,7 @@ def _becomes_unknown(session: Session, call: ExternalCall, text: str, tell: Tell
     call.error_text = text
     session.flush()
     fact = Fact(FactKind.CALL_UNKNOWN, call.id, call.subject_id, text=text)
-    tell(session, fact)
+    tell(session, [fact])
     return _outcome(call, Result.UNKNOWN, [fact], text=text)
 
 

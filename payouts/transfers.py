@@ -5,58 +5,73 @@ payout is reserved in the ledger while its transfer is planned, sent or of unkno
 go only when Stripe has definitely refused.
 """
 
-from datetime import date, datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import DateTime, Text, Uuid, bindparam, or_, select, text
+from sqlalchemy import ARRAY, DateTime, Text, Uuid, bindparam, select, text
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 from uuid_utils.compat import uuid7
 
 from payouts import chart
-from payouts.calls import (
-    Fact,
-    FactKind,
-    plan_call,
-)
+from payouts.calls import Fact, FactKind, Plan, plan_calls
 from payouts.errors import FloorBreached, PayoutStateConflict, UnknownPayout
 from payouts.holds import (
     BY_PEOPLE,
-    NOT_SENT,
     HoldPolicy,
     Reason,
     end_hold,
     open_hold,
     open_holds,
     reasons_to_hold,
+    standing_of,
     write_holds,
 )
-from payouts.ledger import Line, balance, reserve
+from payouts.ledger import Line, reserve
 from payouts.models import Payee, Payout
-from payouts.money import Money
-from payouts.payees import payee_of
-from payouts.recoveries import recover_before_payout
 from payouts.states import TARGET, CallOperation, HoldCode, HoldOwner, PayoutState
 
 POLICY = HoldPolicy()
-# The state and its history in one round trip.
+RESERVED = "payout_reserved"
+# Where each stands and how it came there, in one round trip.
 _MOVE = text(
     """
-    with moved as (
-        update payouts.payout set state = :target, state_at = :at where id = :payout
+    with step as (
+        select * from unnest(:ids, :payouts, :owners, :sources, :targets, :actions, :actors,
+            :reasons, :notes)
+            as step (id, payout, owner, source, target, action, actor, reason, note)
+    ), moved as (
+        update payouts.payout set state = step.target, state_at = :at
+        from step where payout.id = step.payout
     )
     insert into payouts.payout_move (id, payout_id, owner_id, number, from_state, to_state,
         action, at, actor_id, reason_code, note)
-    select :id, :payout, :owner, coalesce(max(number), 0) + 1, :source, :target,
-        :action, :at, :actor, :reason, :note
-    from payouts.payout_move where payout_id = :payout
+    select step.id, payout, owner, coalesce(
+            (select max(number) from payouts.payout_move where payout_id = step.payout), 0) + 1,
+        source, target, action, :at, actor, reason, note
+    from step
     """
 ).bindparams(
     bindparam("at", type_=DateTime(timezone=True)),
-    *(bindparam(name, type_=Uuid()) for name in ("id", "payout", "owner", "actor")),
-    *(bindparam(name, type_=Text()) for name in ("source", "target", "action", "reason", "note")),
+    *(bindparam(name, type_=ARRAY(Uuid())) for name in ("ids", "payouts", "owners", "actors")),
+    *(
+        bindparam(name, type_=ARRAY(Text()))
+        for name in ("sources", "targets", "actions", "reasons", "notes")
+    ),
 )
-_ONE_AT_A_TIME = text("select pg_advisory_xact_lock(hashtextextended(:name, 0))")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a payout is to do next, who says so, and why."""
+
+    payout: Payout
+    action: str
+    actor_id: UUID | None = None
+    reason_code: str = ""
+    note: str = ""
 
 
 def move_payout(
@@ -74,26 +89,42 @@ def move_payout(
     Raises:
         PayoutStateConflict: no such step leads away from where the payout is.
     """
-    source = payout.state
-    target = TARGET.get((source, action))
-    if target is None:
-        raise PayoutStateConflict(payout.id, source, action)
-    values = {
-        "id": uuid7(),
-        "payout": payout.id,
-        "owner": payout.owner_id,
-        "source": source,
-        "target": target,
-        "action": action,
-        "at": at,
-        "actor": actor_id,
-        "reason": reason_code,
-        "note": note,
-    }
-    session.execute(_MOVE, values)
-    # Written above already, so that the session has nothing to write about it.
-    set_committed_value(payout, "state", target)
-    set_committed_value(payout, "state_at", at)
+    move_payouts(session, [Step(payout, action, actor_id, reason_code, note)], at=at)
+
+
+def move_payouts(session: Session, steps: Sequence[Step], *, at: datetime) -> None:
+    """Take a step with each of many payouts; none is taken when one of them does not lead away.
+
+    Raises:
+        PayoutStateConflict.
+    """
+    targets = []
+    for step in steps:
+        target = TARGET.get((step.payout.state, step.action))
+        if target is None:
+            raise PayoutStateConflict(step.payout.id, step.payout.state, step.action)
+        targets.append(target)
+    # What stands in the session only would not be found by the statement.
+    session.flush()
+    session.execute(
+        _MOVE,
+        {
+            "ids": [uuid7() for _ in steps],
+            "payouts": [step.payout.id for step in steps],
+            "owners": [step.payout.owner_id for step in steps],
+            "sources": [step.payout.state for step in steps],
+            "targets": targets,
+            "actions": [step.action for step in steps],
+            "actors": [step.actor_id for step in steps],
+            "reasons": [step.reason_code for step in steps],
+            "notes": [step.note for step in steps],
+            "at": at,
+        },
+    )
+    for step, target in zip(steps, targets, strict=True):
+        # Written above already, so that the session has nothing to write about it.
+        set_committed_value(step.payout, "state", target)
+        set_committed_value(step.payout, "state_at", at)
 
 
 def locked_payout(session: Session, payout_id: UUID) -> Payout:
@@ -108,87 +139,16 @@ def locked_payout(session: Session, payout_id: UUID) -> Payout:
     return payout
 
 
-def open_payout(
-    session: Session,
-    *,
-    owner_id: UUID,
-    currency: str,
-    period_end: date,
-    at: datetime,
-    reason_code: str = "weekly",
-    policy: HoldPolicy = POLICY,
-    run_id: UUID | None = None,
-) -> Payout | None:
-    """Pay an owner all that is owed and free, once per period and reason; None when nothing is.
-
-    At most half of it goes first to what decided cases want back. A payout of this period that
-    was withdrawn or recalled makes room for another.
-
-    The money is reserved at once. The payout comes back `held`, with its reasons in `open_holds`,
-    or `batched`, with the planned transfer in `call_id` for `run_call`. A payout that waits for
-    the minimum is looked at again together with a new one.
-    """
-    session.execute(_ONE_AT_A_TIME, {"name": f"payout:{owner_id}:{currency}"})
-    kept = _kept(session, owner_id, currency, period_end, reason_code)
-    for one in kept:
-        if (one.period_end, one.reason_code) == (period_end, reason_code):
-            return one
-    free = balance(session, chart.owed_to(owner_id, currency)).available_minor
-    # What a refused payout gave back and still means to pay is not free for another.
-    free -= sum(
-        one.amount_minor for one in kept if one.state in NOT_SENT and one.reservation_key is None
+def locked_payouts(session: Session, payout_ids: Sequence[UUID]) -> dict[UUID, Payout]:
+    """Many payouts, held until the transaction ends; locked in the order of their ids."""
+    found = session.scalars(
+        select(Payout)
+        .where(Payout.id.in_(payout_ids))
+        .order_by(Payout.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
     )
-    recovered = recover_before_payout(
-        session,
-        owner_id,
-        currency,
-        free_minor=free,
-        period_end=period_end,
-        reason_code=reason_code,
-        at=at,
-    )
-    amount = Money(free - recovered, currency).payable()
-    if amount.amount_minor <= 0:
-        return None
-    payout = Payout(
-        owner_id=owner_id,
-        currency=currency,
-        period_end=period_end,
-        amount_minor=amount.amount_minor,
-        opened_at=at,
-        state_at=at,
-        reason_code=reason_code,
-        run_id=run_id,
-        recovered_minor=recovered,
-    )
-    session.add(payout)
-    _reserve(session, payout, at=at)
-    move_payout(session, payout, "lock_period", at=at)
-    hold_or_batch(session, payout, at=at, policy=policy)
-    for other in kept:
-        if other.state == PayoutState.HELD:
-            review_payout(session, other.id, at=at, policy=policy)
-    return payout
-
-
-def _kept(
-    session: Session, owner_id: UUID, currency: str, period_end: date, reason_code: str
-) -> list[Payout]:
-    """An owner's payouts that bear on a new one, oldest first: this very one, and the unsent."""
-    is_this = (Payout.period_end == period_end) & (Payout.reason_code == reason_code)
-    return list(
-        session.scalars(
-            select(Payout)
-            .where(
-                Payout.owner_id == owner_id,
-                Payout.currency == currency,
-                Payout.state != PayoutState.CANCELLED,
-                or_(is_this, Payout.state.in_(NOT_SENT)),
-            )
-            .order_by(Payout.opened_at, Payout.id)
-            .execution_options(populate_existing=True)
-        )
-    )
+    return {payout.id: payout for payout in found}
 
 
 def held_payouts(
@@ -201,13 +161,18 @@ def held_payouts(
     return list(session.scalars(query.order_by(Payout.state_at, Payout.id).limit(limit)))
 
 
-def _reserve(session: Session, payout: Payout, *, at: datetime) -> None:
+def name_reservation(payout: Payout) -> str:
+    """The key under which the money of the payout's next attempt is reserved."""
     payout.attempt += 1
     payout.reservation_key = f"payout:{payout.id}:{payout.attempt}"
+    return payout.reservation_key
+
+
+def _reserve(session: Session, payout: Payout, *, at: datetime) -> None:
     reserve(
         session,
-        key=payout.reservation_key,
-        kind="payout_reserved",
+        key=name_reservation(payout),
+        kind=RESERVED,
         lines=transfer_lines(payout),
         at=at,
     )
@@ -226,8 +191,9 @@ def hold_or_batch(
     session: Session, payout: Payout, *, at: datetime, policy: HoldPolicy
 ) -> list[Fact]:
     """Decide on an eligible payout: write down why it waits, or plan its transfer."""
-    payee = payee_of(session, payout.owner_id)
-    reasons = reasons_to_hold(session, payout, payee, at=at, policy=policy)
+    standing = standing_of(session, payout, policy=policy)
+    payee = standing.payee
+    reasons = reasons_to_hold(payout, standing, at=at, policy=policy)
     if reasons or payee is None:
         return hold_payout(session, payout, reasons, at=at)
     if payout.reservation_key is None:
@@ -263,11 +229,20 @@ def hold_payout(
 
 
 def _batch(session: Session, payout: Payout, payee: Payee, *, at: datetime) -> list[Fact]:
-    assert payee.account_id is not None
     move_payout(session, payout, "batch", at=at)
+    (call,) = plan_calls(session, [transfer_plan(payout, payee)], at=at)
+    payout.call_id = call.id
+    session.flush()
+    return [payout_fact(FactKind.PAYOUT_BATCHED, payout)]
+
+
+def transfer_plan(payout: Payout, payee: Payee) -> Plan:
+    """The transfer of a payout; where it goes is pinned by it."""
+    assert payee.account_id is not None
+    payout.destination = payee.account_id
+    payout.destination_version = payee.destination_version
     natural_key = f"transfer:{payout.id}"
-    call = plan_call(
-        session,
+    return Plan(
         operation=CallOperation.TRANSFER,
         natural_key=natural_key,
         attempt=payout.attempt,
@@ -284,13 +259,7 @@ def _batch(session: Session, payout: Payout, payee: Payee, *, at: datetime) -> l
                 "attempt": str(payout.attempt),
             },
         },
-        at=at,
     )
-    payout.destination = payee.account_id
-    payout.destination_version = payee.destination_version
-    payout.call_id = call.id
-    session.flush()
-    return [payout_fact(FactKind.PAYOUT_BATCHED, payout)]
 
 
 def review_payout(
@@ -303,8 +272,8 @@ def review_payout(
     payout = locked_payout(session, payout_id)
     if payout.state != PayoutState.HELD:
         return []
-    payee = payee_of(session, payout.owner_id)
-    reasons = reasons_to_hold(session, payout, payee, at=at, policy=policy)
+    standing = standing_of(session, payout, policy=policy)
+    reasons = reasons_to_hold(payout, standing, at=at, policy=policy)
     still = {reason.code for reason in reasons}
     left = []
     facts = []

@@ -285,8 +285,7 @@ def _fetch(
 
 
 def _told(session: Session, facts: list[Fact], tell: Tell) -> list[Fact]:
-    for fact in facts:
-        tell(session, fact)
+    tell(session, facts)
     return facts
 
 

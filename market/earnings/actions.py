@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import cast
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select, text, update
+from sqlalchemy import ARRAY, ColumnElement, Text, bindparam, select, text, update
 from sqlalchemy.orm import Session
 
 from market.earnings.models import Earning
@@ -39,7 +39,15 @@ from payouts.chart import account_id
 from payouts.errors import FloorBreached
 
 _NOT_WHILE_RECORDING = text("select pg_advisory_xact_lock_shared(hashtextextended(:name, 7))")
-_LOCK_PAY = text("select pg_advisory_xact_lock(hashtextextended('earnings:' || :expert_id, 0))")
+# In the order of the locks themselves, so that two who lock several never wait in a circle.
+_LOCK_PAY = text(
+    """
+    select pg_advisory_xact_lock(lock) from (
+        select hashtextextended('earnings:' || expert, 0) as lock
+        from unnest(:experts) expert order by 1
+    ) wanted
+    """
+).bindparams(bindparam("experts", type_=ARRAY(Text())))
 
 
 def accrue_earning(
@@ -232,11 +240,11 @@ def keep_from_recording(session: Session) -> None:
     session.execute(_NOT_WHILE_RECORDING, {"name": RECORDING})
 
 
-def lock_pay(session: Session, expert_id: UUID) -> None:
-    """Keep everybody else from crediting this expert, and from paying it out, until the end of the
-    transaction: so that a payout takes along the very lines that its amount is made of.
+def lock_pay(session: Session, *expert_ids: UUID) -> None:
+    """Keep everybody else from crediting these experts, and from paying them out, until the end of
+    the transaction: so that a payout takes along the very lines that its amount is made of.
     """
-    session.execute(_LOCK_PAY, {"expert_id": str(expert_id)})
+    session.execute(_LOCK_PAY, {"experts": [str(one) for one in expert_ids]})
 
 
 def _let_go(session: Session, offer: Offer, part: int, *, at: datetime) -> None:

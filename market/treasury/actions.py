@@ -1,5 +1,6 @@
 """How what is owed leaves for the bank, and what happened to money at Stripe."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import lru_cache
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session
 from market.db import new_id
 from market.earnings.actions import lock_pay
 from market.earnings.models import Earning
-from market.events import Event, change_state, emit
+from market.events import Event, News, change_state, emit, emit_all
 from market.fundings.actions import FUNDING_MOVES, move_funding, tell_overdue
 from market.operations import Operation, cancel_operation, end_operation, open_operation
 from market.settings import SettingMissing, in_force
@@ -36,9 +37,11 @@ from payouts.calls import Fact, FactKind
 from payouts.errors import CallNotOpen, PayoutStateConflict, UnknownCall, UnknownHold
 from payouts.holds import HoldPolicy
 from payouts.models import Payout, PayoutHold
+from payouts.opening import WEEKLY, Opened, open_payouts
+from payouts.recoveries import Owner
 from payouts.sender import approve_new_attempt
 from payouts.states import PayoutState
-from payouts.transfers import clear_hold, open_payout
+from payouts.transfers import clear_hold
 from payouts.withdrawals import plan_recall, unsent_of_run, withdraw_payout
 
 if TYPE_CHECKING:
@@ -73,8 +76,6 @@ FACTS: dict[FactKind, Event] = {
     FactKind.PLATFORM_PAYOUT_FAILED: Event.PLATFORM_PAYOUT_FAILED,
 }
 """What money's own facts are called here; those of fundings move a row of ours instead."""
-
-WEEKLY = "weekly"
 
 _OF_LAB = (
     FactKind.REFUND_SENT,
@@ -190,56 +191,47 @@ def start_run(session: Session, run_id: UUID, *, at: datetime) -> PayoutRun | No
     return run
 
 
-def pay_owner(
+def pay_owners(
     session: Session,
-    expert_id: UUID,
-    currency: str,
+    owed: Sequence[Owner],
     *,
     period_end: date,
     at: datetime,
     policy: HoldPolicy,
     run_id: UUID | None = None,
     reason_code: str = WEEKLY,
-) -> Payout | None:
-    """Open an expert's payout of a period with all that is owed, and say what became of it.
+) -> Opened:
+    """Open the payouts of a period, each with all that is owed, and say what became of them.
 
-    Its lines are those that no payout has taken yet; the lock keeps new ones out between the
-    amount and the lines. A payout that this period has already comes back as it is.
+    Their lines are those that no payout has taken yet; the lock keeps new ones out between the
+    amounts and the lines. A payout that this period has already comes back as it is.
     """
-    lock_pay(session, expert_id)
-    payout = open_payout(
+    lock_pay(session, *{expert_id for expert_id, _ in owed})
+    opened = open_payouts(
         session,
-        owner_id=expert_id,
-        currency=currency,
+        owed,
         period_end=period_end,
         at=at,
         policy=policy,
         run_id=run_id,
         reason_code=reason_code,
     )
-    if payout is None or payout.opened_at != at:
-        return payout
-    session.execute(
-        update(Earning)
-        .where(
-            Earning.expert_id == expert_id,
-            Earning.currency == currency,
-            Earning.payout_id.is_(None),
-            # What waits for its approval is held apart, and no part of the amount.
-            Earning.state == "approved",
+    if opened.new:
+        session.execute(
+            update(Earning)
+            .where(
+                Payout.id.in_([payout.id for payout in opened.new]),
+                Earning.expert_id == Payout.owner_id,
+                Earning.currency == Payout.currency,
+                Earning.payout_id.is_(None),
+                # What waits for its approval is held apart, and no part of the amount.
+                Earning.state == "approved",
+            )
+            .values(payout_id=Payout.id)
+            .execution_options(synchronize_session=False)
         )
-        .values(payout_id=payout.id)
-    )
-    is_held = payout.state == PayoutState.HELD
-    emit(
-        session,
-        Event.PAYOUT_HELD if is_held else Event.PAYOUT_BATCHED,
-        payout.id,
-        at=at,
-        person_id=expert_id,
-        data={"amount_minor": payout.amount_minor, "currency": currency},
-    )
-    return payout
+    record_facts(session, opened.facts, at=at)
+    return opened
 
 
 def end_run(session: Session, run_id: UUID, *, at: datetime) -> PayoutRun:
@@ -299,8 +291,7 @@ def cancel_run(session: Session, run_id: UUID, *, by: UUID, note: str, at: datet
         except PayoutStateConflict:
             # Sent between the look and the lock: it is under way and stays so.
             continue
-        for fact in facts:
-            record_fact(session, fact, at=at)
+        record_facts(session, facts, at=at)
     return run
 
 
@@ -321,18 +312,17 @@ def pay_again(
     """
     if reason_code not in EXTRA_REASONS:
         raise ExtraReasonUnknown(reason_code)
-    payout = pay_owner(
+    opened = pay_owners(
         session,
-        expert_id,
-        currency,
+        [(expert_id, currency)],
         period_end=checked_period_end(period_end, at=at),
         at=at,
         policy=policy,
         reason_code=reason_code,
     )
-    if payout is None:
+    if not opened.payouts:
         raise NothingOwed(expert_id)
-    return payout
+    return opened.payouts[expert_id, currency]
 
 
 def take_out(session: Session, payout_id: UUID, *, by: UUID, note: str, at: datetime) -> Payout:
@@ -347,8 +337,7 @@ def take_out(session: Session, payout_id: UUID, *, by: UUID, note: str, at: date
         facts = withdraw_payout(session, payout_id, by=by, note=reason, at=at)
     except PayoutStateConflict as sent:
         raise PayoutNotMovable(sent.state, "withdrawn") from None
-    for fact in facts:
-        record_fact(session, fact, at=at)
+    record_facts(session, facts, at=at)
     return found
 
 
@@ -368,32 +357,37 @@ def bring_back(session: Session, payout_id: UUID, *, by: UUID, note: str, at: da
     return found
 
 
-def record_fact(session: Session, fact: Fact, *, at: datetime) -> None:
+def record_facts(session: Session, facts: Sequence[Fact], *, at: datetime) -> None:
     """Say here what happened to money, in the transaction that made it so.
 
     Raises:
         StateConflict: a funding of ours stands where this cannot happen.
     """
-    if fact.kind in FUNDING_MOVES:
-        move_funding(session, fact, at=at)
-        return
-    if fact.kind is FactKind.FUNDING_OVERDUE:
-        tell_overdue(session, fact, at=at)
-        return
-    if fact.kind in _GIVES_BACK:
+    news = []
+    for fact in facts:
+        if fact.kind in FUNDING_MOVES:
+            move_funding(session, fact, at=at)
+        elif fact.kind is FactKind.FUNDING_OVERDUE:
+            tell_overdue(session, fact, at=at)
+        else:
+            news.append(_news(fact))
+    given_back = [fact.subject_id for fact in facts if fact.kind in _GIVES_BACK]
+    if given_back:
         # The lines of pay wait for the next payout, as the money does.
         session.execute(
-            update(Earning).where(Earning.payout_id == fact.subject_id).values(payout_id=None)
+            update(Earning).where(Earning.payout_id.in_(given_back)).values(payout_id=None)
         )
+    emit_all(session, news, at=at)
+
+
+def _news(fact: Fact) -> News:
     is_lab = fact.kind in _OF_LAB
     data: dict[str, object] = {"text": fact.text} if fact.text else {}
     if fact.amount_minor:
         data |= {"amount_minor": fact.amount_minor, "currency": fact.currency}
-    emit(
-        session,
+    return News(
         FACTS[fact.kind],
         fact.subject_id,
-        at=at,
         organisation_id=fact.owner_id if is_lab else None,
         person_id=None if is_lab or fact.kind in _OF_NOBODY else fact.owner_id,
         data=data,
@@ -417,8 +411,7 @@ def approve_again(
         raise CallNotFound(call_id) from None
     except CallNotOpen as open_still:
         raise CallStillOpen(call_id, open_still.why) from None
-    for fact in facts:
-        record_fact(session, fact, at=at)
+    record_facts(session, facts, at=at)
 
 
 def end_hold(
@@ -434,6 +427,5 @@ def end_hold(
         facts = clear_hold(session, hold_id, by=by, note=reason, at=at, policy=policy)
     except UnknownHold:
         raise HoldNotFound(hold_id) from None
-    for fact in facts:
-        record_fact(session, fact, at=at)
+    record_facts(session, facts, at=at)
     return session.get_one(Payout, session.get_one(PayoutHold, hold_id).payout_id)

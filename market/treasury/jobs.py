@@ -1,5 +1,6 @@
 """Asking Stripe and hearing from it: what stands between two transactions."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -20,8 +21,8 @@ from market.treasury.actions import (
     has_stripe,
     hold_policy,
     is_live,
-    pay_owner,
-    record_fact,
+    pay_owners,
+    record_facts,
     request_payout_run,
     start_run,
 )
@@ -51,15 +52,16 @@ WATCH_FOR = timedelta(days=45)
 OVERLAP = timedelta(hours=3)
 """How far back each hourly list of missed events reaches."""
 
-REPORT_EVERY = 50
+PAY_AT_ONCE = 100
+"""How many payouts a run opens in one transaction: so long a cancellation waits at most."""
 
 WRITES_OF_FUNDING = 4
 """An invoice takes the most: whom it is for, the invoice, its line, and letting it be paid."""
 
 
-def tell(session: Session, fact: Fact) -> None:
+def tell(session: Session, facts: Sequence[Fact]) -> None:
     """Say here what happened to money, in the transaction that made it so."""
-    record_fact(session, fact, at=now())
+    record_facts(session, facts, at=now())
 
 
 def _make_call(call_id: UUID) -> None:
@@ -112,37 +114,34 @@ def review_payee(payee_id: str) -> None:
     """Look again at what waits for an expert who can be paid from now on."""
     with database.begin() as session:
         owner_id = session.get_one(Payee, UUID(payee_id)).owner_id
-        for fact in review_owner(session, owner_id, now(), hold_policy()):
-            tell(session, fact)
+        tell(session, review_owner(session, owner_id, now(), hold_policy()))
 
 
 @job(queue="money", time_limit_s=3600)
 def run_payouts(run_id: str) -> None:
-    """Open a payout for everybody who is owed something; one transaction each."""
+    """Open a payout for everybody who is owed something, a hundred to a transaction."""
     with database.begin() as session:
         run = start_run(session, UUID(run_id), at=now())
         if run is None:
             return
         period_end = run.period_end
         owners = owed(session)
-    for done, (expert_id, currency) in enumerate(owners):
+    for done in range(0, len(owners), PAY_AT_ONCE):
         with database.begin() as session:
             if payout_run(session, run.id, locked=True).state != "running":
                 # Cancelled meanwhile; held for the moment, so that it cannot be while we pay.
                 return
-            pay_owner(
+            pay_owners(
                 session,
-                expert_id,
-                currency,
+                owners[done : done + PAY_AT_ONCE],
                 period_end=period_end,
                 at=now(),
                 policy=hold_policy(),
                 run_id=run.id,
             )
-            if done % REPORT_EVERY == 0:
-                report_progress(
-                    session, UUID(run_id), phase="paying", done=done, total=len(owners), at=now()
-                )
+            report_progress(
+                session, UUID(run_id), phase="paying", done=done, total=len(owners), at=now()
+            )
     with database.begin() as session:
         end_run(session, UUID(run_id), at=now())
 
@@ -230,8 +229,7 @@ def chase_invoices(slot: str) -> None:
     with database.begin() as session:
         at = datetime.fromisoformat(slot)
         for funding_id in open_past_due(session, at):
-            for fact in record_overdue(session, funding_id, at):
-                tell(session, fact)
+            tell(session, record_overdue(session, funding_id, at))
 
 
 @job(queue="money", time_limit_s=1800)
@@ -254,8 +252,7 @@ def review_held_payouts(slot: str) -> None:
             log.warning("stripe.payee_not_seen", owner_id=str(owner_id), reason=str(silent))
     for payout_id in waiting:
         with database.begin() as session:
-            for fact in review_payout(session, payout_id, at=now(), policy=hold_policy()):
-                tell(session, fact)
+            tell(session, review_payout(session, payout_id, at=now(), policy=hold_policy()))
 
 
 @job(queue="money")

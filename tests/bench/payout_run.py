@@ -30,8 +30,8 @@ from payouts.holds import HoldPolicy
 from payouts.invariants import violations
 from payouts.ledger import Line, fold_hot_accounts, post_entry
 from payouts.models import Payee
+from payouts.opening import open_payout
 from payouts.sender import Result, run_call
-from payouts.transfers import open_payout
 from tests.conftest import migrate
 from tests.fakestripe import FakeStripe
 

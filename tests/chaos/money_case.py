@@ -475,8 +475,7 @@ class Run:
                     at=books.now(),
                     policy=AT_ONCE,
                 )
-                for fact in facts:
-                    books.tell(session, fact)
+                books.tell(session, facts)
 
     def _ask_again(self) -> bool:
         """What was definitely refused is asked for again by whoever wanted it; whether any was."""

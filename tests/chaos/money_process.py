@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NoReturn
@@ -166,9 +166,9 @@ class Hands:
         """The time here."""
         return datetime.now(UTC) + self._passed
 
-    def tell(self, session: Session, fact: Fact) -> None:
+    def tell(self, session: Session, facts: Sequence[Fact]) -> None:
         """Keep what happened in the outbox."""
-        tell(session, fact, self.now)
+        tell(session, facts, self.now)
 
     def plan(self) -> None:
         """Ask for everything in one transaction."""

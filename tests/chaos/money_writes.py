@@ -2,7 +2,7 @@
 the stand-in's bank shows it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from market.events import Event, emit
 from market.fundings.actions import FUNDING_MOVES
-from market.treasury.actions import record_fact
+from market.treasury.actions import record_facts
 from payouts import chart
 from payouts.bank_models import CardDispute
 from payouts.bucket import WriteRate
@@ -24,12 +24,12 @@ from payouts.invoices import next_call, plan_invoice, plan_void
 from payouts.ledger import Line, post_entry
 from payouts.models import ExternalCall
 from payouts.money import Money
+from payouts.opening import open_payout
 from payouts.payees import ensure_payee, plan_onboarding_link
 from payouts.platform_payouts import plan_platform_payout
 from payouts.recoveries import DecidedCase, claw_back
 from payouts.sender import CallOutcome, Now, run_call
 from payouts.states import CallOperation
-from payouts.transfers import open_payout
 from payouts.wire import plan_reversal
 from tests.payouts.scene import AT_ONCE, PERIOD_END, Scene
 
@@ -49,24 +49,25 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     amount_minor: int
 
 
-def tell(session: Session, fact: Fact, now: Now) -> None:
+def tell(session: Session, facts: Sequence[Fact], now: Now) -> None:
     """Put into the outbox what happened, as the market's own jobs do.
 
     A funding has no row in the market here, so its event is written without moving one.
     """
-    if fact.kind in FUNDING_MOVES:
-        event = FUNDING_MOVES[fact.kind][1] or Event.FUNDING_SUCCEEDED
-        emit(session, event, fact.subject_id, at=now())
-    else:
-        record_fact(session, fact, at=now())
+    for fact in facts:
+        if fact.kind in FUNDING_MOVES:
+            event = FUNDING_MOVES[fact.kind][1] or Event.FUNDING_SUCCEEDED
+            emit(session, event, fact.subject_id, at=now())
+    others = [fact for fact in facts if fact.kind not in FUNDING_MOVES]
+    record_facts(session, others, at=now())
 
 
 class Books(Scene):
     """Both sides, with the outbox between them and nobody waiting for a place in the bucket."""
 
-    def tell(self, session: Session, fact: Fact) -> None:
+    def tell(self, session: Session, facts: Sequence[Fact]) -> None:
         """Keep what happened where the relay looks for it."""
-        tell(session, fact, self.now)
+        tell(session, facts, self.now)
 
     def run(self, call_id: UUID | None) -> CallOutcome:
         """Make a planned call once."""

@@ -39,7 +39,7 @@ from market.reviews.actions import claim_review, open_reviews
 from market.reviews.models import Review
 from market.sittings.models import Sitting
 from market.tasks.models import Task
-from market.treasury.actions import hold_policy, pay_owner
+from market.treasury.actions import hold_policy, pay_owners
 from market.votes.actions import record_vote
 from market.votes.rules import Vote
 from market.work.actions import beat, start_session
@@ -159,10 +159,9 @@ def set_up(at: datetime) -> Showcase:
     with database.begin() as session:
         lines = session.scalars(select(Earning.id).where(Earning.expert_id == ids[0])).all()
         approve_lines(session, ids[0], lines, at=at)
-        pay_owner(
+        pay_owners(
             session,
-            ids[0],
-            "USD",
+            [(ids[0], "USD")],
             period_end=week_of(at),
             at=at,
             policy=hold_policy(),

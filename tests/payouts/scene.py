@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -22,10 +23,10 @@ from payouts.holds import HoldPolicy, Reason
 from payouts.ledger import Line, balance, post_entry
 from payouts.models import Payee, Payout
 from payouts.money import Money
+from payouts.opening import open_payout
 from payouts.payees import ensure_payee
 from payouts.sender import CallOutcome, Result, run_call
 from payouts.states import HoldCode, HoldOwner, PayoutState
-from payouts.transfers import open_payout
 from payouts.webhooks import Applied, apply_event, due_events, refresh_payee, store_event
 from tests.fakestripe import FakeStripe
 
@@ -120,10 +121,10 @@ class Scene:
         self.passed += span
         self.stripe.advance(span.total_seconds())
 
-    def tell(self, session: Session, fact: Fact) -> None:
+    def tell(self, session: Session, facts: Sequence[Fact]) -> None:
         """Keep what happened."""
         assert session.in_transaction()
-        self.facts.append(fact)
+        self.facts.extend(facts)
 
     def run(self, call_id: UUID | None) -> CallOutcome:
         """Make a planned call once."""

@@ -11,6 +11,7 @@ from payouts.errors import (
 )
 from payouts.holds import HoldPolicy, open_holds
 from payouts.ledger import Line, post_entry
+from payouts.opening import open_payout
 from payouts.sender import (
     Result,
 )
@@ -19,7 +20,7 @@ from payouts.states import (
     HoldOwner,
     PayoutState,
 )
-from payouts.transfers import clear_hold, open_payout, place_hold, review_payout
+from payouts.transfers import clear_hold, place_hold, review_payout
 from tests.payouts.scene import (
     AT_ONCE,
     PERIOD_END,

@@ -15,6 +15,7 @@ from payouts.errors import (
 )
 from payouts.ledger import Line, post_entry
 from payouts.models import ExternalCall, Payout, PayoutMove, StateRule, Transfer
+from payouts.opening import open_payout
 from payouts.sender import (
     CallOutcome,
     Result,
@@ -27,7 +28,7 @@ from payouts.states import (
     PLATFORM_PAYOUT_MOVES,
     PayoutState,
 )
-from payouts.transfers import move_payout, open_payout
+from payouts.transfers import move_payout
 from payouts.wire import plan_reversal
 from tests.payouts.scene import (
     Scene,
