@@ -64,6 +64,7 @@ from market.messages.routes import ROUTES as MESSAGES
 from market.notices.routes import ROUTES as NOTICES
 from market.notices.routes import encoded
 from market.offers.routes import ROUTES as OFFERS
+from market.panels.routes import ROUTES as PANELS
 from market.payees.routes import ROUTES as PAYEES
 from market.people.queries import principal_of, refused_keys
 from market.people.routes import ROUTES as PEOPLE
@@ -161,6 +162,7 @@ ROUTES = [
     *SUBMISSIONS,
     *SCREENERS,
     *ATTEMPTS,
+    *PANELS,
     *REVIEWS,
     *REVIEW_PLANS,
     *VOTES,

@@ -53,6 +53,7 @@ from market.lifts import rules as lifts
 from market.messages import rules as messages
 from market.notices import rules as notices
 from market.offers import rules as offers
+from market.panels import rules as panels
 from market.payees import rules as payees
 from market.people import rules as people
 from market.policies import rules as policies
@@ -299,6 +300,8 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     attempts.AttemptNotReady: (409, "attempt_not_ready"),
     attempts.AnswerFailed: (502, "answer_failed"),
     attempts.LeaseHeld: (409, "lease_held"),
+    panels.PanelUnfit: (422, "panel_unfit"),
+    panels.PanelUnanswered: (409, "panel_unanswered"),
     predictions.FitHeld: (409, "fit_held"),
     alarms.AlarmNotFound: (404, "not_found"),
     targets.TargetUnfit: (422, "target_unfit"),

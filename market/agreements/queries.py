@@ -43,6 +43,7 @@ _READ = text(
         where r.attempt_id = a.id) n on n.samples > 0
     left join market.item_belief b on b.submission_id = v.submission_id
     where v.is_tested and v.basis = any(:reviewed) and a.judge_missed is not null
+        and coalesce(a.stump_rule, 'target') = 'target'
         and v.decided_at > :since
         and (cast(:domain as text) is null or t.domain = :domain)
     order by v.decided_at desc limit :most

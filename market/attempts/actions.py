@@ -12,12 +12,12 @@ from decimal import Decimal
 from typing import cast
 from uuid import UUID
 
-from sqlalchemy import exists, func, select, text
+from sqlalchemy import and_, exists, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.orm import Session
 
 from market.attempts.models import Attempt, AttemptResponse
-from market.attempts.queries import attempt, attempts_made, own_attempt, responses
+from market.attempts.queries import attempt, attempts_made, beside, own_attempt, responses
 from market.attempts.rules import (
     ATTEMPT,
     HANDED_IN,
@@ -39,6 +39,8 @@ from market.attempts.rules import (
 from market.db import Json, new_id
 from market.events import Event, change_state
 from market.offers.queries import own_offer
+from market.panels.models import PanelModel
+from market.panels.rules import PanelUnanswered
 from market.projects.models import Project, TargetModel
 from market.submissions.actions import submit_work
 from market.submissions.models import Submission
@@ -87,7 +89,8 @@ def make_attempt(
     at: datetime,
     seed: int = 0,
 ) -> Attempt:
-    """Put a question to the project's target model; a job asks it when this is committed.
+    """Put a question to the project's target model, and to the others of its panel; jobs ask them
+    when this is committed.
 
     Raises:
         OfferNotFound, NoOpenSession, NoTargetModel, PromptUnfit, TooManyAttempts, AttemptOpen.
@@ -102,15 +105,7 @@ def make_attempt(
     at_work = exists().where(WorkSession.offer_id == offer_id, WorkSession.state == "running")
     if not session.scalar(select(at_work)):
         raise NoOpenSession()
-    target = session.scalar(
-        select(TargetModel)
-        .join(Task, Task.id == offer.task_id)
-        .join(Project, Project.id == offer.project_id)
-        # A task of a release's calibration set asks that model, whatever its project asks.
-        .where(TargetModel.id == func.coalesce(Task.target_model_id, Project.target_model_id))
-    )
-    if target is None:
-        raise NoTargetModel()
+    target, others, rule = _models(session, offer.task_id)
     if attempts_made(session, offer_id) >= MAX_ATTEMPTS:
         raise TooManyAttempts()
     statement = (
@@ -125,29 +120,45 @@ def make_attempt(
             target_model_id=target.id,
             prompt=prompt,
             reference=reference,
-            parameters={
-                "model": target.model,
-                "samples": target.samples,
-                "max_tokens": target.max_tokens,
-                "seed": seed,
-            },
+            parameters=_parameters(target, seed),
             created_at=at,
             state="drafted",
             reserved_minor=Decimal(0),
+            stump_rule=rule if others else None,
             version=1,
         )
         .on_conflict_do_nothing(
             # As text: a predicate with parameters matches no index once it is prepared.
             index_elements=["offer_id"],
-            index_where=text("state in ('drafted', 'sent')"),
+            index_where=text("state in ('drafted', 'sent') and panel_of is null"),
         )
         .returning(Attempt)
     )
     row: Attempt | None = session.scalar(statement)
     if row is None:
         raise AttemptOpen()
-    row.sent_at = at
-    _move(session, row, "send", at=at, event=Event.ATTEMPT_SENT, actor_id=expert_id)
+    # At each of the others an attempt of its own, with its evidence, its cost and its outcome.
+    made = [
+        Attempt(
+            organisation_id=row.organisation_id,
+            project_id=row.project_id,
+            task_id=row.task_id,
+            offer_id=offer_id,
+            expert_id=expert_id,
+            target_model_id=other.id,
+            prompt=prompt,
+            reference=reference,
+            parameters=_parameters(other, seed),
+            created_at=at,
+            panel_of=row.id,
+        )
+        for other in others
+    ]
+    session.add_all(made)
+    session.flush()
+    for one in (row, *made):
+        one.sent_at = at
+        _move(session, one, "send", at=at, event=Event.ATTEMPT_SENT, actor_id=expert_id)
     return row
 
 
@@ -269,20 +280,28 @@ def claim_stump(
 ) -> Attempt:
     """Say whether the model was defeated; a claim is then read by the automatic judge, as advice.
 
+    Where a panel was asked the claim is of those models that a stump must defeat; each is judged.
+
     Raises:
-        AttemptNotFound, StateConflict.
+        AttemptNotFound, StateConflict, PanelUnanswered.
     """
     row = own_attempt(session, attempt_id, expert_id)
     action = "claim" if claims_stump else "concede"
     ATTEMPT.target(row.state, action)
-    row.claims_stump = claims_stump
-    row.claimed_at = at
-    _move(session, row, action, at=at, actor_id=expert_id)
-    if claims_stump:
-        row.judge_missed = sum(
-            is_missed(response.output, row.reference) for response in responses(session, row.id)
-        )
-        _move(session, row, "judge", at=at)
+    others = beside(session, row, locked=True)
+    waiting = sum(one.state in ("drafted", "sent") for one in others)
+    failed = sum(one.state == "failed" for one in others)
+    if waiting or (failed and claims_stump and row.stump_rule == "all"):
+        raise PanelUnanswered(waiting, failed)
+    for one in (row, *(other for other in others if other.state == "responded")):
+        one.claims_stump = claims_stump
+        one.claimed_at = at
+        _move(session, one, action, at=at, actor_id=expert_id)
+        if claims_stump:
+            one.judge_missed = sum(
+                is_missed(response.output, one.reference) for response in responses(session, one.id)
+            )
+            _move(session, one, "judge", at=at)
     return row
 
 
@@ -315,7 +334,8 @@ def submit_attempt(
     )
     if before is not None:
         # Work that was sent back comes with new evidence: nobody is asked about the old.
-        _move(session, before, "clear", at=at, actor_id=expert_id, reason_code="replaced")
+        for one in _all_in(session, before, "validating"):
+            _move(session, one, "clear", at=at, actor_id=expert_id, reason_code="replaced")
     return submit_work(
         session, offer_id, expert_id=expert_id, payload=payload, attempt_id=attempt_id, at=at
     )
@@ -324,9 +344,47 @@ def submit_attempt(
 def begin_validation(session: Session, attempt_id: UUID, *, at: datetime) -> bool:
     """Put a claimed stump before reviewers; whether there is a claim to validate."""
     row = attempt(session, attempt_id, locked=True)
-    if row.state in ("claimed", "auto_judged"):
-        _move(session, row, "validate", at=at)
+    for one in _all_in(session, row, "claimed", "auto_judged"):
+        _move(session, one, "validate", at=at)
     return row.state == "validating"
+
+
+def _models(session: Session, task_id: UUID) -> tuple[TargetModel, list[TargetModel], str]:
+    """The model that a task asks, the others of its project's panel, and the project's rule."""
+    of_panel = exists().where(
+        PanelModel.project_id == Project.id, PanelModel.target_model_id == TargetModel.id
+    )
+    # A task of a release's calibration set asks that model alone, whatever its project asks.
+    asked = func.coalesce(Task.target_model_id, Project.target_model_id)
+    found = session.execute(
+        select(TargetModel, TargetModel.id == asked, Project.stump_rule)
+        .select_from(Task)
+        .join(Project, Project.id == Task.project_id)
+        .join(
+            TargetModel,
+            or_(TargetModel.id == asked, and_(Task.target_model_id.is_(None), of_panel)),
+        )
+        .where(Task.id == task_id)
+        .order_by(TargetModel.id)
+    ).all()
+    target = next((model for model, is_asked, _ in found if is_asked), None)
+    if target is None:
+        raise NoTargetModel()
+    return target, [model for model, is_asked, _ in found if not is_asked], found[0][2]
+
+
+def _parameters(model: TargetModel, seed: int) -> Json:
+    return {
+        "model": model.model,
+        "samples": model.samples,
+        "max_tokens": model.max_tokens,
+        "seed": seed,
+    }
+
+
+def _all_in(session: Session, head: Attempt, *states: str) -> list[Attempt]:
+    # The attempt and those beside it, as far as they are in some states.
+    return [one for one in (head, *beside(session, head, locked=True)) if one.state in states]
 
 
 def _move(

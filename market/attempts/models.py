@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from market.attempts.rules import ATTEMPT
 from market.db import Base, Json, new_id
+from market.panels.rules import STUMP_RULES
 
 
 class Attempt(Base):
@@ -26,8 +27,18 @@ class Attempt(Base):
             "uq_attempt_sent",
             "offer_id",
             unique=True,
-            postgresql_where=text("state in ('drafted', 'sent')"),
+            postgresql_where=text("state in ('drafted', 'sent') and panel_of is null"),
         ),
+        # The same question to another model of the panel is an attempt of its own, one for each.
+        Index(
+            "uq_attempt_panel_of",
+            "panel_of",
+            "target_model_id",
+            unique=True,
+            postgresql_where=text("panel_of is not null"),
+        ),
+        CheckConstraint(f"stump_rule in {STUMP_RULES}", name="stump_rule"),
+        CheckConstraint("panel_of is null or stump_rule is null", name="panel_of"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
@@ -55,6 +66,10 @@ class Attempt(Base):
     """What this attempt still holds of its model's cost cap."""
     leased_until: Mapped[datetime | None] = mapped_column(default=None)
     """Until when one worker alone speaks to the model for it."""
+    stump_rule: Mapped[str | None] = mapped_column(default=None)
+    """Which models a stump must defeat, where a panel was asked; null where there was none."""
+    panel_of: Mapped[UUID | None] = mapped_column(ForeignKey("market.attempt.id"), default=None)
+    """The attempt at the target model that this one goes beside."""
     version: Mapped[int] = mapped_column(default=1)
 
 

@@ -27,18 +27,33 @@ def attempt(session: Session, attempt_id: UUID, *, locked: bool = False) -> Atte
 def own_attempt(session: Session, attempt_id: UUID, expert_id: UUID) -> Attempt:
     """One attempt of an expert's, locked; another's is as if it were not there.
 
+    What is claimed and handed in is the attempt at the target model, with those beside it.
+
     Raises:
         AttemptNotFound.
     """
     found = attempt(session, attempt_id, locked=True)
-    if found.expert_id != expert_id:
+    if found.expert_id != expert_id or found.panel_of is not None:
         raise AttemptNotFound(attempt_id)
     return found
 
 
 def attempts(offer_id: UUID) -> Select[Attempt]:
-    """The attempts of an offer that the caller may see, as a statement to page through."""
-    return select(Attempt).where(Attempt.offer_id == offer_id)
+    """The attempts of an offer that the caller may see, as a statement to page through.
+
+    Those at the models of a panel stand in the attempt that they go beside.
+    """
+    return select(Attempt).where(Attempt.offer_id == offer_id, Attempt.panel_of.is_(None))
+
+
+def beside(session: Session, head: Attempt, *, locked: bool = False) -> list[Attempt]:
+    """The attempts at the other models of the panel that a question was put to, in their order."""
+    if head.stump_rule is None:
+        return []
+    statement = select(Attempt).where(Attempt.panel_of == head.id).order_by(Attempt.id)
+    if locked:
+        statement = statement.with_for_update().execution_options(populate_existing=True)
+    return list(session.scalars(statement))
 
 
 def responses(session: Session, attempt_id: UUID) -> list[AttemptResponse]:
@@ -53,6 +68,6 @@ def responses(session: Session, attempt_id: UUID) -> list[AttemptResponse]:
 
 
 def attempts_made(session: Session, offer_id: UUID) -> int:
-    """How many attempts an offer has made, failed ones included."""
-    counted = select(func.count()).select_from(Attempt).where(Attempt.offer_id == offer_id)
+    """How many questions an offer has put, failed ones included."""
+    counted = select(func.count()).where(Attempt.offer_id == offer_id, Attempt.panel_of.is_(None))
     return int(session.scalar(counted) or 0)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from market.attempts.actions import claim_stump, make_attempt, submit_attempt
 from market.attempts.models import Attempt, AttemptResponse
-from market.attempts.queries import attempt, attempts, responses
+from market.attempts.queries import attempt, attempts, beside, responses
 from market.auth import Principal
 from market.db import PLATFORM, database, now
 from market.http import Cursor, Limit, Page, Wire, get, listed, post, read_id, wire_id
@@ -56,8 +56,23 @@ class RawEvidenceOut(EvidenceOut):
     response: str
 
 
+class PanelAnswerOut(Wire):
+    """The same question put to another model of the panel, with what came of that."""
+
+    id: str
+    state: str
+    model: str
+    judge_missed: int | None
+    failure_code: str | None
+    failure: str | None
+    responses: list[EvidenceOut]
+
+
 class AttemptOut(Wire):
-    """One question put to a target model."""
+    """One question put to a target model, and to the others of its project's panel if it has one.
+
+    `stump_rule` says which of them a stump must defeat; null where only the target was asked.
+    """
 
     id: str
     offer_id: str
@@ -74,6 +89,8 @@ class AttemptOut(Wire):
     failure_code: str | None
     failure: str | None
     responses: list[EvidenceOut]
+    stump_rule: str | None
+    panel: list[PanelAnswerOut]
 
 
 class SubmissionIn(Wire):
@@ -237,6 +254,19 @@ def attempt_out(session: Session, row: Attempt) -> AttemptOut:
         failure_code=row.failure_code,
         failure=row.failure,
         responses=[evidence_out(response) for response in responses(session, row.id)],
+        stump_rule=row.stump_rule,
+        panel=[
+            PanelAnswerOut(
+                id=wire_id("att", one.id),
+                state=one.state,
+                model=str(one.parameters["model"]),
+                judge_missed=one.judge_missed,
+                failure_code=one.failure_code,
+                failure=one.failure,
+                responses=[evidence_out(response) for response in responses(session, one.id)],
+            )
+            for one in beside(session, row)
+        ],
     )
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from market.attempts.actions import claim_stump, make_attempt, submit_attempt
 from market.attempts.models import Attempt
-from market.attempts.queries import attempts
+from market.attempts.queries import attempts, beside
 from market.attempts.rules import HANDED_IN, AttemptNotFound
 from market.console.expert import cards_of, unproven_s, zone_of
 from market.console.forms import REFUSALS, Form, field, once, said_no
@@ -43,16 +43,28 @@ OURS = ("instructions", "rubric")
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """One question to the target model, with what it answered."""
+    """One question to the target model, with what it and the others of the panel answered."""
 
     attempt: Attempt
     outputs: list[str]
+    panel: list["Tried"]
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether no model is still answering."""
+        return all(one.attempt.state not in ("drafted", "sent") for one in (self, *self.panel))
 
 
 def _tried(session: Session, offer_id: UUID) -> list[Tried]:
     rows = list(session.scalars(attempts(offer_id).order_by(Attempt.id.desc()).limit(SHOWN)))
-    said = evidence(session, [row.id for row in rows])
-    return [Tried(row, [one.output for one in said[row.id]]) for row in rows]
+    others = {row.id: beside(session, row) for row in rows}
+    said = evidence(session, [one.id for row in rows for one in (row, *others[row.id])])
+
+    def told(row: Attempt) -> Tried:
+        panel = [told(one) for one in others.get(row.id, [])]
+        return Tried(row, [one.output for one in said[row.id]], panel)
+
+    return [told(row) for row in rows]
 
 
 def _has_model(offer: Offer) -> bool:

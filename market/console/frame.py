@@ -224,6 +224,7 @@ SAID = {
     "drafted": Notice("The draft is there. Go through the steps in any order."),
     "model": Notice("The target model is there, and its key is sealed."),
     "budgeted": Notice("The money is the project's now."),
+    "panel": Notice("Kept. Questions from now on go to these models."),
     "checked": Notice("Everything is there. Launch when you like."),
     "launched": Notice("The project is live. Experts get offers from the next matching run on."),
     "paused": Notice("The project is paused. Work under way goes on; no new offer is made."),

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from litestar import Request, get, post
+from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect, Stream, Template
@@ -19,6 +19,8 @@ from market.console.threads import talk_on
 from market.console.visitors import LAB, my_id
 from market.db import PLATFORM, database, now
 from market.http import page_of, principal_of_request, read_id
+from market.profiles.queries import model_profiles
+from market.profiles.routes import models_table
 from market.projects.queries import project
 from market.reviews.rules import REASON_CODES
 from market.stumps.queries import evidence, stumps
@@ -97,6 +99,26 @@ def get_stumps_file(request: Request[Any, Any, Any], project_id: FromPath[str]) 
     )
 
 
+@get("/projects/{project_id:str}/models", guards=LAB, sync_to_thread=True)
+def get_models(request: Request[Any, Any, Any], project_id: FromPath[str]) -> Template:
+    """Model by model: how often it was stumped, and which stumps it shares with the target."""
+    with database.begin() as session:
+        found = project(session, read_id("prj", project_id))
+        return page(
+            request, "lab/models.html", project=found, models=model_profiles(session, found.id)
+        )
+
+
+@get("/projects/{project_id:str}/models.csv", guards=LAB, sync_to_thread=True)
+def get_models_file(project_id: FromPath[str]) -> Response[str]:
+    """The same as a table to keep."""
+    with database.begin() as session:
+        found = project(session, read_id("prj", project_id))
+        text = models_table(model_profiles(session, found.id))
+    kept = {**HEADERS, "Content-Disposition": 'attachment; filename="models.csv"'}
+    return Response(text, media_type="text/csv", headers=kept)
+
+
 @get("/submissions/{submission_id:str}", guards=LAB, sync_to_thread=True)
 def get_submission(request: Request[Any, Any, Any], submission_id: FromPath[str]) -> Template:
     """One submission whole: the work, the model's answers with their digests, the votes."""
@@ -146,6 +168,8 @@ def post_unreject(
 ROUTES: list[HTTPRouteHandler] = [
     get_stumps,
     get_stumps_file,
+    get_models,
+    get_models_file,
     get_submission,
     post_unreject,
 ]

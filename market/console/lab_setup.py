@@ -22,6 +22,8 @@ from market.db import PLATFORM, database, now
 from market.fundings.queries import lab_money
 from market.http import principal_of_request, read_id
 from market.imports import BulkImport, ImportRow
+from market.panels.actions import set_panel
+from market.panels.queries import panel
 from market.projects.actions import (
     ModelTerms,
     Terms,
@@ -209,6 +211,7 @@ def _setup(
             missing=missing_for_work(session, found, now()),
             models=models,
             model=next((one for one in models if one.id == found.target_model_id), None),
+            panel={one.id for one in panel(session, found.id)},
             tasks=session.scalar(
                 select(func.count()).select_from(Task).where(Task.project_id == found.id)
             ),
@@ -296,6 +299,22 @@ def post_model(
             terms = replace(_terms_of(found), target_model_id=model_id)
             change_project(session, found_id, terms, at=at, actor_id=principal.person_id)
         return f"{_address(found_id)}?said=model"
+
+    return _tried(request, found_id, data, act)
+
+
+@post("/projects/{project_id:str}/panel", guards=LAB, sync_to_thread=True, status_code=303)
+def post_panel(
+    request: Request[Any, Any, Any], project_id: FromPath[str], data: Form
+) -> Redirect | Template:
+    """Choose which other models every question goes to, and which of all a stump must defeat."""
+    found_id = read_id("prj", project_id)
+
+    def act() -> str:
+        chosen = [read_id("mdl", name) for name in data if name.startswith("mdl_")]
+        with database.begin() as session:
+            set_panel(session, found_id, chosen, rule=field(data, "stump_rule"), at=now())
+        return f"{_address(found_id)}?said=panel"
 
     return _tried(request, found_id, data, act)
 
@@ -449,6 +468,7 @@ ROUTES: list[HTTPRouteHandler] = [
     get_setup,
     post_setup,
     post_model,
+    post_panel,
     post_budget,
     post_tasks,
     get_import,

@@ -12,6 +12,7 @@ from litestar.response import Redirect, Template
 from sqlalchemy import func, select
 
 from market.attempts.queries import attempt as attempt_with_id
+from market.attempts.queries import beside
 from market.console.forms import REFUSALS, Form, field, go, once, said_no, whole_number
 from market.console.frame import Notice, back_to, page
 from market.console.threads import talk_on
@@ -120,7 +121,11 @@ def _review(
         handed = submission(session, row.submission_id)
         task = task_of(session, handed)
         asked = attempt_with_id(session, handed.attempt_id) if handed.attempt_id else None
-        outputs = evidence(session, [asked.id])[asked.id] if asked else []
+        others_asked = [
+            one for one in (beside(session, asked) if asked else []) if one.state != "failed"
+        ]
+        said = evidence(session, [one.id for one in (asked, *others_asked) if one is not None])
+        outputs = said[asked.id] if asked else []
         instructed = ("instructions", "rubric")
         others = {k: v for k, v in task.payload.items() if k not in instructed}
     # As the platform, since other people's votes are no reviewer's to read but here.
@@ -140,6 +145,7 @@ def _review(
         talk=talk,
         attempt=asked,
         outputs=[one.output for one in outputs],
+        panel=[(one, [answer.output for answer in said[one.id]]) for one in others_asked],
         criteria=criteria_of(task.payload),
         below=below,
         reason_codes=REASON_CODES,
@@ -197,6 +203,11 @@ def post_vote(
                     share=(share or None) if verdict == "accept_share" else None,
                     criterion=field(data, "criterion") or None,
                     task_broken=data.get("task_broken") == "yes",
+                    panel={
+                        read_id("att", name.removeprefix("panel:")): said == "yes"
+                        for name, said in data.items()
+                        if name.startswith("panel:")
+                    },
                 ),
                 at=at,
             )

@@ -5,7 +5,14 @@ from uuid import UUID
 from sqlalchemy import Uuid, bindparam, text
 from sqlalchemy.orm import Session
 
-from market.profiles.rules import ExpertProfile, Period, ReviewerProfile, Stage, TaskPath
+from market.profiles.rules import (
+    ExpertProfile,
+    ModelProfile,
+    Period,
+    ReviewerProfile,
+    Stage,
+    TaskPath,
+)
 from market.verdicts.rules import REVIEWED, wilson
 
 _EXPERTS = text(
@@ -37,6 +44,48 @@ _EXPERTS = text(
     from done group by expert_id order by count(*) desc, expert_id limit :most
     """
 ).bindparams(bindparam("person_id", type_=Uuid()))
+
+# What was decided is read from the verdicts on work that a question went with, and never from how
+# often a model was asked.
+_MODELS = text(
+    """
+    with asked as (
+        select a.target_model_id, a.state, h.state as head_state, a.judge_missed, n.*,
+            v.submission_id is not null and a.state in ('verified', 'refuted', 'not_stumped')
+                as is_decided
+        from market.attempt a
+        join market.attempt h on h.id = coalesce(a.panel_of, a.id)
+        left join market.submission s on s.attempt_id = h.id
+        left join market.verdict v on v.submission_id = s.id
+        left join lateral (
+            select count(*) as samples, sum(r.cost_minor) as cost,
+                percentile_cont(0.5) within group (order by r.latency_ms) as ms
+            from market.attempt_response r where r.attempt_id = a.id
+        ) n on true
+        where a.project_id = :project_id
+    )
+    select m.id, m.name, m.model, m.id = p.target_model_id as is_target,
+        count(a.state) as asked, count(*) filter (where a.state = 'failed') as failed,
+        count(*) filter (where a.is_decided) as decided,
+        count(*) filter (where a.is_decided and a.state = 'verified') as stumps,
+        count(*) filter (where a.is_decided and a.head_state = 'verified') as of_target,
+        count(*) filter (where a.is_decided and a.head_state = 'verified'
+            and a.state = 'verified') as shared,
+        coalesce(sum(a.judge_missed), 0) as missed,
+        coalesce(sum(a.samples) filter (where a.judge_missed is not null), 0) as judged,
+        coalesce(sum(a.cost), 0) as cost,
+        percentile_cont(0.5) within group (order by a.ms) as median_ms
+    from market.project p
+    join market.target_model m on m.id = p.target_model_id
+        or exists (select from market.panel_model q
+            where q.project_id = p.id and q.target_model_id = m.id)
+        or exists (select from asked b where b.target_model_id = m.id)
+    left join asked a on a.target_model_id = m.id
+    where p.id = :project_id
+    group by m.id, p.target_model_id
+    order by m.id <> p.target_model_id, m.id
+    """
+).bindparams(bindparam("project_id", type_=Uuid()))
 
 _REVIEWERS = text(
     """
@@ -145,6 +194,26 @@ def expert_profiles(
             overturned=row.overturned,
         )
         for row in session.execute(_EXPERTS, given)
+    ]
+
+
+def model_profiles(session: Session, project_id: UUID) -> list[ModelProfile]:
+    """How each model that a project's questions were put to stood up to them, the target first."""
+    return [
+        ModelProfile(
+            target_model_id=row.id,
+            name=row.name,
+            model=row.model,
+            is_target=bool(row.is_target),
+            asked=row.asked,
+            failed=row.failed,
+            stumps=wilson(row.stumps, row.decided),
+            shared=wilson(row.shared, row.of_target),
+            judge_missed=wilson(int(row.missed), int(row.judged)),
+            cost_minor=row.cost,
+            median_ms=row.median_ms,
+        )
+        for row in session.execute(_MODELS, {"project_id": project_id})
     ]
 
 

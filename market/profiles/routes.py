@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
+from decimal import Decimal
 from typing import Annotated
 
 from litestar import Response
@@ -14,8 +15,14 @@ from market.auth import Principal
 from market.db import PLATFORM, database, now
 from market.earnings.rules import plain_cell
 from market.http import Wire, get, read_id, wire_id
-from market.profiles.queries import expert_profiles, reviewer_profiles, stages, task_paths
-from market.profiles.rules import ExpertProfile, Period, ReviewerProfile, table
+from market.profiles.queries import (
+    expert_profiles,
+    model_profiles,
+    reviewer_profiles,
+    stages,
+    task_paths,
+)
+from market.profiles.rules import ExpertProfile, ModelProfile, Period, ReviewerProfile, table
 from market.projects.queries import project
 from market.tasks.rules import TASK
 from market.verdicts.rules import Share
@@ -31,6 +38,12 @@ EXPERT_COLUMNS = (
 REVIEWER_COLUMNS = (
     *("reviewer_id", "votes", "agreed", "agreed_low", "agreed_high", "overturned"),
     *("overturned_low", "overturned_high", "severity", "median_s"),
+)
+
+MODEL_COLUMNS = (
+    *("target_model_id", "name", "model", "is_target", "asked", "failed", "decided", "stumps"),
+    *("stump_low", "stump_high", "of_target", "shared", "shared_low", "shared_high"),
+    *("answers_read", "judge_missed", "cost_minor", "median_ms"),
 )
 
 
@@ -72,6 +85,34 @@ class ReviewerProfileOut(Wire):
     overturned: ProfileShareOut
     severity: float | None
     median_s: float | None
+
+
+class ModelProfileOut(Wire):
+    """How a model stood up to a project's questions: stumps of what was decided; of the stumps of
+    the target, those that stump it too; answers that the automatic judge reads as wrong.
+
+    Units: `cost_minor` minor units of USD, `median_ms` milliseconds an answer.
+    """
+
+    target_model_id: str
+    name: str
+    model: str
+    is_target: bool
+    asked: int
+    failed: int
+    stumps: ProfileShareOut
+    shared: ProfileShareOut
+    judge_missed: ProfileShareOut
+    cost_minor: Decimal
+    median_ms: float | None
+
+
+class PanelResultsOut(Wire):
+    """What came of each model that a project's questions were put to, the target first."""
+
+    project_id: str
+    stump_rule: str
+    models: list[ModelProfileOut]
 
 
 class StageOut(Wire):
@@ -195,6 +236,58 @@ def get_stages_csv(project_id: FromPath[str]) -> Response[str]:
     return _csv("stages.csv", table((*names, *(f"{s}_s" for s in TASK.states)), rows))
 
 
+@get("/projects/{project_id:str}/panel/results", scope="project:read", tags=["Panels"])
+def get_panel_results(project_id: FromPath[str]) -> PanelResultsOut:
+    """Model by model: the stump rate with its interval, and which stumps it shares with the target.
+
+    Every figure is of decided work, and not of how often a model was asked.
+    """
+    with database.begin() as session:
+        found = project(session, read_id("prj", project_id))
+        return PanelResultsOut(
+            project_id=project_id,
+            stump_rule=found.stump_rule,
+            models=[_model_out(one) for one in model_profiles(session, found.id)],
+        )
+
+
+@get(
+    "/projects/{project_id:str}/panel/results.csv",
+    scope="project:read",
+    tags=["Panels"],
+    media_type="text/csv",
+)
+def get_panel_results_csv(project_id: FromPath[str]) -> Response[str]:
+    """The same as CSV."""
+    with database.begin() as session:
+        found = project(session, read_id("prj", project_id))
+        return _csv("panel.csv", models_table(model_profiles(session, found.id)))
+
+
+def models_table(found: Sequence[ModelProfile]) -> str:
+    """What came of each model as CSV."""
+    rows = [
+        (
+            wire_id("mdl", one.target_model_id),
+            plain_cell(one.name),
+            plain_cell(one.model),
+            one.is_target,
+            one.asked,
+            one.failed,
+            one.stumps.whole,
+            *_cells(one.stumps),
+            one.shared.whole,
+            *_cells(one.shared),
+            one.judge_missed.whole,
+            one.judge_missed.part,
+            one.cost_minor,
+            one.median_ms,
+        )
+        for one in found
+    ]
+    return table(MODEL_COLUMNS, rows)
+
+
 def experts_table(found: Sequence[ExpertProfile]) -> str:
     """Profiles of experts as CSV."""
     rows = [
@@ -266,6 +359,22 @@ def _expert_out(one: ExpertProfile) -> ExpertProfileOut:
     )
 
 
+def _model_out(one: ModelProfile) -> ModelProfileOut:
+    return ModelProfileOut(
+        target_model_id=wire_id("mdl", one.target_model_id),
+        name=one.name,
+        model=one.model,
+        is_target=one.is_target,
+        asked=one.asked,
+        failed=one.failed,
+        stumps=_share_out(one.stumps),
+        shared=_share_out(one.shared),
+        judge_missed=_share_out(one.judge_missed),
+        cost_minor=one.cost_minor,
+        median_ms=one.median_ms,
+    )
+
+
 def _reviewer_out(one: ReviewerProfile) -> ReviewerProfileOut:
     return ReviewerProfileOut(
         reviewer_id=wire_id("per", one.reviewer_id),
@@ -278,6 +387,8 @@ def _reviewer_out(one: ReviewerProfile) -> ReviewerProfileOut:
 
 
 ROUTES: list[HTTPRouteHandler] = [
+    get_panel_results,
+    get_panel_results_csv,
     get_expert_profiles,
     get_expert_profiles_csv,
     get_own_profile,

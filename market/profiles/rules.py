@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from uuid import UUID
 
 from market.verdicts.rules import Share
@@ -70,6 +71,30 @@ class TaskPath:
     rounds: int
     rejections: int
     stages: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelProfile:
+    """How a model of a project's panel stood up to the questions that were put to it.
+
+    `shared` is, of the stumps of the target model whose question it answered too, how many stump
+    it as well: on the target itself all of them. Units: `cost_minor` minor units of USD;
+    `median_ms` milliseconds an answer.
+    """
+
+    target_model_id: UUID
+    name: str
+    model: str
+    is_target: bool
+    asked: int
+    failed: int
+    stumps: Share
+    """Attempts that stump it, of those that went with decided work."""
+    shared: Share
+    judge_missed: Share
+    """Answers that the automatic judge reads as wrong, of those that it read; advice."""
+    cost_minor: Decimal
+    median_ms: float | None
 
 
 @dataclass(frozen=True, slots=True)

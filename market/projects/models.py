@@ -101,6 +101,7 @@ class Project(Base):
         CheckConstraint("weekly_cap_s > 0", name="weekly_cap_s"),
         CheckConstraint("budget_warned in ('low', 'exhausted')", name="budget_warned"),
         CheckConstraint("trial_raise_basis_points between 0 and 10000", name="trial_raise"),
+        CheckConstraint("stump_rule in ('target', 'any', 'all')", name="stump_rule"),
         CheckConstraint(
             "pay_basis = 'hourly'"
             " or (deliverable_minor is not null and rate_minor_per_hour is not null)",
@@ -136,6 +137,8 @@ class Project(Base):
     attempt_fees_max: Mapped[int] = mapped_column(default=0)
     weekly_cap_s: Mapped[int | None] = mapped_column(default=None)
     trial_raise_basis_points: Mapped[int] = mapped_column(default=0)
+    stump_rule: Mapped[str] = mapped_column(default="target")
+    """Which models of its panel a stump must defeat."""
     budget_warned: Mapped[str | None] = mapped_column(default=None)
     """What its lab was told last of its budget: that it is `low`, or `exhausted`."""
     version: Mapped[int] = mapped_column(default=1)

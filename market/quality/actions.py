@@ -71,7 +71,9 @@ def observe_verdict(session: Session, submission_id: UUID, *, at: datetime) -> b
     if outcome is None or found is None:
         return False
     belief = weigh_votes(session, submission_id, found, at=at)
-    if outcome.valid is not None and found.basis in VOTED and belief is not None:
+    # Votes on a panel are of what its project calls a stump, which need not be of its target.
+    is_of_target = not found.is_tested or outcome.valid == float(found.is_stump)
+    if outcome.valid is not None and found.basis in VOTED and belief is not None and is_of_target:
         valid, weight = soft(belief)
         outcome = replace(outcome, valid=valid, valid_weight=weight)
     is_new = learn_outcomes(session, [outcome], at=at) > 0

@@ -15,7 +15,8 @@ from market.quality.models import FrontierAlarm, ReviewerReliability
 from market.quality.rules import STAGES, Calibration, calibration, weeks_of
 
 # A claim of a stump is fooling; whether it holds is for the verdict. Work without an attempt says
-# whether what is handed in holds, and nothing of a model.
+# whether what is handed in holds, and nothing of a model. Where a panel was asked a stump may be
+# one of another model: what is learned is of the target alone.
 _DECIDED = """
     select cast('verdict' as text) as kind, v.submission_id as subject_id, v.version,
         v.project_id, v.task_id, v.expert_id, t.domain, a.target_model_id,
@@ -23,6 +24,8 @@ _DECIDED = """
         case when v.is_tested
             then (coalesce(a.claims_stump, false) or v.is_stump)::int end::float8 as fooled,
         case when not v.is_tested then v.is_accepted::int
+            when a.stump_rule is not null and (a.claims_stump or v.is_stump)
+            then (a.state = 'verified')::int
             when coalesce(a.claims_stump, false) or v.is_stump then v.is_stump::int
             end::float8 as valid
     from market.verdict v

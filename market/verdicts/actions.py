@@ -11,9 +11,11 @@ from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session
 
 from market.attempts.models import Attempt
+from market.attempts.queries import beside
 from market.attempts.rules import ATTEMPT
 from market.events import Changes, Event
 from market.offers.actions import rescind_offer
+from market.panels.queries import models_failed_last
 from market.projects.models import Project
 from market.submissions.models import Submission
 from market.submissions.rules import SUBMISSION
@@ -69,7 +71,7 @@ def record_verdict(
     submission.version += 1
     session.flush()
     if has_claim and submission.attempt_id is not None:
-        _settle_attempt(session, submission.attempt_id, verdict, changes)
+        _settle_attempts(session, submission.attempt_id, verdict, outcome, changes)
     _settle_slot(session, submission, outcome, changes)
     changes.event(Event.VERDICT_RECORDED, submission.id, *whom)
     return verdict
@@ -111,7 +113,7 @@ def correct_verdict(
     verdict.version += 1
     session.flush()
     if submission.attempt_id is not None:
-        _correct_attempt(session, submission.attempt_id, verdict, changes)
+        _correct_attempts(session, submission.attempt_id, verdict, changes)
     if verdict.is_accepted and not was_accepted:
         _take_seat_back(session, submission, changes)
     elif was_accepted and not verdict.is_accepted:
@@ -128,10 +130,10 @@ def clear_claim(session: Session, submission_id: UUID, *, at: datetime) -> bool:
     if attempt.state != "validating":
         return False
     changes = Changes(at)
-    attempt.state = changes.move(
-        ATTEMPT, attempt.id, attempt.state, "clear", reason_code="given_back"
-    )
-    attempt.version += 1
+    for one in (attempt, *beside(session, attempt, locked=True)):
+        if one.state == "validating":
+            one.state = changes.move(ATTEMPT, one.id, one.state, "clear", reason_code="given_back")
+            one.version += 1
     session.flush()
     changes.write(session)
     return True
@@ -144,24 +146,37 @@ def dispute_task(session: Session, task_id: UUID, changes: Changes) -> None:
         _move_task(session, task, "conflict", changes)
 
 
-def _settle_attempt(session: Session, attempt_id: UUID, verdict: Verdict, changes: Changes) -> None:
-    if verdict.is_stump:
-        action = "verify"
-    elif verdict.is_validated or not verdict.is_accepted:
-        action = "refute"
-    else:
-        action = "clear"
-    _move_attempt(session, attempt_id, "validating", action, changes)
+def _settle_attempts(
+    session: Session, attempt_id: UUID, verdict: Verdict, outcome: Outcome, changes: Changes
+) -> None:
+    """Say of each model that was asked whether it was stumped; without a panel it is the target."""
+    failed = outcome.models_failed or {attempt_id: verdict.is_validated}
+    for one, model_failed in failed.items():
+        if verdict.is_accepted and model_failed and outcome.is_fair:
+            action = "verify"
+        elif model_failed or not verdict.is_accepted:
+            action = "refute"
+        else:
+            action = "clear"
+        _move_attempt(session, one, "validating", action, changes)
 
 
-def _correct_attempt(
+def _correct_attempts(
     session: Session, attempt_id: UUID, verdict: Verdict, changes: Changes
 ) -> None:
-    state = session.scalar(select(Attempt.state).where(Attempt.id == attempt_id).with_for_update())
-    if verdict.is_stump and state in ("refuted", "not_stumped"):
-        _move_attempt(session, attempt_id, state, "overturn", changes)
-    elif not verdict.is_stump and state == "verified":
-        _move_attempt(session, attempt_id, state, "revoke", changes)
+    head = session.get_one(Attempt, attempt_id, with_for_update=True, populate_existing=True)
+    asked = [head, *beside(session, head, locked=True)]
+    if verdict.is_stump:
+        failed = models_failed_last(session, verdict.submission_id)
+        # Of which models it is a stump the votes say; where they say of none, of the target.
+        wanted = {one for one, is_so in failed.items() if is_so} or {attempt_id}
+        for one in asked:
+            if one.id in wanted and one.state in ("refuted", "not_stumped"):
+                _move_attempt(session, one.id, one.state, "overturn", changes)
+        return
+    for one in asked:
+        if one.state == "verified":
+            _move_attempt(session, one.id, one.state, "revoke", changes)
 
 
 def _move_attempt(

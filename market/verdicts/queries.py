@@ -79,7 +79,7 @@ PROGRESS = text(
         from market.task where project_id = :project_id
     ), asked as (
         select count(*) as attempts, count(*) filter (where state = 'failed') as attempts_failed
-        from market.attempt where project_id = :project_id
+        from market.attempt where project_id = :project_id and panel_of is null
     )
     select *, (select coalesce(sum(seconds), 0) from worked) as recorded_s from done, lots, asked
     """

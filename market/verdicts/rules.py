@@ -1,7 +1,9 @@
 """Verdicts: what can be decided, and on what grounds; shares with their intervals; pure."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from uuid import UUID
 
 from market.events import Event
 
@@ -38,6 +40,8 @@ class Outcome:
     basis: str
     reason_code: str | None = None
     is_task_broken: bool = False
+    models_failed: Mapping[UUID, bool] = field(default_factory=dict)
+    """Of each attempt of a panel, whether its model failed by the votes; empty without a panel."""
 
     @property
     def is_accepted(self) -> bool:

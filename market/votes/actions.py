@@ -6,14 +6,19 @@ that submission locked; locks are taken in one order: submission, review, attemp
 task.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, select, update
+from sqlalchemy import ColumnElement, and_, insert, select, update
 from sqlalchemy.orm import Session
 
+from market.attempts.models import Attempt
 from market.events import Changes, Event
 from market.offers.actions import reopen_offer
+from market.panels.models import PanelVote
+from market.panels.queries import models_failed
+from market.panels.rules import is_met
 from market.people.queries import in_conflict
 from market.review_plans.actions import draw_further
 from market.review_plans.models import ReviewDraw
@@ -43,6 +48,7 @@ from market.votes.rules import (
     ReworkRefused,
     Tally,
     Vote,
+    VoteUnfit,
     check_vote,
     criteria_of,
 )
@@ -73,9 +79,11 @@ def record_vote(
             in_conflict(reviewer_id, Submission.expert_id),
             ReviewDraw.authority,
             ReviewDraw.unmet,
+            Attempt.stump_rule,
         )
         .join(Review, Review.submission_id == Submission.id)
         .join(Task, Task.id == Submission.task_id)
+        .outerjoin(Attempt, Attempt.id == Submission.attempt_id)
         .outerjoin(
             ReviewDraw,
             and_(
@@ -91,7 +99,7 @@ def record_vote(
     if found is None:
         raise ReviewNotFound(review_id)
     submission, has_attempt, before, holder, expires_at, level, kind, rubric, is_tied = found[:9]
-    authority, missed = found[9:]
+    authority, missed, rule = found[9:]
     if submission.expert_id == reviewer_id:
         raise SelfReview()
     if holder != reviewer_id or before not in HELD:
@@ -106,6 +114,13 @@ def record_vote(
         criteria=criteria_of({"rubric": rubric}),
         is_senior=kind == "adjudication",
     )
+    others = _claimed_beside(session, submission) if has_attempt and rule else []
+    panel = vote.panel or {}
+    if set(panel) != set(others):
+        raise VoteUnfit("panel", f"given for each of the {len(others)} models asked beside it")
+    model_failed = vote.model_failed
+    if others:
+        model_failed = is_met(rule, bool(vote.model_failed), panel.values())
     if vote.verdict == "rework":
         _check_rework(session, submission)
     elif vote.verdict != "reject" and authority == "both" and missed:
@@ -116,7 +131,7 @@ def record_vote(
         .values(
             state=REVIEW.target(before, "vote"),
             verdict=vote.verdict,
-            model_failed=vote.model_failed,
+            model_failed=model_failed,
             attempt_fair=vote.attempt_fair,
             reason_code=vote.reason_code,
             note=vote.note,
@@ -132,6 +147,13 @@ def record_vote(
     ).one_or_none()
     if voted is None:
         raise ReviewLapsed()
+    if others:
+        said = {submission.attempt_id: vote.model_failed, **panel}
+        rows = [
+            {"review_id": review_id, "attempt_id": one, "model_failed": failed}
+            for one, failed in said.items()
+        ]
+        session.execute(insert(PanelVote), rows)
     changes = Changes(at, reviewer_id)
     event_id = changes.event(Event.REVIEW_VOTED, review_id, submission.organisation_id, reviewer_id)
     changes.move(REVIEW, review_id, before, "vote", event_id=event_id)
@@ -183,6 +205,9 @@ def approve_by_silence(session: Session, submission_id: UUID, *, at: datetime) -
         is_fair=counted.is_fair,
         basis="silence",
         reason_code="review_time_over",
+        models_failed=models_failed(
+            session, submission_id, submission.round, needed=counted.needed
+        ),
     )
     decided = _finish(session, submission, outcome, changes)
     changes.write(session)
@@ -221,8 +246,26 @@ def _conclude(
         is_fair=counted.is_fair,
         basis="adjudication" if kind == "adjudication" else "votes",
         is_task_broken=counted.task_broken > 0,
+        models_failed=models_failed(
+            session,
+            submission.id,
+            submission.round,
+            level=level,
+            kind=kind,
+            needed=counted.needed,
+        )
+        if has_attempt
+        else {},
     )
     return _finish(session, submission, outcome, changes)
+
+
+def _claimed_beside(session: Session, submission: Submission) -> Sequence[UUID]:
+    return session.scalars(
+        select(Attempt.id).where(
+            Attempt.panel_of == submission.attempt_id, Attempt.state == "validating"
+        )
+    ).all()
 
 
 def _goes_further(

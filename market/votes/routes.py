@@ -21,7 +21,10 @@ from market.votes.rules import Vote
 
 
 class VoteIn(Wire):
-    """What a reviewer says: on the work, and, of an attempt, on the model and the question."""
+    """What a reviewer says: on the work, and, of an attempt, on the model and the question.
+
+    `panel` says of each attempt beside it, by its id, whether that model failed.
+    """
 
     verdict: Literal["accept", "accept_share", "rework", "reject"]
     model_failed: bool | None = None
@@ -32,6 +35,7 @@ class VoteIn(Wire):
     share: int | None = None
     criterion: str | None = None
     task_broken: bool = False
+    panel: dict[str, bool] | None = None
 
 
 class VoteOut(Wire):
@@ -90,6 +94,7 @@ def post_vote(
                 share=data.share,
                 criterion=data.criterion,
                 task_broken=data.task_broken,
+                panel={read_id("att", one): said for one, said in (data.panel or {}).items()},
             ),
             at=now(),
         )

@@ -9,6 +9,7 @@ here a tie is nobody's proof. Where the project's review plan says so, split vot
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median_high
+from uuid import UUID
 
 from market.errors import MarketError
 from market.reviews.rules import REASON_CODES, VERDICTS
@@ -87,6 +88,8 @@ class Vote:
     share: int | None = None
     criterion: str | None = None
     task_broken: bool = False
+    panel: Mapping[UUID, bool] | None = None
+    """Of each attempt beside the one at the target model, whether its model failed."""
 
 
 @dataclass(frozen=True, slots=True)
