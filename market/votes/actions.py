@@ -161,7 +161,14 @@ def record_vote(
     decided = None
     if counted.waiting == 0:
         decided = _conclude(
-            session, submission, counted, level, kind, changes, has_attempt=has_attempt
+            session,
+            submission,
+            counted,
+            level,
+            kind,
+            changes,
+            has_attempt=has_attempt,
+            has_panel=bool(others),
         )
     changes.write(session)
     return decided
@@ -205,9 +212,9 @@ def approve_by_silence(session: Session, submission_id: UUID, *, at: datetime) -
         is_fair=counted.is_fair,
         basis="silence",
         reason_code="review_time_over",
-        models_failed=models_failed(
-            session, submission_id, submission.round, needed=counted.needed
-        ),
+        models_failed=models_failed(session, submission_id, submission.round, needed=counted.needed)
+        if submission.attempt_id is not None
+        else {},
     )
     decided = _finish(session, submission, outcome, changes)
     changes.write(session)
@@ -223,6 +230,7 @@ def _conclude(
     changes: Changes,
     *,
     has_attempt: bool,
+    has_panel: bool,
 ) -> Verdict | None:
     """What follows when nobody is left to vote: one more vote, a level, a senior, or a decision."""
     if not counted.is_complete and not counted.is_certain(has_claim=has_attempt):
@@ -254,7 +262,7 @@ def _conclude(
             kind=kind,
             needed=counted.needed,
         )
-        if has_attempt
+        if has_panel
         else {},
     )
     return _finish(session, submission, outcome, changes)
