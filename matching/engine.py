@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from matching.covariates import Covariates
+from matching.design import product
 from matching.filter import SQUASH, Effect, Filter
 from matching.history import FEATURES, History, usual_pause
 from matching.mixture import Elo, Glicko, log_odds
@@ -83,7 +84,7 @@ class Engine:
     def fit(self, rows: Responses, *, keep: bool = False) -> Engine:
         """Learn everything from rows that are in time, prior variances too unless they are kept."""
         self.keep = keep
-        rounds, iterations = (1, 40) if keep else (3, 60)
+        rounds = 1 if keep else 3
         self._learn_shape(rows)
         weight = rows.weight
         if self.half_life_days > 0 and len(rows):
@@ -102,7 +103,7 @@ class Engine:
             penalised = np.concatenate([[0.05], np.ones(dense.shape[1] - 1)])
             view.fit(
                 dense, keys, rows.outcome, weight, rows.time,
-                penalised=penalised, rising=rising, rounds=rounds, iterations=iterations,
+                penalised=penalised, rising=rising, rounds=rounds,
                 ridge=self.tuning.ridge.get(view.name, 1.0) if keep else 1.0,
             )  # fmt: skip
             if view.name == "history":
@@ -237,7 +238,7 @@ class Engine:
         if not free or not len(rows) or view.fit_ is None:
             return
         begin = max(0, len(rows) - REPLAYED)
-        eta = dense[begin:] @ view.weights_.astype(dense.dtype)
+        eta = product(dense[begin:], view.weights_)
         refitted = [term for term in view.terms if term.is_refitted]
         for n, term in enumerate(refitted):
             key = keys[term.name]

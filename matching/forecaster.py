@@ -88,15 +88,21 @@ class Forecaster:
         """Learn everything, how to learn included; rows without an outcome are left out."""
         rows = rows.known().in_time()
         first, held = self._held_out(rows)
-        self.tuning_ = Tuning()
         self.tuned_rows_ = len(rows)
-        self.stack_ = np.zeros(0)
-        if len(held) >= FEWEST_HELD_OUT:
-            engine = self._engine().fit(rows.take(first))
-            part = rows.take(held)
-            self._tune(engine, part)
-            self._stack(engine, part)
-        self.engine_ = self._engine().fit(rows)
+        views: tuple[str, ...] = ()
+        while True:
+            self.tuning_ = Tuning(views=views)
+            self.stack_ = np.zeros(0)
+            if len(held) >= FEWEST_HELD_OUT:
+                engine = self._engine().fit(rows.take(first))
+                part = rows.take(held)
+                self._tune(engine, part)
+                self._stack(engine, part)
+            self.engine_ = self._engine().fit(rows)
+            views = tuple(view.name for view in self.engine_.views)
+            # All rows together may be of another shape than a part, and want for a view.
+            if not len(self.stack_) or views == self.tuning_.views:
+                break
         if not len(self.stack_):
             self._open_untried()
         return self
@@ -216,13 +222,13 @@ class Forecaster:
         kept = list(range(views))
         if len(part) >= FEWEST_TO_SPARE:
             kept = worth_their_time(said, part, best)
-            self.tuning_.views = tuple(engine.views[n].name for n in kept)
             gone = [n for n in range(views) if n not in kept]
             said = np.delete(said, gone, axis=1)
             looks = [
                 Look([z for n, z in enumerate(look.logits) if n not in gone], []) for look in looks
             ]
             best = kept.index(best)
+        self.tuning_.views = tuple(engine.views[n].name for n in kept)
         # The best view by itself is nearly as good, and was not fitted to the held-out part.
         others = len(kept) + CHEAP
         opening = [TRUST / 2] + [(1 - TRUST) / 2 / others] * others

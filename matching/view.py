@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from matching.design import Factor
 from matching.filter import Effect, Filter
 from matching.problem import Float64, Int64
-from matching.refit import Factor, Fit, fit_map
+from matching.refit import Fit, fit_map
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,6 @@ class View:
         penalised: Float64,
         rising: Int64,
         rounds: int = 3,
-        iterations: int = 60,
         ridge: float = 1.0,
     ) -> View:
         """Estimate the refitted effects and the weights; the filter starts from them."""
@@ -131,7 +131,6 @@ class View:
             penalised=penalised,
             rising=rising,
             rounds=rounds,
-            iterations=iterations,
             ridge=ridge,
         )
         self.fit_ = found

@@ -220,6 +220,20 @@ def test_models_that_answer_many_items_are_told_apart_by_what_they_fail() -> Non
     assert log_loss(outcome, said.mean) < log_loss(outcome, np.array(plain)) - 0.01
 
 
+def test_a_view_that_only_a_part_of_the_rows_allows_is_done_without() -> None:
+    rng = np.random.default_rng(4)
+    old, new = rng.integers(0, 120, 1500), rng.integers(120, 200, 400)
+    subject = np.concatenate([old, new])
+    rows = Responses(
+        subject=subject, item=rng.integers(0, 60, 1900),
+        outcome=(rng.random(1900) < 0.3 + 0.4 * (subject % 2)).astype(float),
+        time=np.arange(1900.0),
+    )  # fmt: skip
+    model = Forecaster().fit(rows)
+    assert is_sound(model.run(rows.take(slice(0, 50))))
+    assert is_sound(model.refit(joined([rows, rows.take(slice(0, 50))])).run(rows))
+
+
 @pytest.mark.parametrize(
     ("change", "array", "index"),
     [

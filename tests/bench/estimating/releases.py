@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 from scipy.special import expit
 
 from matching.ability import YEAR_DAYS
+from matching.design import Factor
 from matching.problem import Float64, Int64
-from matching.refit import Factor, Fit, fit_map
+from matching.refit import Fit, fit_map
 from matching.release import ModelBelief, calibration_set
 from tests.bench.estimating.responses import codes, intervals, reals, scored
 
@@ -39,7 +40,6 @@ def _fitted(x: Float64, task: Int64, family: Int64, model: Int64, y: Float64) ->
         penalised=np.array([0.01, 0.01]),
         rising=np.zeros(0, np.int64),
         rounds=1,
-        iterations=100,
     )
 
 

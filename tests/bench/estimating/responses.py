@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 from scipy.special import expit
 from scipy.stats import rankdata
 
+from matching.design import Factor
 from matching.forecaster import Forecaster
 from matching.mixture import Elo, Glicko, log_odds
 from matching.problem import Float64, Int64
-from matching.refit import Factor, fit_map
+from matching.refit import fit_map
 from matching.responses import BadResponses, Responses
 
 BINS = 15
