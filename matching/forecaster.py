@@ -17,7 +17,7 @@ import numpy as np
 
 from matching.calibration import Platt
 from matching.engine import CHEAP, Engine, Look, Prepared, Tuning
-from matching.filter import chance, sigmoid
+from matching.filter import SQUASH, chance, sigmoid
 from matching.mixture import FixedShare
 from matching.problem import Float64, Int64
 from matching.responses import Responses
@@ -51,6 +51,15 @@ class Prediction:
 
     def __len__(self) -> int:
         return len(self.mean)
+
+    @property
+    def middle(self) -> Float64:
+        """The logit that the truth is as likely above as below, (rows,).
+
+        The logit of the mean is nearer to nought the less is known: who asks how many are beyond
+        a line, given `logit_sd`, has to ask of this one.
+        """
+        return np.asarray(self.logit * np.sqrt(1 + SQUASH * self.logit_sd**2), np.float64)
 
 
 class Forecaster:

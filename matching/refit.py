@@ -15,6 +15,11 @@ from matching.problem import Bool, Float64, Int64
 LARGEST_VARIANCE, SMALLEST_VARIANCE = 6.0, 1e-3
 """Bounds of a prior variance, squared logits; wider than six no data set here has wanted."""
 
+REPEATED, ALONE = 0.05, 0.05
+"""With fewer levels than this share in more than one row, as where every task is done once, how
+levels differ cannot be told from chance: the variance is this, squared logits. A wide one would
+only take from the other effects what is theirs."""
+
 ROUGH, NEAR = 0.05, 0.005
 """Nats that the penalised likelihood may be short of its greatest, before variances are learned
 again and at the end."""
@@ -60,7 +65,8 @@ def fit_map(
     design = Design(dense, factors)
     variance = [factor.variance for factor in factors]
     theta = np.zeros(design.width)
-    seen = [count > 0 for count in design.parted(design.square_sums(weight))[1]]
+    # How levels differ shows in those with two rows; one row could as well be chance.
+    seen = [np.bincount(f.at[f.at >= 0], minlength=f.levels) > 1 for f in factors]
     fit: Fit | None = None
     for turn in range(max(rounds, 1)):
         precision = np.concatenate(
@@ -102,7 +108,8 @@ def _learn_variances(
     fit: Fit, factors: Sequence[Factor], seen: Sequence[Bool], variance: list[float]
 ) -> None:
     for n, (factor, met) in enumerate(zip(factors, seen, strict=True)):
-        if not met.any():
+        if met.sum() < REPEATED * len(met):
+            variance[n] = ALONE
             continue
         # Two levels' worth of the opening guess keep a factor of few levels from collapsing.
         raw = fit.level[n][met] ** 2 + fit.level_variance[n][met]

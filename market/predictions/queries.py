@@ -177,6 +177,11 @@ class Present:
         with self.guard:
             return self.model.without_model(attempts)
 
+    def model_sd(self, target_model_id: UUID) -> float:
+        """What is not known of a target model's own effect, which moves every expert at once."""
+        with self.guard:
+            return float(np.sqrt(self.model.model_effect(code_of(target_model_id))[1]))
+
     def learn(self, rows: Sequence[Observation]) -> None:
         """Take in the next rows of the log."""
         with self.guard:

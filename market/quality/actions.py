@@ -286,6 +286,9 @@ KEPT = 0.95
 SLOPE, SLOPE_SD = 0.45, 0.2
 """What a level above all that were tried is expected to add to the log-odds of a stump; logits."""
 
+LEAST_SD = 0.05
+"""No expert's own log-odds are known better than this, logits."""
+
 
 def watch_cell(session: Session, cell: Cell, *, at: datetime) -> FrontierAlarm | None:
     """Say, once, that a level has run dry, and which one is proposed instead; nothing is said while
@@ -382,29 +385,29 @@ def propose_complexity(
     people = people_of(session, cell)
     tested = highest_level(session, cell)
     count = len(people)
-    said = (
-        present(session)
-        .predict_many(
-            pairs_at(
-                [one for one in people for _ in range(LEVELS)],
-                [cell.domain] * (count * LEVELS),
-                [cell.target_model_id] * (count * LEVELS),
-                list(range(LEVELS)) * count,
-                np.full((count * LEVELS, 3), np.nan),
-                at=at,
-            )
+    known = present(session)
+    said = known.predict_many(
+        pairs_at(
+            [one for one in people for _ in range(LEVELS)],
+            [cell.domain] * (count * LEVELS),
+            [cell.target_model_id] * (count * LEVELS),
+            list(range(LEVELS)) * count,
+            np.full((count * LEVELS, 3), np.nan),
+            at=at,
         )
-        .stump
-    )
+    ).stump
     above = np.maximum(np.arange(LEVELS) - tested, 0)
-    logit = said.logit.reshape(count, LEVELS) + SLOPE * above
+    logit = said.middle.reshape(count, LEVELS) + SLOPE * above
+    # What is not known of the model is the same for everybody, and no difference between them.
+    common = min(known.model_sd(cell.target_model_id), 20.0)
+    own = np.sqrt(np.maximum(said.logit_sd.reshape(count, LEVELS) ** 2 - common**2, LEAST_SD**2))
     return propose_level(
         logit,
-        np.minimum(said.logit_sd.reshape(count, LEVELS), 20.0),
+        np.minimum(own, 20.0),
         minutes=15.0 * 2.0 ** np.arange(LEVELS),
         current=cell.level,
         opening=float(count),
-        shared_sd=SLOPE_SD * above,
+        shared_sd=np.minimum(np.hypot(SLOPE_SD * above, common), 20.0),
         keep=KEPT if is_dry else 0.8,
         fallen=KEPT if is_dry else 0.5,
     )

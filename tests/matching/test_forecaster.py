@@ -78,6 +78,15 @@ def test_a_newcomer_is_less_certain_than_somebody_known() -> None:
     assert said.logit_sd[1] > said.logit_sd[0]
 
 
+def test_the_middle_of_what_is_doubtful_is_farther_out_than_its_mean() -> None:
+    sd = np.array([0.0, 1.0, 2.0])
+    truth = -2.0 + sd * np.random.default_rng(0).normal(size=(200_000, 1))
+    mean = (1 / (1 + np.exp(-truth))).mean(axis=0)
+    said = Prediction(mean, np.log(mean / (1 - mean)), sd, mean, mean)
+    assert np.allclose(said.middle, -2.0, atol=0.15)
+    assert (said.logit[1:] > -1.85).all()
+
+
 def test_ability_follows_somebody_who_gets_better() -> None:
     model = Forecaster().fit(make_responses(2000))
     before = make_responses(1)

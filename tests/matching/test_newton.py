@@ -4,6 +4,7 @@ from scipy.optimize import Bounds, minimize
 
 from matching.design import CUBE, ENTRIES, Design, Factor
 from matching.newton import least
+from matching.refit import fit_map
 
 
 def whole_matrix(design: Design) -> np.ndarray:
@@ -68,3 +69,18 @@ def test_rows_that_part_the_classes_do_not_carry_coefficients_away() -> None:
     )  # fmt: skip
     assert np.isfinite(found).all()
     assert found[1] > 10
+
+
+@pytest.mark.parametrize("each", [4, 12])
+def test_tasks_done_once_take_nothing_from_how_experts_differ(each: int) -> None:
+    rng = np.random.default_rng(5)
+    expert = np.repeat(np.arange(400), each)
+    craft = rng.normal(0, 1.0, 400)
+    y = (rng.random(len(expert)) < 1 / (1 + np.exp(1 - craft[expert]))).astype(float)
+    once = Factor(np.arange(len(y)), len(y), 1.0)
+    fit = fit_map(
+        np.ones((len(y), 1)), [once, Factor(expert, 400, 0.7)], y, np.ones(len(y)),
+        penalised=np.array([0.05]), rising=np.zeros(0, np.int64),
+    )  # fmt: skip
+    assert fit.variance[0] < 0.1
+    assert 0.55 < fit.variance[1] < 1.3
