@@ -165,6 +165,7 @@ class Event(StrEnum):
     FRAUD_CASE_CLOSED = "fraud_case.closed"
     RECOVERY_REVERSAL_REQUESTED = "recovery.reversal_requested"
     RECONCILIATION_REQUESTED = "reconciliation.requested"
+    BOOKS_CHECK_REQUESTED = "books_check.requested"
     PROOF_PUBLISHED = "proof.published"
     PLATFORM_PAYOUT_REQUESTED = "platform_payout.requested"
     PLATFORM_PAYOUT_SENT = "platform_payout.sent"

@@ -4,7 +4,7 @@ from market.alarms.jobs import read_released_frontier
 from market.approvals.jobs import settle_paid_time
 from market.attempts.jobs import ask_model
 from market.baselines.jobs import ask_eval_items, compare_baseline, pause_exhausted
-from market.books.jobs import reconcile_now
+from market.books.jobs import check_books_now, reconcile_now
 from market.broker import Job
 from market.earnings.jobs import credit_decided_time, credit_earning, credit_time
 from market.events import Event
@@ -71,6 +71,7 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.PAYOUT_RECALL_REQUESTED: (make_stripe_call,),
     Event.RECOVERY_REVERSAL_REQUESTED: (make_stripe_call,),
     Event.RECONCILIATION_REQUESTED: (reconcile_now,),
+    Event.BOOKS_CHECK_REQUESTED: (check_books_now,),
     Event.PAYEE_REQUESTED: (create_payee,),
     Event.PAYEE_READY: (review_payee,),
     Event.PAYOUT_RUN_REQUESTED: (run_payouts,),

@@ -6,7 +6,9 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from market.books.queries import newest_check
 from market.books.rules import (
+    BOOKS_CHECK,
     BreakNotFound,
     BreakUnbookable,
     OwnMoneyShort,
@@ -15,6 +17,7 @@ from market.books.rules import (
 )
 from market.db import new_id
 from market.events import Event, emit
+from market.operations import Operation, open_operation
 from payouts.bank_models import PlatformPayout
 from payouts.errors import BreakNotBookable, FloorBreached, UnknownBreak
 from payouts.money import Money
@@ -31,6 +34,20 @@ def request_reconciliation(session: Session, *, by: UUID, at: datetime) -> UUID:
     asked = new_id()
     emit(session, Event.RECONCILIATION_REQUESTED, asked, at=at, actor_id=by)
     return asked
+
+
+def open_check(session: Session, *, by: UUID | None, at: datetime) -> Operation:
+    """Announce a look at every invariant; asked for by a person, it is begun at once.
+
+    One that was asked for and has not ended is the answer to being asked again.
+    """
+    waiting = newest_check(session, has_ended=False) if by is not None else None
+    if waiting is not None:
+        return waiting
+    opened = open_operation(session, BOOKS_CHECK, new_id(), at=at, organisation_id=None)
+    if by is not None:
+        emit(session, Event.BOOKS_CHECK_REQUESTED, opened.subject_id, at=at, actor_id=by)
+    return opened
 
 
 def publish(

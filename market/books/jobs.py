@@ -1,14 +1,16 @@
 """Keeping the books, by the clock, and proving them against Stripe's."""
 
 from datetime import timedelta
+from uuid import UUID
 
 import structlog
 
-from market.books.actions import publish
-from market.books.queries import owners_touched, untrue
-from market.books.rules import BooksBroken, BreaksOverdue, ProofsBroken
+from market.books.actions import open_check, publish
+from market.books.queries import EVERY_INVARIANT, broken_by, owners_touched
+from market.books.rules import SUBJECTS_KEPT, BooksBroken, BreaksOverdue, ProofsBroken
 from market.broker import job
 from market.db import database, now
+from market.operations import end_operation, report_progress
 from market.treasury.actions import gateway, has_stripe
 from market.treasury.queries import at_stripe
 from payouts.ledger import chain_entries, fold_hot_accounts, void_expired
@@ -50,10 +52,41 @@ def check_books(slot: str) -> None:
     """
     del slot
     with database.begin() as session:
-        found = [str(one) for one in untrue(session)]
+        subject_id = open_check(session, by=None, at=now()).subject_id
+    found = _look(subject_id)
     if found:
-        log.error("books.broken", found=found)
         raise BooksBroken(found)
+
+
+@job(queue="money", max_retries=1, time_limit_s=3600)
+def check_books_now(subject_id: str) -> None:
+    """The same when ops ask for it, who read what was found where they asked."""
+    _look(UUID(subject_id))
+
+
+def _look(subject_id: UUID) -> list[str]:
+    """Look at every invariant, one transaction each, and keep what each is not true of."""
+    found: dict[str, list[str]] = {}
+    told: list[str] = []
+    for done, invariant in enumerate(EVERY_INVARIANT):
+        with database.begin() as session:
+            violations = broken_by(session, invariant)
+            report_progress(
+                session,
+                subject_id,
+                phase=invariant,
+                done=done + 1,
+                total=len(EVERY_INVARIANT),
+                at=now(),
+            )
+        found[invariant] = [one.subject for one in violations[:SUBJECTS_KEPT]]
+        told += [str(one) for one in violations]
+    if told:
+        log.error("books.broken", found=told[:SUBJECTS_KEPT], violations=len(told))
+    with database.begin() as session:
+        result = {"violations": len(told), "broken_by": found}
+        end_operation(session, subject_id, at=now(), result=result)
+    return told
 
 
 @job(queue="money", time_limit_s=3600)

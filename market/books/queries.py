@@ -7,11 +7,12 @@ from uuid import UUID
 from sqlalchemy import Select, select, text
 from sqlalchemy.orm import Session
 
-from market.books.rules import ProofNotFound
+from market.books.rules import BOOKS_CHECK, ProofNotFound
 from market.earnings.queries import unbacked_lines
+from market.operations import Operation
 from market.work.queries import unproven_time
 from payouts.bank_models import PlatformPayout
-from payouts.invariants import INVARIANTS, Violation, violations
+from payouts.invariants import INVARIANTS, Violation
 from payouts.models import JournalEntry, Transfer
 from payouts.proof_models import Break, Proof
 
@@ -151,13 +152,37 @@ EVERY_INVARIANT = tuple(
 """All that is checked, in order."""
 
 
-def untrue(session: Session) -> list[Violation]:
-    """Everything in the books, on the way to Stripe and in recorded time that must not be.
+def broken_by(session: Session, invariant: str) -> list[Violation]:
+    """What one invariant is not true of; it reads all that the invariant is about, as the platform.
 
-    All recorded time is computed again from raw heartbeats, and every line of pay from that time;
-    it reads everything, as the platform.
+    All recorded time is computed again from raw heartbeats, and every line of pay from that time.
     """
-    found = violations(session)
-    for invariant, (sentence, check) in PAY_INVARIANTS.items():
-        found += [Violation(invariant, sentence, subject) for subject in check(session)]
-    return found
+    if invariant in INVARIANTS:
+        sentence, query = INVARIANTS[invariant]
+        subjects = list(session.scalars(text(query)))
+    else:
+        sentence, check = PAY_INVARIANTS[invariant]
+        subjects = check(session)
+    return [Violation(invariant, sentence, subject) for subject in subjects]
+
+
+def sentence_of(invariant: str) -> str:
+    """What an invariant says."""
+    sentence, _ = INVARIANTS.get(invariant) or PAY_INVARIANTS[invariant]
+    return sentence
+
+
+def untrue(session: Session) -> list[Violation]:
+    """Everything in the books, on the way to Stripe and in recorded time that must not be."""
+    return [one for invariant in EVERY_INVARIANT for one in broken_by(session, invariant)]
+
+
+def newest_check(session: Session, *, has_ended: bool) -> Operation | None:
+    """The last check of the books that came to its end, or else the one that is asked for."""
+    states = ("succeeded",) if has_ended else ("pending", "running")
+    return session.scalar(
+        select(Operation)
+        .where(Operation.kind == BOOKS_CHECK, Operation.state.in_(states))
+        .order_by(Operation.id.desc())
+        .limit(1)
+    )

@@ -9,11 +9,25 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.status_codes import HTTP_201_CREATED, HTTP_202_ACCEPTED
 
 from market.auth import Principal
-from market.books.actions import end_break, request_reconciliation, send_own_money, take_break
-from market.books.queries import breaks, entry_seen, platform_payouts, proof, proofs
+from market.books.actions import (
+    end_break,
+    open_check,
+    request_reconciliation,
+    send_own_money,
+    take_break,
+)
+from market.books.queries import (
+    EVERY_INVARIANT,
+    breaks,
+    entry_seen,
+    newest_check,
+    platform_payouts,
+    proof,
+    proofs,
+    sentence_of,
+)
 from market.books.rules import ProofNotFound
 from market.db import PLATFORM, database, now
-from market.earnings.queries import unbacked_lines
 from market.http import (
     Cursor,
     Limit,
@@ -27,9 +41,7 @@ from market.http import (
     wire_ids,
 )
 from market.projects.routes import MoneyIn, MoneyOut
-from market.work.queries import unproven_time
 from payouts.bank_models import PlatformPayout
-from payouts.invariants import INVARIANTS, violations
 from payouts.ledger import trial_balance
 from payouts.money import Money
 from payouts.proof_models import Break, Proof
@@ -46,11 +58,25 @@ class TrialRowOut(Wire):
 
 
 class InvariantOut(Wire):
-    """Something that must be true of the books, and of what it is not."""
+    """Something that must be true of the books, and of what it is not: a hundred at most."""
 
     id: str
     sentence: str
-    broken_by: list[str]
+    broken_by: list[str] | None
+
+
+class InvariantsOut(Wire):
+    """What the last check of all invariants found; before the first one, nothing was looked at."""
+
+    checked_at: datetime | None
+    violations: int | None
+    invariants: list[InvariantOut]
+
+
+class CheckAskedOut(Wire):
+    """A check of all invariants that was asked for; its operation says how far it is."""
+
+    operation_id: str
 
 
 @get("/ledger/trial-balance", scope="pay:read", tags=["Ledger"])
@@ -69,27 +95,35 @@ def get_trial_balance() -> list[TrialRowOut]:
 
 
 @get("/ledger/invariants", scope="pay:read", tags=["Ledger"])
-def get_invariants() -> list[InvariantOut]:
-    """Everything that must be true of the books, checked now; `broken_by` should be empty."""
+def get_invariants() -> InvariantsOut:
+    """Everything that must be true of the books, as the last check found it.
+
+    They are checked every night, and when somebody asks for it.
+    """
     with database.begin() as session:
-        broken: dict[str, list[str]] = {}
-        for one in violations(session):
-            broken.setdefault(one.invariant, []).append(one.subject)
-        found = [
-            InvariantOut(id=name, sentence=sentence, broken_by=broken.get(name, []))
-            for name, (sentence, _) in INVARIANTS.items()
-        ]
-        lines = InvariantOut(
-            id="lines",
-            sentence="Every line of pay is its seconds at its rate, and is in the ledger.",
-            broken_by=unbacked_lines(session),
-        )
-        time = InvariantOut(
-            id="time",
-            sentence="Recorded time is what its raw heartbeats give, computed again.",
-            broken_by=unproven_time(session),
-        )
-        return [*found, lines, time]
+        last = newest_check(session, has_ended=True)
+        result = (last and last.result) or {}
+    found = result.get("broken_by", {})
+    return InvariantsOut(
+        checked_at=last and last.ended_at,
+        violations=result.get("violations"),
+        invariants=[
+            InvariantOut(id=name, sentence=sentence_of(name), broken_by=found.get(name))
+            for name in EVERY_INVARIANT
+        ],
+    )
+
+
+@post("/ledger/checks", scope="pay:write", status_code=HTTP_202_ACCEPTED, tags=["Ledger"])
+def post_check(principal: NamedDependency[Principal]) -> Response[CheckAskedOut]:
+    """Check every invariant now, over all the books; follow it under the address in `Location`."""
+    with database.begin() as session:
+        operation_id = wire_id("opn", open_check(session, by=principal.person_id, at=now()).id)
+    return Response(
+        CheckAskedOut(operation_id=operation_id),
+        status_code=HTTP_202_ACCEPTED,
+        headers={"Location": f"/v1/operations/{operation_id}"},
+    )
 
 
 # Against Stripe -----------------------------------------------------------------------------------
@@ -335,6 +369,7 @@ def _proof_out(found: Proof) -> ProofOut:
 ROUTES: list[HTTPRouteHandler] = [
     get_trial_balance,
     get_invariants,
+    post_check,
     get_breaks,
     post_break_assignment,
     post_break_end,

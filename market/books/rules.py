@@ -4,6 +4,12 @@ from uuid import UUID
 
 from market.errors import MarketError
 
+BOOKS_CHECK = "books_check"
+"""The kind of operation that looks at all invariants."""
+
+SUBJECTS_KEPT = 100
+"""How many things that break one invariant are named in what a check found."""
+
 
 class BooksBroken(MarketError):
     """Something is in the books that must not be."""

@@ -10,7 +10,8 @@ from litestar.response import Redirect, Template
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from market.books.queries import proofs
+from market.books.actions import open_check
+from market.books.queries import EVERY_INVARIANT, newest_check, proofs, sentence_of
 from market.console.bank import MONEY, OPEN_DISPUTES
 from market.console.charts import Chart, line
 from market.console.forms import Form
@@ -43,7 +44,6 @@ from market.treasury.queries import (
 )
 from market.treasury.rules import EXTRA_REASONS
 from payouts.bank_models import CardDispute
-from payouts.invariants import INVARIANTS, violations
 from payouts.ledger import trial_balance
 from payouts.models import ExternalCall, Payout, PayoutHold, PayoutMove
 from payouts.proof_models import Break
@@ -75,13 +75,22 @@ def get_money(request: Request[Any, Any, Any], said: FromQuery[str | None] = Non
                 currency: [row for row in books if row.currency == currency]
                 for currency in sorted({row.currency for row in books})
             },
-            broken=violations(session),
-            invariants=INVARIANTS,
+            check=newest_check(session, has_ended=True),
+            is_checking=newest_check(session, has_ended=False) is not None,
+            invariants={name: sentence_of(name) for name in EVERY_INVARIANT},
             waiting=waiting,
             newest=next(iter(proofs(session, before=None, limit=1)), None),
             at_stripe=at_stripe(session),
             paid=pay_by_week(session),
         )
+
+
+@post("/money/checks", guards=OPS, sync_to_thread=True, status_code=303)
+def post_check(request: Request[Any, Any, Any]) -> Redirect:
+    """Look at every invariant now, over all the books."""
+    with database.begin() as session:
+        open_check(session, by=my_id(request), at=now())
+    return back_to(MONEY, "books-checking")
 
 
 def pay_by_week(session: Session, currency: str = "USD") -> Chart:
@@ -333,6 +342,7 @@ def post_call(request: Request[Any, Any, Any], call_id: FromPath[str], data: For
 
 ROUTES: list[HTTPRouteHandler] = [
     get_money,
+    post_check,
     get_runs,
     post_run,
     get_run,

@@ -203,6 +203,7 @@ SAID = {
     "payout-again": Notice("A second payout for the period is prepared."),
     "hold-ended": Notice("The hold has ended. The payout goes on as far as nothing else holds it."),
     "call-approved": Notice("Noted: it never happened. Its money is free again."),
+    "books-checking": Notice("All of the books are being checked; what is found will stand here."),
     "reconciling": Notice("Stripe and the books are being matched; the proof follows."),
     "break-take": Notice("The difference is yours to look into."),
     "break-end": Notice("The difference has ended, with your reason."),

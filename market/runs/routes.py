@@ -49,7 +49,11 @@ ProjectFilter = Annotated[
 TaskParameter = Annotated[str, QueryParameter(name="task", description="Which task.")]
 ExpertParameter = Annotated[str, QueryParameter(name="expert", description="Which expert.")]
 
-PREFIXES = {**{kind: prefix for prefix, kind in KINDS.items()}, "run_check": "mrn"}
+PREFIXES = {
+    **{kind: prefix for prefix, kind in KINDS.items()},
+    "run_check": "mrn",
+    "books_check": "bck",
+}
 
 
 class RunIn(Wire):

@@ -11,11 +11,13 @@ from litestar.testing import TestClient
 from sqlalchemy.orm import Session
 
 from market.auth import Part
+from market.books.queries import newest_check
 from market.broker import DeadLetter
 from market.console import charts
 from market.console.charts import Chart, Series, svg_of
 from market.earnings.rules import week_of
 from market.http import wire_id
+from market.operations import end_operation
 from market.treasury.models import PayoutRun
 from tests.factories import AT
 from tests.market.test_console import come_in, send, token, visit
@@ -282,3 +284,18 @@ def test_dead_letters_are_run_again_or_dropped_with_a_reason(web: Web, db: Sessi
         db.refresh(one)
     assert [one.settlement for one in letters] == ["queued again", "dropped: No such job."]
     assert "Dead letter replayed" in web.get("/console/ops/audit").text
+
+
+def test_what_a_check_of_the_books_found_stands_on_the_page_of_money(web: Web, db: Session) -> None:
+    visit(web, db, Part.OPS)
+    assert "not checked yet" in web.get(MONEY).text
+    send(web, f"{MONEY}/checks", token(web, MONEY))
+    asked = newest_check(db, has_ended=False)
+    assert asked is not None
+    assert "Being checked" in web.get(MONEY).text
+    found = {"violations": 1, "broken_by": {"I1": ["entry <7>"], "I2": []}}
+    end_operation(db, asked.subject_id, at=AT, result=found)
+    db.commit()
+    shown = web.get(MONEY).text
+    assert "1 violation at" in shown
+    assert "Not true of entry &lt;7&gt;." in shown

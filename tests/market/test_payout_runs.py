@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from market.approvals.actions import approve_lines
 from market.auth import Part
+from market.books.queries import EVERY_INVARIANT
 from market.earnings.actions import accrue_earning
 from market.events import Event
 from market.treasury.jobs import (
@@ -343,9 +344,18 @@ def test_the_books_are_open_to_ops_and_balance(house: House) -> None:
     earn(house, expert)
     rows = ops.get("/v1/ledger/trial-balance").json()
     assert sum(row["debit_minor"] for row in rows) == sum(row["credit_minor"] for row in rows) > 0
+    before = ops.get("/v1/ledger/invariants").json()
+    assert {one["broken_by"] for one in before["invariants"]} == {None}
+    asked = ops.post("/v1/ledger/checks")
+    assert asked.status_code == 202
+    assert ops.post("/v1/ledger/checks").json() == asked.json()
+    house.react()
+    assert ops.get(asked.headers["location"]).json()["state"] == "succeeded"
     found = ops.get("/v1/ledger/invariants").json()
-    assert len(found) > 5
-    assert [one["id"] for one in found if one["broken_by"]] == []
+    assert (found["violations"], found["checked_at"] is not None) == (0, True)
+    assert [(one["id"], one["broken_by"]) for one in found["invariants"]] == [
+        (invariant, []) for invariant in EVERY_INVARIANT
+    ]
 
 
 def test_the_database_knows_the_moves_of_a_run(house: House) -> None:
