@@ -105,7 +105,7 @@ def get_invariants() -> InvariantsOut:
         result = (last and last.result) or {}
     found = result.get("broken_by", {})
     return InvariantsOut(
-        checked_at=last and last.ended_at,
+        checked_at=last.ended_at if last else None,
         violations=result.get("violations"),
         invariants=[
             InvariantOut(id=name, sentence=sentence_of(name), broken_by=found.get(name))
