@@ -45,6 +45,7 @@ from market.dead_letters import ROUTES as DEAD_LETTERS
 from market.deliveries.routes import ROUTES as DELIVERIES
 from market.disputes.routes import ROUTES as DISPUTES
 from market.earnings.routes import ROUTES as EARNINGS
+from market.edits.routes import ROUTES as EDITS
 from market.eligibility.routes import ROUTES as ELIGIBILITY
 from market.experiments.routes import ROUTES as EXPERIMENTS
 from market.experts.routes import ROUTES as EXPERTS
@@ -160,6 +161,7 @@ ROUTES = [
     *BOOKS,
     *WORK,
     *SUBMISSIONS,
+    *EDITS,
     *SCREENERS,
     *ATTEMPTS,
     *PANELS,

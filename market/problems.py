@@ -38,6 +38,7 @@ from market.chargebacks import rules as chargebacks
 from market.deliveries import rules as deliveries
 from market.disputes import rules as disputes
 from market.earnings import rules as earnings
+from market.edits import rules as edits
 from market.eligibility import rules as eligibility
 from market.errors import MarketError
 from market.experiments import rules as experiments
@@ -215,6 +216,8 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     recoveries.AnswerStillDue: (409, "answer_still_due"),
     snapshots.SnapshotNotFound: (404, "not_found"),
     snapshots.NothingToDeliver: (409, "nothing_to_deliver"),
+    edits.DraftUnedited: (422, "draft_unedited"),
+    edits.EditNotFound: (404, "edit_not_found"),
     screeners.ScreenerNotFound: (404, "screener_not_found"),
     screeners.ScreenerUnfit: (422, "screener_unfit"),
     screeners.ScreenerCodeUnknown: (422, "screener_code_unknown"),

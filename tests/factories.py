@@ -1,5 +1,6 @@
 """Valid rows and callers, by plain functions: `make_expert(db, ...)`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count, pairwise
@@ -253,6 +254,7 @@ def make_offer(
     accepted: bool = True,
     at: datetime = AT,
     cap_s: int | None = None,
+    trials: Sequence[dict[str, str]] = (),
 ) -> Offer:
     """An offer of a task's first open slot, with its money reserved; accepted, unless told not."""
     project = db.get_one(Project, task.project_id)
@@ -291,6 +293,7 @@ def make_offer(
         reviews_per_submission=project.reviews_per_submission,
         work_ttl_s=project.work_ttl_s,
         binding_at=at.isoformat(),
+        trials=tuple(trials),
     )
     offer = Offer(
         organisation_id=task.organisation_id,

@@ -7,7 +7,7 @@ from typing import Any
 from market.console.charts import Chart, bounded
 from market.console.words import HELD_TOGETHER, NOTHING, share
 from market.experiments.models import ExperimentLook
-from market.experiments.rules import METRICS
+from market.experiments.rules import METRICS, TOGETHER
 
 KIND_WORDS = {
     "policy": "a policy",
@@ -83,6 +83,13 @@ def guardrails_told(names: Sequence[str], effects: Mapping[str, Effect]) -> list
                 verdict, tone = "holds", "good"
         found.append(_told(name, effect, verdict, tone))
     return found
+
+
+def together_told(effects: Mapping[str, Effect]) -> list[Told]:
+    """Time and quality side by side: intervals that hold all at once, so that both can be read."""
+    seen = {name: effects.get(f"together.{name}") for name in TOGETHER}
+    told = [metric_told(name, {name: one}) for name, one in seen.items() if one is not None]
+    return [one for one in told if one is not None]
 
 
 def _told(metric: str, effect: Effect, verdict: str, tone: str) -> Told:

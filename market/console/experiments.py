@@ -20,9 +20,10 @@ from market.console.experiment_told import (
     guardrails_chart,
     guardrails_told,
     metric_told,
+    together_told,
 )
 from market.console.forms import REFUSALS, Form, field, once, said_no
-from market.console.frame import Notice, back_to, page
+from market.console.frame import HEADERS, Notice, back_to, page
 from market.console.visitors import OPS, FormUnreadable, my_id
 from market.db import database, now
 from market.experiments.actions import (
@@ -34,6 +35,7 @@ from market.experiments.actions import (
 )
 from market.experiments.models import Experiment, ExperimentLook, Exposure
 from market.experiments.queries import experiment, experiments, looks, units_in_scope
+from market.experiments.routes import effects_table
 from market.experiments.rules import (
     CANARY,
     EXPERIMENT,
@@ -246,6 +248,7 @@ def get_experiment(
             looks=seen,
             told=metric_told(found.metric, seen[0].effects) if seen else None,
             guardrails=guardrails_told(found.guardrails, seen[0].effects) if seen else [],
+            together=together_told(seen[0].effects) if seen else [],
             chart=effect_chart(found.metric, seen),
             guarded=guardrails_chart(found.guardrails, seen),
             moves=EXPERIMENT.allowed(found.state),
@@ -314,12 +317,16 @@ def get_picture(
     scheme: FromQuery[str] = "light",
     v: FromQuery[str | None] = None,
 ) -> Response[bytes]:
-    """One picture of what was seen."""
+    """One picture of what was seen, or all of it as a table."""
     with database.begin() as session:
         found = experiment(session, read_id("exp", experiment_id))
         seen = looks(session, found.id)
         if name == "effect.svg":
             chart = effect_chart(found.metric, seen)
+        elif name == "effects.csv":
+            kept = {**HEADERS, "Content-Disposition": 'attachment; filename="effects.csv"'}
+            table = effects_table(session, found).encode()
+            return Response(table, media_type="text/csv", headers=kept)
         elif name == "guardrails.svg":
             chart = guardrails_chart(found.guardrails, seen)
         else:

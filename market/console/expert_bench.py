@@ -67,11 +67,13 @@ def _tried(session: Session, offer_id: UUID) -> list[Tried]:
     return [told(row) for row in rows]
 
 
-def _has_model(offer: Offer) -> bool:
+def _model_and_drafts(offer: Offer) -> tuple[bool, str]:
+    """Whether there is a model to ask, and what becomes of a draft that is handed in unedited."""
     # As the platform, because a project is its lab's to see; only this is told of it.
     with database.begin(PLATFORM) as session:
-        wanted = select(Project.target_model_id).where(Project.id == offer.project_id)
-        return session.scalar(wanted) is not None
+        wanted = select(Project.target_model_id, Project.unedited_drafts)
+        model, unedited = session.execute(wanted.where(Project.id == offer.project_id)).one()
+        return model is not None, unedited
 
 
 def _remarks(session: Session, handed: Submission | None) -> list[Review]:
@@ -99,6 +101,7 @@ def _bench(
         running = open_session(session, me)
         is_here = running is not None and running.offer_id == offer_id
         tried = _tried(session, offer_id)
+        has_model, unedited = _model_and_drafts(offer) if is_held else (False, "allowed")
         is_open = handed is not None and handed.state in OPEN
         draft: Json = handed.payload if handed is not None and is_open else {}
         return page(
@@ -114,7 +117,8 @@ def _bench(
             runs_elsewhere=running is not None and not is_here,
             shown=figures(running) if running is not None and is_here else None,
             unproven_s=unproven_s(running, at) if is_here else 0,
-            has_model=is_held and _has_model(offer),
+            has_model=has_model,
+            unedited_drafts=unedited,
             tried=tried,
             provable=[one.attempt for one in tried if one.attempt.state in HANDED_IN],
             handed=handed,

@@ -18,6 +18,8 @@ from market.console.frame import HEADERS, back_to, page
 from market.console.threads import talk_on
 from market.console.visitors import LAB, my_id
 from market.db import PLATFORM, database, now
+from market.edits.models import SubmissionEdit
+from market.edits.queries import Stretch, edit_rounds, stretches
 from market.http import page_of, principal_of_request, read_id
 from market.profiles.queries import model_profiles
 from market.profiles.routes import models_table
@@ -126,6 +128,7 @@ def get_submission(request: Request[Any, Any, Any], submission_id: FromPath[str]
     talk = talk_on(request, found_id)
     with database.begin() as session:
         row = submission(session, found_id)
+        edited = edit_rounds(session, row.id)[:1]
         if row.submitted_at is None:
             raise SubmissionNotFound(found_id)
         attempt = session.get(Attempt, row.attempt_id) if row.attempt_id else None
@@ -138,11 +141,19 @@ def get_submission(request: Request[Any, Any, Any], submission_id: FromPath[str]
             attempt=attempt,
             responses=evidence(session, [attempt.id])[attempt.id] if attempt else [],
             talk=talk,
+            edited=edited[0] if edited else None,
+            begun=_begun(edited[0]) if edited else [],
             verdict=verdict(session, row.id),
             votes=votes(session, [row.id])[row.id],
             may_unreject=row.state in REJECTED,
             reason_codes=REASON_CODES,
         )
+
+
+def _begun(edit: SubmissionEdit) -> list[Stretch]:
+    # As the platform, since what is tried is for ops to read; of this the lab sees its own.
+    with database.begin(PLATFORM) as session:
+        return stretches(session, edit)
 
 
 @post("/submissions/{submission_id:str}/unreject", guards=LAB, sync_to_thread=True, status_code=303)

@@ -35,7 +35,7 @@ from market.projects.actions import (
 )
 from market.projects.models import Project, TargetModel
 from market.projects.queries import budget, missing_for_work, project
-from market.projects.rules import BUDGETED, CHANGEABLE, FILLABLE
+from market.projects.rules import BUDGETED, CHANGEABLE, FILLABLE, UNEDITED
 from market.tasks.actions import import_tasks
 from market.tasks.models import Task
 from market.tasks.queries import bulk_import
@@ -92,6 +92,7 @@ def _typed_terms(found: Project) -> dict[str, str]:
         "reviews": str(found.reviews_per_submission),
         "level": found.minimum_level,
         "trial_raise": str(found.trial_raise_basis_points // 100),
+        "unedited_drafts": found.unedited_drafts,
     }
 
 
@@ -101,6 +102,9 @@ def _terms(data: Mapping[str, str], before: Terms) -> Terms:
     level = data.get("level", before.minimum_level)
     if level not in ("claimed", "qualified"):
         raise FormUnreadable("the level is claimed or qualified")
+    unedited = data.get("unedited_drafts", before.unedited_drafts)
+    if unedited not in UNEDITED:
+        raise FormUnreadable("unedited drafts are allowed, flagged or refused")
     allowed = before.trial_raise_basis_points
     per_cent = whole_number(
         data, "trial_raise", "the raise in per cent", least=0, most=100, absent=allowed // 100
@@ -119,6 +123,7 @@ def _terms(data: Mapping[str, str], before: Terms) -> Terms:
             data, "reviews", "reviews of each submission", least=1, most=15, absent=3
         ),
         minimum_level=level,
+        unedited_drafts=unedited,
         # The form knows whole per cents; a finer one stays while it is not changed.
         trial_raise_basis_points=allowed if per_cent == allowed // 100 else 100 * per_cent,
     )

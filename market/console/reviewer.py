@@ -18,6 +18,7 @@ from market.console.frame import Notice, back_to, page
 from market.console.threads import talk_on
 from market.console.visitors import REVIEWER, my_id
 from market.db import PLATFORM, database, now
+from market.edits.queries import edit_rounds
 from market.http import page_of, read_id
 from market.qualifications.models import Qualification
 from market.reviews.actions import claim_next_review, claim_review, recuse_reviewer
@@ -126,6 +127,7 @@ def _review(
         ]
         said = evidence(session, [one.id for one in (asked, *others_asked) if one is not None])
         outputs = said[asked.id] if asked else []
+        edited = edit_rounds(session, handed.id)[:1]
         instructed = ("instructions", "rubric")
         others = {k: v for k, v in task.payload.items() if k not in instructed}
     # As the platform, since other people's votes are no reviewer's to read but here.
@@ -146,6 +148,7 @@ def _review(
         attempt=asked,
         outputs=[one.output for one in outputs],
         panel=[(one, [answer.output for answer in said[one.id]]) for one in others_asked],
+        is_unedited=any(one.is_flagged for one in edited),
         criteria=criteria_of(task.payload),
         below=below,
         reason_codes=REASON_CODES,

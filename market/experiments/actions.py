@@ -196,6 +196,7 @@ def look_at_experiment(session: Session, experiment_id: UUID, *, at: datetime) -
             "effects": {
                 found.metric: effect_told(seen.primary),
                 **{f"guard.{name}": effect_told(one) for name, one in seen.guardrails.items()},
+                **{f"together.{name}": effect_told(one) for name, one in seen.together.items()},
             },
         },
     )

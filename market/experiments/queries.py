@@ -189,12 +189,17 @@ def guidance_for(terms: Json, payload: Json) -> Guidance:
 
     Those name experiments, whose treatments never change: what was offered is what is delivered.
     """
-    arms = {UUID(one["experiment_id"]): one["arm"] for one in terms.get("trials") or ()}
-    if not arms:
+    if not terms.get("trials"):
         return Guidance()
     # As the platform, because what is tried is for ops to read.
     with database.begin(PLATFORM) as session:
-        rows = session.scalars(select(Experiment).where(Experiment.id.in_(arms))).all()
+        return guidance_in(session, terms, payload)
+
+
+def guidance_in(session: Session, terms: Json, payload: Json) -> Guidance:
+    """The same for whoever runs as the platform already."""
+    arms = {UUID(one["experiment_id"]): one["arm"] for one in terms.get("trials") or ()}
+    rows = session.scalars(select(Experiment).where(Experiment.id.in_(arms))).all()
     found = {row.id: Tried(row.id, row.kind, arms[row.id], row.treatment) for row in rows}
     return guidance_of([found[one] for one in arms], payload)
 

@@ -1,8 +1,11 @@
 """Experiments over HTTP: design, start, read, finish and promote them; variants of an offer."""
 
+import csv
+import io
 from datetime import datetime
 from uuid import UUID
 
+from litestar import Response
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody
@@ -43,6 +46,11 @@ from market.http import (
     wire_ids,
 )
 
+EFFECT_COLUMNS = (
+    *("control_mean", "treated_mean", "estimate", "low", "high", "p_value"),
+    *("control_units", "treated_units", "control_assignments", "treated_assignments"),
+)
+
 
 class ExperimentIn(Wire):
     """What to compare, on whom, and by what it is judged; see `docs/policies.md`."""
@@ -68,7 +76,11 @@ class EndIn(Wire):
 
 
 class LookOut(Wire):
-    """One look: effects with intervals that hold at every look, and what followed."""
+    """One look: effects with intervals that hold at every look, and what followed.
+
+    `guard.` stands before what may not get worse, `together.` before time and quality, whose
+    intervals hold all at once.
+    """
 
     number: int
     at: datetime
@@ -214,6 +226,34 @@ def get_exposures(
         )
 
 
+@get(
+    "/experiments/{experiment_id:str}/effects.csv",
+    scope="policy:read",
+    tags=["Experiments"],
+    media_type="text/csv",
+)
+def get_effects_csv(experiment_id: FromPath[str]) -> Response[str]:
+    """Every effect at every look as CSV, the newest look first."""
+    with database.begin() as session:
+        content = effects_table(session, experiment(session, read_id("exp", experiment_id)))
+    headers = {"Content-Disposition": 'attachment; filename="effects.csv"'}
+    return Response(content, media_type="text/csv", headers=headers)
+
+
+def effects_table(session: Session, found: Experiment) -> str:
+    """An experiment's looks as CSV, a line for each effect; `role` says what it was read for."""
+    content = io.StringIO()
+    write = csv.writer(content, lineterminator="\r\n").writerow
+    write(("look", "at", "role", "metric", "unit", *EFFECT_COLUMNS))
+    for one in looks(session, found.id):
+        for name, effect in one.effects.items():
+            role, _, metric = name.rpartition(".")
+            cells = ["" if effect[column] is None else effect[column] for column in EFFECT_COLUMNS]
+            unit = METRICS[metric].unit
+            write([one.number, one.at.isoformat(), role or "metric", metric, unit, *cells])
+    return content.getvalue()
+
+
 @post(
     "/experiments/{experiment_id:str}/start",
     scope="policy:write",
@@ -345,6 +385,7 @@ ROUTES: list[HTTPRouteHandler] = [
     get_experiments,
     get_experiment,
     get_exposures,
+    get_effects_csv,
     post_experiment_start,
     post_experiment_finish,
     post_experiment_promote,

@@ -78,6 +78,9 @@ METRICS = {
 
 GUARDRAILS = ("accepted", "rejected", "wait_h")
 
+TOGETHER = ("work_h", "rejected", "stump")
+"""Time and quality, which every look tells side by side: what is faster may be worse."""
+
 
 class ExperimentNotFound(MarketError):
     """No experiment has this id."""
@@ -343,10 +346,11 @@ class Exposed:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """One look at an experiment: the metric, every guardrail, and what to do."""
+    """One look at an experiment: the metric, every guardrail, time and quality, what to do."""
 
     primary: "Effect"
     guardrails: "Mapping[str, Effect]"
+    together: "Mapping[str, Effect]"
     verdict: "Verdict"
     exposed: int
 
@@ -355,7 +359,7 @@ def look(exposed: Exposed, metric: str, guardrails: Sequence[str]) -> Looked:
     """The metric's and each guardrail's effect with intervals that hold at every look.
 
     Guardrails share one alpha, so that all of them together stop a harmless trial no oftener than
-    one alone would.
+    one alone would. So do time and quality: their intervals hold all at once.
     """
     # SciPy takes long to load, and only this needs it.
     from matching.experiment import Guardrail, cluster_sums, decide, effect_of
@@ -371,6 +375,9 @@ def look(exposed: Exposed, metric: str, guardrails: Sequence[str]) -> Looked:
 
     primary = effect(metric, ALPHA)
     found = {name: effect(name, ALPHA / len(guardrails)) for name in guardrails}
+    together = {
+        name: effect(name, ALPHA / len(TOGETHER)) for name in TOGETHER if name in exposed.known
+    }
     sign = 1.0 if METRICS[metric].higher_is_better else -1.0
     verdict = decide(
         primary if sign > 0 else _turned(primary),
@@ -379,7 +386,7 @@ def look(exposed: Exposed, metric: str, guardrails: Sequence[str]) -> Looked:
             for name, each in found.items()
         ],
     )
-    return Looked(primary, found, verdict, len(exposed.unit))
+    return Looked(primary, found, together, verdict, len(exposed.unit))
 
 
 def _turned(effect: "Effect") -> "Effect":

@@ -27,6 +27,7 @@ from market.projects.rules import (
     PROJECT,
     REASONED,
     REOPEN_WITHIN,
+    UNEDITED,
     BudgetCurrencyWrong,
     FundsShort,
     ModelVersion,
@@ -72,6 +73,7 @@ class Terms:
     attempt_fees_max: int = 0
     weekly_cap_s: int | None = None
     trial_raise_basis_points: int = 0
+    unedited_drafts: str = "allowed"
 
 
 def create_project(
@@ -418,10 +420,13 @@ def _columns(session: Session, organisation_id: UUID, terms: Terms) -> Mapping[s
         "attempt_fees_max": terms.attempt_fees_max,
         "weekly_cap_s": terms.weekly_cap_s,
         "trial_raise_basis_points": terms.trial_raise_basis_points,
+        "unedited_drafts": terms.unedited_drafts,
     }
 
 
 def _check_contract(terms: Terms) -> None:
+    if terms.unedited_drafts not in UNEDITED:
+        raise ProjectFieldInvalid("unedited_drafts", f"one of {', '.join(UNEDITED)}")
     if terms.pay_basis not in PAY_BASES:
         raise ProjectFieldInvalid("pay_basis", f"one of {', '.join(PAY_BASES)}")
     for field in ("deliverable_minor", "attempt_fee_minor", "weekly_cap_s"):

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from market.db import Base, new_id
 from market.experts.rules import LEVELS
-from market.projects.rules import PAY_BASES, PROJECT
+from market.projects.rules import PAY_BASES, PROJECT, UNEDITED
 
 
 class TargetModel(Base):
@@ -102,6 +102,7 @@ class Project(Base):
         CheckConstraint("budget_warned in ('low', 'exhausted')", name="budget_warned"),
         CheckConstraint("trial_raise_basis_points between 0 and 10000", name="trial_raise"),
         CheckConstraint("stump_rule in ('target', 'any', 'all')", name="stump_rule"),
+        CheckConstraint(f"unedited_drafts in {UNEDITED}", name="unedited_drafts"),
         CheckConstraint(
             "pay_basis = 'hourly'"
             " or (deliverable_minor is not null and rate_minor_per_hour is not null)",
@@ -139,6 +140,8 @@ class Project(Base):
     trial_raise_basis_points: Mapped[int] = mapped_column(default=0)
     stump_rule: Mapped[str] = mapped_column(default="target")
     """Which models of its panel a stump must defeat."""
+    unedited_drafts: Mapped[str] = mapped_column(default="allowed")
+    """What becomes of a draft that comes back as it was given: taken, marked, or refused."""
     budget_warned: Mapped[str | None] = mapped_column(default=None)
     """What its lab was told last of its budget: that it is `low`, or `exhausted`."""
     version: Mapped[int] = mapped_column(default=1)

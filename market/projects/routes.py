@@ -45,6 +45,7 @@ from market.projects.actions import (
 )
 from market.projects.models import Project, TargetModel
 from market.projects.queries import Budget, budget, project, projects_found, target_model
+from market.projects.rules import Unedited
 from payouts.money import Money
 
 DAY_S = 24 * 3600
@@ -70,6 +71,7 @@ class ProjectIn(Wire):
     that time is topped up to. `attempt_fee_minor` is paid for each honest attempt at the target
     model, whatever came of it, `attempt_fees_max` times a task. `trial_raise_basis_points` is the
     most that a trial of higher pay may add to all of this, in hundredths of a per cent; 0 for none.
+    `unedited_drafts` says whether a draft that comes back as given is taken, marked or refused.
     """
 
     name: Name
@@ -92,6 +94,7 @@ class ProjectIn(Wire):
     attempt_fees_max: Annotated[int, Meta(ge=0, le=200)] = 0
     weekly_cap_s: WeekSeconds | None = None
     trial_raise_basis_points: RaiseAllowed = 0
+    unedited_drafts: Unedited = "allowed"
 
 
 class ProjectChangeIn(Wire):
@@ -116,6 +119,7 @@ class ProjectChangeIn(Wire):
     attempt_fees_max: Annotated[int, Meta(ge=0, le=200)] | UnsetType = UNSET
     weekly_cap_s: WeekSeconds | UnsetType | None = UNSET
     trial_raise_basis_points: RaiseAllowed | UnsetType = UNSET
+    unedited_drafts: Unedited | UnsetType = UNSET
 
 
 class ProjectOut(Wire):
@@ -146,6 +150,7 @@ class ProjectOut(Wire):
     attempt_fees_max: int
     weekly_cap_s: int | None
     trial_raise_basis_points: int
+    unedited_drafts: str
     round: int
     created_at: datetime
     version: int
@@ -438,6 +443,7 @@ _PLAIN = (
     "attempt_fees_max",
     "weekly_cap_s",
     "trial_raise_basis_points",
+    "unedited_drafts",
 )
 """The fields of a project that travel as they are kept."""
 

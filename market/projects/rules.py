@@ -3,12 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal
 from urllib.parse import urlsplit
 from uuid import UUID
 
 from market.errors import MarketError
 from market.events import Event
 from market.states import Machine, Move
+
+Unedited = Literal["allowed", "flagged", "refused"]
+
+UNEDITED: tuple[Unedited, ...] = ("allowed", "flagged", "refused")
+"""What a project does about a draft that is handed in as it was given."""
 
 PROJECT = Machine(
     "project",

@@ -107,6 +107,7 @@ SOURCES: tuple[Source, ...] = (
     _own("attempt", "expert_id"),
     _own("attempt_response", "expert_id", "request", "raw", order="at"),
     _own("submission", "expert_id"),
+    _own("submission_edit", "expert_id"),
     # Of votes on one's work the reviewer stays unknown, and they are there when it is decided.
     Source(
         "vote_on_own_work",

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.orm import Session
 
 from market.db import Json, new_id
+from market.edits.actions import record_edit
 from market.events import Event, change_state
 from market.offers.actions import abandon_offer, complete_locked, release_offer, screen_out_offer
 from market.offers.models import Offer
@@ -122,7 +123,7 @@ def submit_work(
 
     Raises:
         OfferNotFound, StateConflict, NoSessionTime, PayloadEmpty, PayloadTooLarge,
-        AlreadySubmitted.
+        AlreadySubmitted, DraftUnedited.
     """
     if not payload:
         raise PayloadEmpty()
@@ -140,6 +141,7 @@ def submit_work(
         row.attempt_id = attempt_id
     if is_rework:
         row.round += 1
+    record_edit(session, offer, row.id, turn=row.round, payload=payload, at=at)
     row.submitted_at = at
     change_state(
         session,
