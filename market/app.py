@@ -82,6 +82,8 @@ from market.records.routes import ROUTES as RECORDS
 from market.recoveries.routes import ROUTES as RECOVERIES
 from market.regrades.routes import ROUTES as REGRADES
 from market.releases.routes import ROUTES as RELEASES
+from market.repairs.routes import ROUTES as REPAIRS
+from market.returns.routes import ROUTES as RETURNS
 from market.review_plans.routes import ROUTES as REVIEW_PLANS
 from market.reviews.routes import ROUTES as REVIEWS
 from market.runs.routes import ROUTES as RUNS
@@ -162,6 +164,8 @@ ROUTES = [
     *WORK,
     *SUBMISSIONS,
     *EDITS,
+    *RETURNS,
+    *REPAIRS,
     *SCREENERS,
     *ATTEMPTS,
     *PANELS,

@@ -154,6 +154,8 @@ KINDS = {
     "qsm": "rule_simulation",
     "rcv": "recovery_case",
     "rev": "review",
+    "rpr": "task_repair",
+    "rrq": "return_request",
     "rls": "model_release",
     "ses": "work_session",
     "sit": "sitting",

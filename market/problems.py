@@ -66,6 +66,8 @@ from market.quality_rules import rules as quality_rules
 from market.records import rules as records
 from market.recoveries import rules as recoveries
 from market.releases import rules as releases
+from market.repairs import rules as repairs
+from market.returns import rules as returns
 from market.review_plans import rules as review_plans
 from market.reviews import rules as reviews
 from market.runs import rules as runs
@@ -218,6 +220,11 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     snapshots.NothingToDeliver: (409, "nothing_to_deliver"),
     edits.DraftUnedited: (422, "draft_unedited"),
     edits.EditNotFound: (404, "edit_not_found"),
+    returns.ReturnRequestNotFound: (404, "return_request_not_found"),
+    returns.ReturnUnfit: (422, "return_unfit"),
+    returns.NobodyHolds: (409, "nobody_holds"),
+    repairs.RepairNotFound: (404, "repair_not_found"),
+    repairs.RepairUnfit: (422, "repair_unfit"),
     screeners.ScreenerNotFound: (404, "screener_not_found"),
     screeners.ScreenerUnfit: (422, "screener_unfit"),
     screeners.ScreenerCodeUnknown: (422, "screener_code_unknown"),

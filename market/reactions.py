@@ -29,6 +29,7 @@ from market.previews.jobs import preview_policy
 from market.quality.jobs import learn_offer, learn_verdict, refit_stump_model, watch_frontier
 from market.regrades.jobs import regrade_item
 from market.releases.jobs import follow_calibration, propose_calibration, reprice_experts
+from market.repairs.jobs import note_skip
 from market.reviews.jobs import clear_claim, open_reviews, recuse_conflicted
 from market.runs.jobs import check_run, match_anew, run_matching
 from market.sitting_pay.jobs import pay_baseline, pay_sitting
@@ -61,7 +62,7 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.TIME_ENTRY_CHANGED: (credit_decided_time,),
     Event.VERDICT_CORRECTED: (credit_earning, learn_verdict),
     Event.VERDICT_RECORDED: (credit_earning, learn_verdict),
-    Event.OFFER_RELEASED: (credit_time, note_offer, learn_offer),
+    Event.OFFER_RELEASED: (credit_time, note_offer, learn_offer, note_skip),
     Event.OFFER_ABANDONED: (credit_time, note_offer, learn_offer),
     Event.FUNDING_REQUESTED: (start_funding,),
     Event.REFUND_REQUESTED: (make_stripe_call,),
@@ -90,7 +91,7 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.MODEL_REFITTED: (rank_experts,),
     Event.REFIT_REQUESTED: (refit_stump_model,),
     Event.RUN_FINISHED: (note_run,),
-    Event.OFFER_DECLINED: (note_offer, learn_offer),
+    Event.OFFER_DECLINED: (note_offer, learn_offer, note_skip),
     Event.OFFER_TIMED_OUT: (note_offer, learn_offer),
     Event.OFFER_CANCELED: (note_offer,),
     Event.OFFER_COMPLETED: (note_offer,),

@@ -20,6 +20,7 @@ from market.plans.jobs import note_opened_hours
 from market.qualifications.jobs import expire_qualifications
 from market.quality.jobs import refit_nightly
 from market.quality_rules.jobs import apply_quality_rules
+from market.returns.jobs import end_due_returns
 from market.reviews.jobs import requeue_reviews
 from market.runs.jobs import match_market
 from market.sitting_pay.jobs import pay_left_baselines
@@ -47,6 +48,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(end_lost_sessions, every=timedelta(seconds=30)),
     Entry(warn_quiet_sessions, every=timedelta(seconds=30)),
     Entry(end_left_offers, every=timedelta(minutes=1)),
+    Entry(end_due_returns, every=timedelta(minutes=1)),
     Entry(approve_by_silence, every=timedelta(minutes=1)),
     Entry(expire_qualifications, every=timedelta(minutes=1)),
     Entry(end_sittings, every=timedelta(seconds=30)),

@@ -27,6 +27,8 @@ from market.offers.actions import accept_offer, decline_offer
 from market.offers.models import Offer
 from market.offers.queries import open_offers
 from market.offers.rules import REASONS, Terms
+from market.repairs.queries import skip_budget
+from market.returns.queries import asked_of
 from market.reviews.models import Review
 from market.submissions.models import Submission
 from market.tasks.models import Task
@@ -101,6 +103,7 @@ def get_offers(request: Request[Any, Any, Any], said: FromQuery[str | None] = No
         )
         wages = {one: effective_wage(session, one) for one in set(offered)}
     with database.begin() as session:
+        skips = skip_budget(session, me, at=now())
         waiting = open_offers(session, me, at=now())
         held = list(
             session.scalars(
@@ -112,6 +115,8 @@ def get_offers(request: Request[Any, Any, Any], said: FromQuery[str | None] = No
         return page(
             request,
             "expert/offers.html",
+            skips=skips,
+            asked=asked_of(session, [one.id for one in held]),
             wages=wages,
             waiting=cards_of(session, waiting),
             held=cards_of(session, held),

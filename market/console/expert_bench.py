@@ -26,6 +26,8 @@ from market.offers.models import Offer
 from market.offers.queries import own_offer
 from market.offers.rules import HELD, REASONS
 from market.projects.models import Project
+from market.repairs.queries import skip_budget
+from market.returns.queries import asked_of
 from market.reviews.models import Review
 from market.stumps.queries import evidence
 from market.submissions.actions import give_back, save_draft, submit_work
@@ -122,6 +124,8 @@ def _bench(
             tried=tried,
             provable=[one.attempt for one in tried if one.attempt.state in HANDED_IN],
             handed=handed,
+            asked_back=asked_of(session, [offer_id]).get(offer_id) if is_held else None,
+            skips=skip_budget(session, me, at=at) if is_held else None,
             remarks=_remarks(session, handed),
             typed=typed or {},
             # What was tried with drafts begins with one; what was typed since stands before it.

@@ -29,6 +29,8 @@ TABLES: Mapping[str, str] = MappingProxyType(
         "rcv": "market.recovery_case",
         "rev": "market.review",
         "rls": "market.model_release",
+        "rpr": "market.task_repair",
+        "rrq": "market.return_request",
         "ses": "market.work_session",
         "sit": "market.sitting",
         "slt": "market.task_slot",

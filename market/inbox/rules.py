@@ -63,6 +63,12 @@ _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
         "offer.abandoned": _now(
             "Your task went back", "We no longer heard from it; your time is paid."
         ),
+        "return_request.asked": _now(
+            "A task is asked back", "Give it back or say why you keep it; your minutes are paid."
+        ),
+        "return_request.ended": _now(
+            "A request for a task has ended", "Read what it came to; your minutes are paid."
+        ),
         "session.idle": _now("Are you still working?", "Your session will end unless you go on."),
         "session.idle_warning": _now(
             "Are you still working?", "Your session will end unless you go on."
@@ -151,6 +157,10 @@ _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
         "project.closed": _digest("A project is closed", "All is settled."),
         "tasks.imported": _digest("Tasks were imported", "Look at the rows."),
         "export.ready": _now("An export is ready", "It can be downloaded."),
+    },
+    ("tasks", Audience.LAB): {
+        "return_request.answered": _now("A task was given back, or is kept", "Read the answer."),
+        "task_repair.opened": _digest("Experts find fault with a task", "Read what they say."),
     },
     ("money", Audience.LAB): {
         "funding.invoiced": _now("An invoice is out", "Pay it where it says; then it counts."),

@@ -354,6 +354,33 @@ def release_offer(
     )
 
 
+def recall_offer(
+    session: Session,
+    offer_id: UUID,
+    *,
+    reason: str,
+    owes_time: bool,
+    at: datetime,
+    actor_id: UUID | None = None,
+) -> Offer:
+    """Give back a task that was asked back, by its expert or by its silence; nothing is held
+    against it. `owes_time` as in `release_offer`.
+
+    Raises:
+        OfferNotFound, StateConflict.
+    """
+    offer = any_offer(session, offer_id, locked=True)
+    return _end(
+        session,
+        offer,
+        "release",
+        at=at,
+        actor_id=actor_id,
+        reason=reason,
+        keep_money=owes_time,
+    )
+
+
 def screen_out_offer(session: Session, offer_id: UUID, *, expert_id: UUID, at: datetime) -> Offer:
     """End an offer whose task says that it is not for its expert; another one gets the seat.
 

@@ -98,12 +98,14 @@ class OfferOut(Wire):
 
 class OfferedOut(OfferOut):
     """An offer with what there is to do, while it is the expert's to take or to do: the task, the
-    versions of tools to do it with, by tool, and a draft to begin from, where there is one.
+    versions of tools to do it with, by tool, a draft to begin from, and what its lab put right
+    after experts found fault with it, where there is any of these.
     """
 
     task: Json | None
     tools: dict[str, str]
     draft: str | None
+    clarification: str | None
 
 
 class DeclineIn(Wire):
@@ -182,7 +184,13 @@ def get_offer(
             given = guidance_for(found.terms, task.payload)
             shown = shown_payload(task.payload, given)
             body = {"domain": task.domain, "complexity": task.complexity, **shown}
-        out = OfferedOut(**_columns(found), task=body, tools=dict(given.tools), draft=given.draft)
+        out = OfferedOut(
+            **_columns(found),
+            task=body,
+            tools=dict(given.tools),
+            draft=given.draft,
+            clarification=None if task is None else task.clarification,
+        )
         return tagged(out, found.version)
 
 

@@ -106,6 +106,8 @@ SOURCES: tuple[Source, ...] = (
     _own("time_entry", "expert_id"),
     _own("attempt", "expert_id"),
     _own("attempt_response", "expert_id", "request", "raw", order="at"),
+    _own("return_request", "expert_id", "asked_by"),
+    _own("task_skip", "expert_id", order="at"),
     _own("submission", "expert_id"),
     _own("submission_edit", "expert_id"),
     # Of votes on one's work the reviewer stays unknown, and they are there when it is decided.

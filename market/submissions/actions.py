@@ -16,7 +16,13 @@ from sqlalchemy.orm import Session
 from market.db import Json, new_id
 from market.edits.actions import record_edit
 from market.events import Event, change_state
-from market.offers.actions import abandon_offer, complete_locked, release_offer, screen_out_offer
+from market.offers.actions import (
+    abandon_offer,
+    complete_locked,
+    recall_offer,
+    release_offer,
+    screen_out_offer,
+)
 from market.offers.models import Offer
 from market.offers.queries import offer as any_offer
 from market.offers.queries import own_offer
@@ -181,6 +187,23 @@ def give_back(
         session, offer_id, expert_id=expert_id, reason=reason, note=note, owes_time=owes_time, at=at
     )
     close_draft(session, offer_id, "give_back", at=at, actor_id=expert_id)
+    return owes_time
+
+
+def take_back(
+    session: Session, offer_id: UUID, *, reason: str, actor_id: UUID | None, at: datetime
+) -> bool:
+    """Give a task back that was asked back, whoever says so; the draft is kept, and recorded
+    minutes stay owed: whether there are any. Whoever calls holds the offer locked.
+
+    Raises:
+        OfferNotFound, StateConflict.
+    """
+    at = whole(at)
+    end_work_on(session, offer_id, actor_id=actor_id, at=at)
+    owes_time = recorded_s(session, offer_id) > 0
+    recall_offer(session, offer_id, reason=reason, owes_time=owes_time, at=at, actor_id=actor_id)
+    close_draft(session, offer_id, "give_back", at=at, actor_id=actor_id)
     return owes_time
 
 

@@ -55,6 +55,8 @@ class Task(Base):
         ForeignKey("market.target_model.id"), default=None
     )
     """The model that this task is put to, where it is not its project's: a release's."""
+    clarification: Mapped[str | None] = mapped_column(default=None)
+    """What its lab put right after experts found fault with it; shown beside the task."""
     state: Mapped[str] = mapped_column(default="queued")
     held_from: Mapped[str | None] = mapped_column(default=None)
     import_id: Mapped[UUID | None] = mapped_column(default=None)
