@@ -1,19 +1,22 @@
 """Matching runs: what they choose, what they leave, and how they end."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from market.candidates.rules import worst_cost
 from market.db import database, new_id
+from market.experts.models import ExpertDomain
 from market.offers.actions import expire_offer
 from market.offers.models import Offer
 from market.operations import Operation
+from market.policies.actions import publish_policy
 from market.runs.actions import cancel_run, record_run, request_due_run, request_run
 from market.runs.jobs import match_market, run_matching
 from market.runs.models import MatchingRun, OpenSeat
@@ -26,6 +29,7 @@ from payouts.pay import fee_minor, pay_minor, worst_case_minor
 from tests.factories import (
     AT,
     make_expert,
+    make_offer,
     make_project,
     make_task,
     pairs_in_database,
@@ -52,6 +56,40 @@ def test_a_conference_is_matched_to_the_best_total_that_there_is(
     assert round(float(total or 0), 6) == 1406.25
     assert ended.offers == 613 * 3
     assert ended.gap == 0
+
+
+def test_the_top_is_as_busy_as_it_said_and_newcomers_work_too(db: Session) -> None:
+    experts = [make_expert(db, max_concurrent=1 + n % 3) for n in range(40)]
+    stated = {one.id: one.max_concurrent for one in experts}
+    top, known, newcomers = ([*stated][part] for part in (slice(6), slice(6, 32), slice(32, 40)))
+    project = make_project(db, budget_minor=10**9, answers_per_task=3)
+    # Who held an offer before is no newcomer; what was measured of people tells the rest.
+    before = make_task(db, project, slots=32)
+    for one in [*top, *known]:
+        make_offer(db, before, one, cap_s=600)
+    for state in ("active", "completed"):
+        db.execute(update(Offer).values(state=state))
+    for people, ability in ((top, 2.0), (known, -2.0)):
+        of_them = update(ExpertDomain).where(ExpertDomain.expert_id.in_(people))
+        db.execute(of_them.values(ability=ability))
+    # Fewer seats than they can take together.
+    for _ in range(12):
+        make_task(db, project, complexity=4)
+    share = 0.2
+    obeyed = publish_policy(
+        db,
+        name="some-to-newcomers",
+        document={"newcomer_share": share},
+        reason="A test.",
+        author_id=None,
+        at=AT,
+    )
+    ended = run_now(db, project_id=project.id, policy_id=obeyed.id, seed=1)
+    held = Counter(offer.expert_id for offer in offers_of(db, ended))
+    assert 36 <= ended.offers < sum(stated.values())
+    assert sum(held[one] == stated[one] for one in top) >= 0.9 * len(top)
+    assert sum(held[one] for one in newcomers) >= int(share * ended.offers)
+    assert any(held[one] for one in known)
 
 
 def test_the_database_holds_the_moves_of_a_run(db: Session) -> None:

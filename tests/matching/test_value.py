@@ -6,6 +6,7 @@ import pytest
 from matching.policy import ALL_INTEREST, Policy, Weights
 from matching.problem import ProblemInvalid
 from matching.value import PART_KINDS, PairParts, pair_value
+from tests.bench.simulations import busy_top
 
 rng = np.random.default_rng(4)
 PARTS = PairParts(
@@ -86,3 +87,8 @@ def test_parts_of_different_lengths_are_refused() -> None:
     with pytest.raises(ProblemInvalid) as refusal:
         PairParts(stump=np.zeros(3), interest=np.zeros(4))
     assert refusal.value.array == "interest"
+
+
+def test_matching_keeps_the_planted_top_as_busy_as_they_said() -> None:
+    found = busy_top.run(seed=7, rounds=3)
+    assert found["met"], found
