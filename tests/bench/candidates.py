@@ -21,12 +21,13 @@ from sqlalchemy import text
 
 from market.auth import keyring
 from market.candidates.queries import candidates
-from market.candidates.rules import TELLING_WORDS, Candidates, asked_of, weigh
+from market.candidates.rules import Candidates, asked_of, weigh
 from market.db import PLATFORM, database, new_id
 from market.embedded import EmbeddedPostgres
 from market.policies.rules import RunPolicy, read_policy
 from market.predictions.queries import predictions_for
 from market.predictions.rules import MIDDLE_COMPLEXITY, PRIOR_ABILITY, PRIOR_SD
+from market.shortlists.rules import TELLING_WORDS
 from tests.conftest import SECRET, migrate
 from tests.factories import make_project
 

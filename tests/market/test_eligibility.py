@@ -11,7 +11,6 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from market.auth import Part
-from market.candidates import queries as seen_by
 from market.candidates.queries import candidates
 from market.candidates.rules import id_at
 from market.eligibility.actions import set_eligibility, widen_project
@@ -23,6 +22,7 @@ from market.explanations.queries import hindrances, work_for
 from market.policies.rules import read_policy
 from market.projects.models import Project
 from market.runs.models import MatchingRun
+from market.shortlists import queries as shortlists
 from tests.factories import (
     AT,
     Caller,
@@ -129,7 +129,7 @@ def test_in_a_large_domain_the_few_who_are_taken_are_found(
     db: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, size in (("small", 2), ("best", 2), ("nearest", 1), ("spread", 1)):
-        monkeypatch.setitem(seen_by.WORDS, name, str(size))
+        monkeypatch.setitem(shortlists.WORDS, name, str(size))
     for _ in range(8):
         able = make_expert(db, country="US")
         db.get_one(ExpertDomain, (able.id, "chemistry")).ability = 2.0

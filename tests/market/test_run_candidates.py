@@ -9,13 +9,13 @@ from sqlalchemy.orm import Session
 
 from market.auth import Part
 from market.candidates.queries import candidates
-from market.candidates.rules import SMALL_DOMAIN
 from market.experts.models import Expert
 from market.explanations.queries import hindrances
 from market.people.actions import grant_part
 from market.policies.rules import read_policy
 from market.projects.models import Project
 from market.runs.models import OpenSeat
+from market.shortlists.rules import SMALL_DOMAIN
 from market.tasks.models import Interest, Task
 from tests.factories import (
     AT,
