@@ -9,11 +9,11 @@ import numpy as np
 from matching.assign import Assignment, finished
 from matching.assignment import Prices, micro_price, micro_value
 from matching.bound import left_after_locked, price_bound
-from matching.limits import Facts, Limits, padded
+from matching.facts import Facts, padded
+from matching.limits import Limits
 from matching.paths import NEVER, Moved
 from matching.problem import (
     MICRO,
-    VALUE_LIMIT,
     Float64,
     Int32,
     Int64,
@@ -125,7 +125,7 @@ class Plan:
         Shapes: experts, value, hours, cost (new pairs,).
         Raises: ProblemInvalid.
         """
-        self._check_new("expert", experts, self.network.experts, value, hours, cost)
+        self._facts.check_new("expert", experts, self.network.experts, value, hours, cost)
         if not 0 <= project < self._start.projects:
             raise ProblemInvalid("project", None, f"project {project} does not exist")
         task = self.network.grow_task(int(micro_price(open_seat_price)))
@@ -149,7 +149,7 @@ class Plan:
 
         Raises: ProblemInvalid.
         """
-        self._check_new("task", tasks, self.network.tasks, value, hours, cost)
+        self._facts.check_new("task", tasks, self.network.tasks, value, hours, cost)
         floor = min(min_load, capacity) if self.network.bonus else 0
         expert = self.network.grow_expert(floor)
         self._facts.min_load.grow(np.array([min(min_load, capacity)], np.int32))
@@ -336,33 +336,6 @@ class Plan:
         taken = self.snapshot()
         return price_bound(taken.problem, taken.assignment.prices)
 
-    def _check_new(
-        self,
-        name: str,
-        others: Int32,
-        known: int,
-        value: Float64,
-        hours: Float64 | None,
-        cost: Int64 | None,
-    ) -> None:
-        bad = np.flatnonzero((others < 0) | (others >= known))
-        if len(bad):
-            raise ProblemInvalid(name, int(bad[0]), f"{others[bad[0]]} does not exist")
-        if len(np.unique(others)) != len(others):
-            raise ProblemInvalid(name, None, "a pair is given twice")
-        for what, given, asked in (
-            ("value", value, True),
-            ("hours", hours, self._facts.has_hours),
-            ("cost", cost, self._facts.has_cost),
-        ):
-            if asked and (given is None or given.shape != others.shape):
-                raise ProblemInvalid(
-                    what, None, f"has not one entry for each of {len(others)} pairs"
-                )
-        wrong = np.flatnonzero(~(np.abs(value) <= VALUE_LIMIT))
-        if len(wrong):
-            raise ProblemInvalid("value", int(wrong[0]), f"{value[wrong[0]]} is no value")
-
     def _new_pairs(
         self,
         task: Int32,
@@ -371,22 +344,8 @@ class Plan:
         hours: Float64 | None,
         cost: Int64 | None,
     ) -> Int64:
-        facts, prices = self._facts, self._prices
-        worth = np.rint(value * MICRO).astype(np.int64)
-        charge = np.zeros(len(task))
-        facts.task.grow(task)
-        facts.expert.grow(expert)
-        facts.value.grow(worth)
-        if facts.has_hours and hours is not None:
-            facts.hours.grow(hours)
-            hour = padded(prices.hour, self.network.experts)[expert]
-            charge += np.where(hours > 0, hours * hour, 0)
-        if facts.has_cost and cost is not None:
-            facts.cost.grow(cost)
-            charge += cost * prices.budget[facts.project.all[task]]
-        profit = worth - np.rint(charge * MICRO).astype(np.int64)
-        numbers: Int64 = self.network.grow_pairs(task, expert, profit)
-        return numbers
+        profit = self._facts.grow_pairs(task, expert, value, hours, cost, self._prices)
+        return self.network.grow_pairs(task, expert, profit)
 
     def _seat_again(self, task: int, moved: Moved) -> None:
         network = self.network

@@ -3,68 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import Generic, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from matching.assignment import member_mask, totals
-from matching.problem import Float64, Int64, Problem
+from matching.facts import SPARE, Column, Facts
+from matching.problem import Bool, Int64, Problem
 
 ROUNDING = 1e-7
 """Hours beyond a limit that count as rounding."""
-
-SPARE = 1024
-"""Entries that a column grows by at least."""
-
-
-Entry = TypeVar("Entry", bound=np.generic)
-
-
-class Column(Generic[Entry]):
-    """An array that grows at its end in constant time on average."""
-
-    def __init__(self, values: NDArray[Entry]) -> None:
-        self._room = np.array(values)
-        self._size = len(values)
-
-    @property
-    def all(self) -> NDArray[Entry]:
-        """What is in it, as a view that the next growth leaves behind."""
-        return self._room[: self._size]
-
-    def grow(self, values: NDArray[Entry]) -> None:
-        """Put values at the end."""
-        last = self._size + len(values)
-        if last > len(self._room):
-            room = np.zeros(max(last + SPARE, len(self._room) * 9 // 8), self._room.dtype)
-            room[: self._size] = self._room[: self._size]
-            self._room = room
-        self._room[self._size : last] = values
-        self._size = last
-
-
-class Facts:
-    """What is known of pairs, tasks and experts beyond seats, and grows with them.
-
-    Shapes: task, expert, value, hours, cost (pairs,); project (tasks,); hours_available,
-        min_load (experts,).
-    Units: value in micro-units; hours in hours; cost in minor units; min_load in seats.
-    """
-
-    def __init__(self, problem: Problem, value: Int64) -> None:
-        experts = problem.experts
-        self.task, self.expert = Column(problem.task), Column(problem.expert)
-        self.value = Column(value)
-        self.has_hours, self.has_cost = problem.hours is not None, problem.cost is not None
-        none = np.zeros(problem.pairs if self.has_hours else 0)
-        self.hours = Column(none if problem.hours is None else problem.hours)
-        self.cost = Column(np.zeros(0, np.int64) if problem.cost is None else problem.cost)
-        self.project = Column(problem.task_project())
-        available = problem.hours_available
-        self.hours_available = Column(np.full(experts, np.inf) if available is None else available)
-        load = problem.min_load
-        self.min_load = Column(np.zeros(experts, np.int32) if load is None else load)
 
 
 class Limits:
@@ -155,11 +102,6 @@ class Limits:
             self._quota_held[index] += sign * sum(mine)
 
 
-def _is_member(members: NDArray[np.bool_], expert: int) -> bool:
+def _is_member(members: Bool, expert: int) -> bool:
     """Whether an expert is in a group; who came later than the group is in none."""
     return expert < len(members) and bool(members[expert])
-
-
-def padded(values: Float64, size: int) -> Float64:
-    """The values with noughts behind, up to a size."""
-    return np.concatenate([values, np.zeros(size - len(values))])

@@ -15,15 +15,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from matching.arrays import ArrayInvalid
 from matching.assign import Assignment, Effort, assign, under_policy
 from matching.assignment import totals
 from matching.concentration import gini, top_share
 from matching.outcomes import cross_fit
+from matching.past import Past, Rows, rows_of
 from matching.policy import Policy
-from matching.problem import Bool, Float64, Int64, Problem, newcomer_quotas
-from matching.replay import Estimate, Evaluation, Limits, Log, compare, evaluate, known_by_now
-from matching.value import PairParts, pair_value
+from matching.problem import Float64, Int64, Problem, newcomer_quotas
+from matching.replay import Estimate, Evaluation, Limits, compare, evaluate
+from matching.value import pair_value
 
 Float32 = NDArray[np.float32]
 
@@ -67,59 +67,6 @@ class NothingRecorded(ValueError):
 
     def __init__(self) -> None:
         super().__init__("there is nothing to replay: no run, or none with a pair")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Came:
-    """What came of the pairs that a run took, and of which this is known by now.
-
-    Shapes: all (pairs,); read where `taken`.
-    Units: accepted and stump 0 or 1; cost in minor units paid; wait in hours until acceptance;
-        age and delay, since the offer and until its outcome, in hours.
-    """
-
-    taken: Bool
-    known: Bool
-    accepted: Float64
-    stump: Float64
-    cost: Float64
-    wait: Float64
-    age: Float64
-    delay: Float64
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Past:
-    """One recorded run: what it saw, what it believed then, how it drew, and what came of it.
-
-    Shapes: chance, said (pairs,); newcomer, expert_label (experts,); task_group (tasks,).
-    Units: chance, the recorded probability of each pair; said, whether interest was stated;
-        labels of experts and of groups of tasks (domains) are the same ones in every run.
-    """
-
-    problem: Problem
-    parts: PairParts
-    chance: Float64
-    said: Bool
-    newcomer: Bool
-    expert_label: Int64
-    task_group: Int64
-    came: Came
-
-    def __post_init__(self) -> None:
-        sizes = {
-            "chance": (self.chance, self.problem.pairs),
-            "said": (self.said, self.problem.pairs),
-            "newcomer": (self.newcomer, self.problem.experts),
-            "expert_label": (self.expert_label, self.problem.experts),
-            "task_group": (self.task_group, self.problem.tasks),
-            "taken": (self.came.taken, self.problem.pairs),
-        }
-        for name, (given, size) in sizes.items():
-            if given.shape != (size,):
-                raise ArrayInvalid(name, None, f"has shape {given.shape}, not ({size},)")
-        if self.parts.pairs != self.problem.pairs:
-            raise ArrayInvalid("parts", None, "are of other pairs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +195,7 @@ def preview(
         after.append(replayed(past, candidate, seed=seed + turn, effort=effort)[1])
         if progress is not None:
             progress(turn + 1, len(pasts))
-    rows = _rows_of(pasts, after)
+    rows = rows_of(pasts, after)
     limits = limits or Limits(effective=LEAST_EFFECTIVE)
     realised, whole = _realised(rows, limits)
     decisions = len(np.unique(rows.decision))
@@ -268,96 +215,7 @@ def preview(
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Rows:
-    """The pairs of all runs that either policy may take, end to end.
-
-    Shapes: all (rows,), covariates (rows, covariates).
-    """
-
-    today: Float64
-    after: Float64
-    decision: Int64
-    expert: Int64
-    group: Int64
-    newcomer: Bool
-    cost: Float64
-    stump: Float64
-    covariates: Float64
-    came: Came
-    seats: int
-
-    def log(self, outcome: Float64) -> Log:
-        """The record as replay reads it, with one of its outcomes."""
-        came, arrived = self.came, np.ones(len(self.decision))
-        on = np.flatnonzero(came.taken)
-        if len(on) and not came.known[on].all():
-            arrived[on] = known_by_now(came.age[on], came.delay[on], came.known[on])
-        return Log(
-            decision=self.decision,
-            probability=self.today,
-            taken=came.taken & (self.today > 0),
-            outcome=outcome,
-            # What is known although, by the delays seen, it could not be yet, teaches nothing.
-            known=came.known & (arrived > 0),
-            known_probability=arrived,
-        )
-
-
-def _rows_of(pasts: Sequence[Past], after: Sequence[Float64]) -> _Rows:
-    kept = [
-        np.flatnonzero((past.chance > 0) | (chance > 0) | past.came.taken)
-        for past, chance in zip(pasts, after, strict=True)
-    ]
-    both = list(zip(pasts, kept, strict=True))
-
-    def numbers(each: Callable[[Past, Int64], Float64]) -> Float64:
-        return np.concatenate([each(past, on) for past, on in both]).astype(np.float64)
-
-    def labels(each: Callable[[Past, Int64], Int64]) -> Int64:
-        return np.concatenate([each(past, on) for past, on in both]).astype(np.int64)
-
-    def truths(each: Callable[[Past, Int64], Bool]) -> Bool:
-        return np.concatenate([each(past, on) for past, on in both]).astype(np.bool_)
-
-    def measured(name: str) -> Float64:
-        return numbers(lambda past, on: _part(getattr(past.parts, name), on))
-
-    first = np.cumsum([0, *(past.problem.tasks for past in pasts)])
-    decision = [
-        past.problem.task[on] + start for (past, on), start in zip(both, first, strict=False)
-    ]
-    return _Rows(
-        today=numbers(lambda past, on: np.minimum(past.chance[on], 1.0)),
-        after=np.concatenate([chance[on] for chance, on in zip(after, kept, strict=True)]),
-        decision=np.concatenate(decision).astype(np.int64),
-        expert=labels(lambda past, on: past.expert_label[past.problem.expert[on]]),
-        group=labels(lambda past, on: past.task_group[past.problem.task[on]]),
-        newcomer=truths(lambda past, on: past.newcomer[past.problem.expert[on]]),
-        cost=measured("cost"),
-        stump=measured("stump"),
-        covariates=np.column_stack(
-            [measured(name) for name in ("stump", "quality", "interest", "affinity", "learning")]
-        ),
-        came=Came(
-            taken=truths(lambda past, on: past.came.taken[on]),
-            known=truths(lambda past, on: past.came.known[on]),
-            accepted=numbers(lambda past, on: past.came.accepted[on]),
-            stump=numbers(lambda past, on: past.came.stump[on]),
-            cost=numbers(lambda past, on: past.came.cost[on]),
-            wait=numbers(lambda past, on: past.came.wait[on]),
-            age=numbers(lambda past, on: past.came.age[on]),
-            delay=numbers(lambda past, on: past.came.delay[on]),
-        ),
-        seats=int(sum(int(past.problem.demand.sum()) for past in pasts)),
-    )
-
-
-def _part(part: Float64 | None, on: Int64) -> Float64:
-    return np.zeros(len(on)) if part is None else part[on]
-
-
-def _realised(rows: _Rows, limits: Limits) -> tuple[dict[str, Sides], Evaluation]:
+def _realised(rows: Rows, limits: Limits) -> tuple[dict[str, Sides], Evaluation]:
     """Totals of stumps and pay, the share of seats taken up, and the wait of those."""
 
     def sides(outcome: Float64, high: float, scale: float) -> tuple[Sides, Evaluation, Evaluation]:
@@ -381,7 +239,7 @@ def _realised(rows: _Rows, limits: Limits) -> tuple[dict[str, Sides], Evaluation
     return found, whole
 
 
-def _wait(rows: _Rows, taken: float, taken_before: float, limits: Limits) -> Sides:
+def _wait(rows: Rows, taken: float, taken_before: float, limits: Limits) -> Sides:
     """Hours of those who accept: a ratio of two estimates, its error by the linear part of both."""
     hours = rows.came.wait * rows.came.accepted
 
@@ -411,7 +269,7 @@ def _scaled(told: Estimate, by: float) -> Estimate:
     return Estimate(told.value * by, told.low * by, told.high * by, told.se * by)
 
 
-def _planned(rows: _Rows, seed: int) -> dict[str, Sides]:
+def _planned(rows: Rows, seed: int) -> dict[str, Sides]:
     rng = np.random.default_rng([seed, 17])
     luck = rng.random((DRAWS, len(rows.today)), dtype=np.float32)
     before, after = _drawn(rows, rows.today, luck), _drawn(rows, rows.after, luck)
@@ -424,7 +282,7 @@ def _planned(rows: _Rows, seed: int) -> dict[str, Sides]:
     return found
 
 
-def _drawn(rows: _Rows, chance: Float64, luck: Float32) -> Float64:
+def _drawn(rows: Rows, chance: Float64, luck: Float32) -> Float64:
     """Every figure as expected, then in each of some draws, shape (1 + draws, figures).
 
     Pairs are drawn one by one here, though the draw itself keeps the sum of each task, so that
@@ -456,7 +314,7 @@ def _within(rows: Float64, most: float) -> Estimate:
     return Estimate(expected, expected + low, min(expected + high, most), float(drawn.std()))
 
 
-def _shift(rows: _Rows, label: Int64) -> Shift:
+def _shift(rows: Rows, label: Int64) -> Shift:
     labels, place = np.unique(label, return_inverse=True)
     size = len(labels)
     return Shift(

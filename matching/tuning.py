@@ -17,8 +17,9 @@ from scipy.optimize import Bounds, OptimizeResult, differential_evolution
 from matching.arrays import number_within
 from matching.assign import Effort
 from matching.assignment import totals
+from matching.past import Past
 from matching.policy import Policy, Weights
-from matching.preview import QUICK, Candidate, NothingRecorded, Past, replayed
+from matching.preview import QUICK, Candidate, NothingRecorded, replayed
 from matching.problem import Float64
 
 WEIGHT_SPAN = 3.0

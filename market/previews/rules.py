@@ -15,7 +15,8 @@ from market.policies.rules import ALL_SETTINGS, RunPolicy, differences
 from matching.problem import Int64
 
 if TYPE_CHECKING:
-    from matching.preview import Past, Preview
+    from matching.past import Past
+    from matching.preview import Preview
     from matching.replay import Estimate
     from matching.tuning import Choice, Frontier
 
@@ -145,7 +146,7 @@ def _labels(ids: Ids, known: dict[bytes, int]) -> Int64:
 
 def _past(one: Recording, facts: Facts, experts: Int64, groups: Int64) -> "Past":
     # The solver takes long to load, and only jobs need it.
-    from matching.preview import Came, Past
+    from matching.past import Came, Past
 
     problem, assignment = one.file.problem, one.file.assignment
     chance, taken = np.zeros(problem.pairs), np.zeros(problem.pairs, np.bool_)

@@ -10,8 +10,9 @@ import time
 import numpy as np
 
 from matching.assign import Effort, assign
+from matching.past import Came, Past
 from matching.policy import Policy, Weights
-from matching.preview import QUICK, Came, Candidate, Past, preview
+from matching.preview import QUICK, Candidate, preview
 from matching.problem import Problem
 from matching.synthetic import SIZES, make_problem
 from matching.value import PairParts, pair_value

@@ -197,3 +197,30 @@ def test_events_that_make_no_sense_are_refused_and_change_nothing() -> None:
     with pytest.raises(ProblemInvalid):
         plan.decline(-1)
     assert plan.chosen().tolist() == before
+
+
+@pytest.mark.parametrize(
+    ("hours", "cost", "words"),
+    [
+        ([-1.0], [5], "hours[0]"),
+        ([np.nan], [5], "hours[0]"),
+        ([1.0], [-5], "cost[0]"),
+        (None, [5], "hours"),
+    ],
+)
+def test_who_comes_later_has_hours_and_a_cost_or_is_refused(
+    hours: list[float] | None, cost: list[int], words: str
+) -> None:
+    problem = in_order(small_problem(3, Shape(budgets=True, hours=True)))
+    plan = Plan(problem, assign(problem))
+    before = plan.chosen().tolist()
+    with pytest.raises(ProblemInvalid) as refusal:
+        plan.add_task(
+            np.array([0], np.int32),
+            np.ones(1),
+            demand=1,
+            hours=None if hours is None else np.array(hours),
+            cost=np.array(cost),
+        )
+    assert str(refusal.value).startswith(words)
+    assert plan.chosen().tolist() == before

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from matching.assign import assign
+from matching.past import Came, Past
 from matching.policy import Policy, Weights
-from matching.preview import Came, Candidate, Past
+from matching.preview import Candidate
 from matching.problem import Float64, Problem
 from matching.value import PairParts, pair_value
 
