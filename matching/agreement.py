@@ -21,6 +21,7 @@ from matching.tempering import (
     stack,
     tempered,
 )
+from matching.unevenness import independence
 from matching.votes import UNKNOWN, Votes, VotesInvalid, checked_gold, checked_index, row_sum
 
 MOST_CELLS = 40_000_000
@@ -77,7 +78,8 @@ class Consensus:
 
     What `fit` learns: `posterior_` (items, classes); `reliability_`; `weight_` (recipes + 1,), the
     mixture, the smoothed majority last; `members_`, the models; `prior_` (classes,); `kinship_`,
-    how alike votes on one item are beyond its truth, the mean of the mixture.
+    how alike votes on one item are beyond its truth, the mean of the mixture; `independence_`,
+    from 0 to 1, how far nothing in the votes speaks against their being independent.
     Source: Dawid, Skene (1979) for the models; the linear pool with weights by log score as in
         Hall, Mitchell, International Journal of Forecasting 23 (2007).
     """
@@ -90,6 +92,7 @@ class Consensus:
         self.posterior_: Float64 = np.zeros((0, 0))
         self.prior_: Float64 = np.zeros(0)
         self.kinship_ = 0.0
+        self.independence_ = 0.0
         self.reviewers_ = 0
 
     def fit(self, votes: Votes, gold: Int64 | None = None) -> Consensus:
@@ -121,7 +124,9 @@ class Consensus:
             # Of two models of one kind the second starts where the first ended: half the rounds.
             start = model.member.posterior() if isinstance(model.member, Full) else majority
         self._recipes = recipes(len(models))
-        first = first_weights([model.weight for model in models], MAJORITY_WEIGHT)
+        self.independence_ = independence(ballots, self._most_telling())
+        weights = [model.weight for model in models]
+        first = first_weights(weights, MAJORITY_WEIGHT, self.independence_)
         self.weight_ = stack(self._gold_chance(ballots, majority, truth), first, self.gold_strength)
         self.weight_[self.weight_ < NEGLIGIBLE] = 0.0
         self.weight_ /= self.weight_.sum()
@@ -198,6 +203,11 @@ class Consensus:
                 models.append(Model(Ordinal(), 0.35, 0.3))
         return models
 
+    def _most_telling(self) -> Confusion:
+        """The model of reviewers' own habits, or the nearest to it that was fitted."""
+        full = [member for member in self.members_ if type(member) is Full]
+        return full[0] if full else self.members_[1]
+
     def _gold_chance(self, ballots: Ballots, majority: Float64, truth: Int64) -> Float64:
         """What each recipe gave to the truth of each gold item that has votes."""
         given = np.flatnonzero(truth != UNKNOWN)
@@ -240,7 +250,7 @@ class Consensus:
         sharp: Float64 = np.zeros_like(evidence[0])
         for place, (weight, member) in enumerate(zip(self._order, self.members_, strict=True)):
             if weight > 0:
-                recipe = Recipe(place, 0.0, 0.5)
+                recipe = Recipe(place, 0.0, 0.5 + 0.25 * self.independence_)
                 sharp += weight * tempered(evidence[place], total, member.prior_, recipe)
         return sharp
 

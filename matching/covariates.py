@@ -56,24 +56,32 @@ class Covariates:
             self.is_level_.append(levels)
         return self
 
-    def transform(self, covariates: Float64) -> Float64:
-        """Columns without NaN; (rows, columns)."""
-        found: list[Float64] = []
+    @property
+    def columns_(self) -> int:
+        """How many columns `transform` makes."""
+        shaped = zip(self.gaps_, self.spread_.tolist(), self.knots_, strict=True)
+        return sum(gap + (1 + len(knots) if spread else 0) for gap, spread, knots in shaped)
+
+    def transform(self, covariates: Float64, into: Float64 | None = None) -> Float64:
+        """Columns without NaN, (rows, columns_); written into a table of any precision if given."""
+        table = np.empty((len(covariates), self.columns_)) if into is None else into
+        at = 0
         for n in range(covariates.shape[1]):
             raw = covariates[:, n]
             known = np.isfinite(raw)
             if self.gaps_[n]:
-                found.append((~known).astype(np.float64))
+                table[:, at] = ~known
+                at += 1
             if self.spread_[n] == 0.0:
                 continue
             z = np.where(known, (raw - self.centre_[n]) / self.spread_[n], 0.0)
             z = np.clip(z, -FAR, FAR)
-            found.append(z)
+            table[:, at] = z
             for knot in self.knots_[n].tolist():
+                at += 1
                 if self.is_level_[n]:
-                    found.append((known & (np.abs(z - knot) < 1e-6)).astype(np.float64))
+                    table[:, at] = known & (np.abs(z - knot) < 1e-6)
                 else:
-                    found.append(np.where(known, np.maximum(z - knot, 0.0), 0.0))
-        if not found:
-            return np.zeros((len(covariates), 0))
-        return np.column_stack(found)
+                    table[:, at] = np.where(known, np.maximum(z - knot, 0.0), 0.0)
+            at += 1
+        return table

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import log, sqrt
 from operator import mul
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -89,47 +89,61 @@ class Engine:
         weight = rows.weight
         if self.half_life_days > 0 and len(rows):
             weight = weight * 0.5 ** ((rows.time[-1] - rows.time) / self.half_life_days)
-        table = self._past(rows)
+        dense = self._dense(rows)
         scores = np.zeros((len(rows), 0))
         if self._wants("signature"):
             scores = self.signature.fit(rows)
         self._make_views()
-        base = self._base(rows)
         keys = self._keys(rows, scores)
-        rising = np.arange(base.shape[1] - rows.rising.shape[1], base.shape[1])
+        width = self._base_width(rows)
+        rising = np.arange(width - rows.rising.shape[1], width)
         for view in self.views:
-            extra = self._extra(view, table, scores)
-            dense = np.concatenate([base.astype(extra.dtype), extra], axis=1)
-            penalised = np.concatenate([[0.05], np.ones(dense.shape[1] - 1)])
+            own = dense[:, :width]
+            if view.name == "history":
+                own = dense
+            elif view.name == "signature":
+                own = np.concatenate([own, self._traits(scores)], axis=1)
+            penalised = np.concatenate([[0.05], np.ones(own.shape[1] - 1)])
             view.fit(
-                dense, keys, rows.outcome, weight, rows.time,
+                own, keys, rows.outcome, weight, rows.time,
                 penalised=penalised, rising=rising, rounds=rounds,
                 ridge=self.tuning.ridge.get(view.name, 1.0) if keep else 1.0,
             )  # fmt: skip
             if view.name == "history":
-                self.history_weights = (view.weights_[base.shape[1] :] / self.spread_).tolist()
-                self.history_shift = -float(
-                    (view.weights_[base.shape[1] :] / self.spread_) @ self.centre_
-                )
-            self._replay(view, dense, keys, rows)
+                self.history_weights = (view.weights_[width:] / self.spread_).tolist()
+                self.history_shift = -float((view.weights_[width:] / self.spread_) @ self.centre_)
+            self._replay(view, own, keys, rows)
         self._open_cheap(rows)
         return self
 
     def _wants(self, view: str) -> bool:
         return not self.tuning.views or view in self.tuning.views
 
-    def _past(self, rows: Responses) -> Float64:
-        """The features of every row's past, where a view looks at them."""
-        if not self._wants("history"):
+    def _base_width(self, rows: Responses) -> int:
+        return 1 + self.covariates.columns_ + int(rows.rising.shape[1])
+
+    def _dense(self, rows: Responses) -> Float64:
+        """What every view sees of a row, and then its past, where a view looks at it.
+
+        One table in single precision for all views, which is what ten million rows have room for.
+        """
+        width, wants = self._base_width(rows), self._wants("history")
+        made = np.empty((len(rows), width + (FEATURES if wants else 0)), np.float32)
+        dense = cast("Float64", made)
+        self._base(rows, dense[:, :width])
+        if not wants:
             self.history.count(rows)
             self.centre_, self.spread_ = np.zeros(FEATURES), np.full(FEATURES, np.inf)
             self.history_weights, self.history_shift = [0.0] * FEATURES, 0.0
-            return np.zeros((len(rows), 0))
-        table = self.history.walk(rows)
-        self.centre_ = table.mean(axis=0, dtype=np.float64) if len(rows) else np.zeros(FEATURES)
-        spread = table.std(axis=0, dtype=np.float64) if len(rows) else np.zeros(FEATURES)
+            return dense
+        past = dense[:, width:]
+        self.history.walk(rows, past)
+        self.centre_ = past.mean(axis=0, dtype=np.float64) if len(rows) else np.zeros(FEATURES)
+        spread = past.std(axis=0, dtype=np.float64) if len(rows) else np.zeros(FEATURES)
         self.spread_ = np.where(spread > 1e-4, spread, np.inf)
-        return table
+        past -= self.centre_.astype(past.dtype)
+        past /= self.spread_.astype(past.dtype)
+        return dense
 
     def _learn_shape(self, rows: Responses) -> None:
         heavy = float(rows.weight.sum())
@@ -203,19 +217,18 @@ class Engine:
         self.has_history = any(view.name == "history" for view in self.views)
         self._slots = [[self._place[term.name] for term in view.terms] for view in self.views]
 
-    def _base(self, rows: Responses) -> Float64:
-        own = self.covariates.transform(rows.covariates)
-        return np.concatenate([np.ones((len(rows), 1)), own, rows.rising], axis=1)
+    def _base(self, rows: Responses, into: Float64 | None = None) -> Float64:
+        """The columns that every view has: one, the covariates and what is known to rise."""
+        width = self._base_width(rows)
+        table = np.empty((len(rows), width)) if into is None else into
+        steps = rows.rising.shape[1]
+        table[:, 0] = 1.0
+        self.covariates.transform(rows.covariates, table[:, 1 : width - steps])
+        table[:, width - steps :] = rows.rising
+        return table
 
-    def _extra(self, view: View, table: Float64, scores: Float64) -> Float64:
-        if view.name == "history":
-            scaled: Float64 = (table - self.centre_.astype(np.float32)) / self.spread_.astype(
-                np.float32
-            )
-            return scaled
-        if view.name == "signature":
-            return np.concatenate([scores, scores[:, :1] ** 2], axis=1)
-        return np.zeros((len(table), 0))
+    def _traits(self, scores: Float64) -> Float64:
+        return np.concatenate([scores, scores[:, :1] ** 2], axis=1)
 
     def _keys(self, rows: Responses, scores: Float64) -> dict[str, Keys]:
         subject, group = levels_of(rows.subject), levels_of(rows.group)
@@ -308,7 +321,7 @@ class Engine:
             if view.name == "history":
                 found = found + self.history_shift
             elif view.name == "signature":
-                found = found + self._extra(view, base, scores) @ weights[base.shape[1] :]
+                found = found + self._traits(scores) @ weights[base.shape[1] :]
             offset.append(found)
         return offset, scores
 

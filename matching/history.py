@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import log1p
-from typing import cast
 
 import numpy as np
 
@@ -124,12 +123,11 @@ class History:
         other.domain = {key: list(held) for key, held in self.domain.items()}
         return other
 
-    def walk(self, rows: Responses) -> Float64:
-        """The features of every row, each looked at before it is learned; (rows, FEATURES).
+    def walk(self, rows: Responses, table: Float64) -> None:
+        """Write the features of every row, each looked at before it is learned.
 
-        In single precision, which halves the memory of many rows.
+        Shapes: table (rows, FEATURES), of any precision.
         """
-        table = np.empty((len(rows), FEATURES), np.float32)
         block: list[tuple[float, ...]] = []
         begun = 0
         columns = (rows.subject, rows.item, rows.group, rows.time, rows.outcome)
@@ -142,7 +140,6 @@ class History:
                 block = []
         if block:
             table[begun:] = block
-        return cast("Float64", table)
 
 
 def usual_pause(rows: Responses) -> float:

@@ -20,6 +20,10 @@ PRIOR_POWER = (0.0, 0.5, 1.0)
 
 PRIOR_POWER_PRIOR = (0.6, 0.32, 0.08)
 
+INDEPENDENT_KINSHIP = (0.5, 0.2, 0.1, 0.1, 0.1)
+INDEPENDENT_POWER = (0.2, 0.3, 0.5)
+"""Weights of the same where nothing speaks against votes being independent given the truth."""
+
 GOLD_STRENGTH = 5.0
 """Gold items that the weights of the mixture are worth before any gold is seen."""
 
@@ -56,14 +60,21 @@ def recipes(members: int) -> list[Recipe]:
     ]
 
 
-def first_weights(member_weight: Sequence[float], majority_weight: float) -> Float64:
-    """Weights of the recipes, and of the smoothed majority at the end, before any gold."""
-    weight = [
-        member * kinship * power
-        for member in member_weight
-        for kinship in KINSHIP_PRIOR
-        for power in PRIOR_POWER_PRIOR
-    ]
+def first_weights(
+    member_weight: Sequence[float], majority_weight: float, independence: float = 0.0
+) -> Float64:
+    """Weights of the recipes, and of the smoothed majority at the end, before any gold.
+
+    `independence` is how far votes may be taken as independent given the truth, from 0 to 1.
+    """
+
+    def between(usual: Sequence[float], free: Sequence[float]) -> list[float]:
+        pairs = zip(usual, free, strict=True)
+        return [(1 - independence) * first + independence * second for first, second in pairs]
+
+    kinships = between(KINSHIP_PRIOR, INDEPENDENT_KINSHIP)
+    powers = between(PRIOR_POWER_PRIOR, INDEPENDENT_POWER)
+    weight = [m * near * power for m in member_weight for near in kinships for power in powers]
     result = np.array([*weight, majority_weight])
     return np.asarray(result / result.sum(), np.float64)
 
