@@ -29,6 +29,7 @@ from market.projects.models import Project
 from market.repairs.queries import skip_budget
 from market.returns.queries import asked_of
 from market.reviews.models import Review
+from market.screeners.queries import newest_screener
 from market.stumps.queries import evidence
 from market.submissions.actions import give_back, save_draft, submit_work
 from market.submissions.models import Submission
@@ -69,13 +70,27 @@ def _tried(session: Session, offer_id: UUID) -> list[Tried]:
     return [told(row) for row in rows]
 
 
-def _model_and_drafts(offer: Offer) -> tuple[bool, str]:
-    """Whether there is a model to ask, and what becomes of a draft that is handed in unedited."""
+@dataclass(frozen=True, slots=True)
+class OfProject:
+    """What an expert at work is told of its project: whether there is a model to ask, what becomes
+    of a draft that is handed in unedited, and what a screening pays, if it screens.
+
+    Units: minor units.
+    """
+
+    has_model: bool = False
+    unedited_drafts: str = "allowed"
+    screening: int | None = None
+
+
+def _of_project(offer: Offer) -> OfProject:
     # As the platform, because a project is its lab's to see; only this is told of it.
     with database.begin(PLATFORM) as session:
         wanted = select(Project.target_model_id, Project.unedited_drafts)
         model, unedited = session.execute(wanted.where(Project.id == offer.project_id)).one()
-        return model is not None, unedited
+        screener = newest_screener(session, offer.project_id, by=offer.created_at)
+        pays = screener.pay_minor if screener is not None and screener.codes else None
+        return OfProject(model is not None, unedited, pays)
 
 
 def _remarks(session: Session, handed: Submission | None) -> list[Review]:
@@ -103,7 +118,7 @@ def _bench(
         running = open_session(session, me)
         is_here = running is not None and running.offer_id == offer_id
         tried = _tried(session, offer_id)
-        has_model, unedited = _model_and_drafts(offer) if is_held else (False, "allowed")
+        of_project = _of_project(offer) if is_held else OfProject()
         is_open = handed is not None and handed.state in OPEN
         draft: Json = handed.payload if handed is not None and is_open else {}
         return page(
@@ -119,8 +134,9 @@ def _bench(
             runs_elsewhere=running is not None and not is_here,
             shown=figures(running) if running is not None and is_here else None,
             unproven_s=unproven_s(running, at) if is_here else 0,
-            has_model=has_model,
-            unedited_drafts=unedited,
+            has_model=of_project.has_model,
+            unedited_drafts=of_project.unedited_drafts,
+            screening=of_project.screening,
             tried=tried,
             provable=[one.attempt for one in tried if one.attempt.state in HANDED_IN],
             handed=handed,

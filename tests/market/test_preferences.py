@@ -14,6 +14,7 @@ from market.preferences.rules import Preference, Response, preference_of, report
 from market.submissions.models import Submission
 from tests.factories import AT, make_caller, make_expert, make_project
 from tests.market.reviewed import make_decided
+from tests.market.test_console import come_in
 
 PAIR = {"prompt": "Why?", "responses": ["Because.", "So."]}
 ME = new_id()
@@ -148,6 +149,13 @@ def test_a_lab_reads_the_preferences_that_were_accepted(db: Session, web: TestCl
     assert {one["source"] for one in told["raw"]} == {"a", "b"}
     assert [one["feature"] for one in told["bias"]] == ["length", "markdown", "emoji"]
     assert told["raw"][0]["low"] is None
+    come_in(web, lab)
+    page = f"/console/lab/projects/prj_{project.id.hex}/preferences"
+    assert "No preference was accepted yet." in web.get(page).text
+    shown = web.get(page, params={"least_s": 0}).text
+    assert "What dress alone does" in shown
+    assert web.get(page, params={"least_s": -1}).status_code == 400
+    web.cookies.clear()
     assert other.get(path).status_code == 404
     assert lab.get(path, params={"least_s": -1}).status_code == 400
     cut = preference_report(db, project.id, least_s=0, most=1)

@@ -28,6 +28,7 @@ from tests.factories import (
     make_project,
     make_task,
 )
+from tests.market.test_console import come_in, send, token
 
 CODES = ("NOT-FOR-ME-1", "NOT-FOR-ME-2")
 RATE = 7200
@@ -128,4 +129,32 @@ def test_labs_set_screeners_and_experts_end_by_them_over_http(
     assert (wrong.status_code, wrong.json()["code"]) == (422, "screener_code_unknown")
     done = expert.post(end, json={"code": CODES[0]})
     assert (done.status_code, done.json()["state"]) == (200, "screened_out")
+    assert db.scalars(select(Submission.state)).one() == "screened_out"
+
+
+def test_a_lab_sets_its_screener_and_an_expert_ends_by_it_on_their_pages(
+    db: Session, web: TestClient[Any]
+) -> None:
+    lab = make_caller(db, web, Part.LAB)
+    project = make_project(db, lab.organisation_id, at=datetime.now(UTC))
+    db.commit()
+    come_in(web, lab)
+    page = f"/console/lab/projects/prj_{project.id.hex}/screener"
+    assert "does not screen" in web.get(page).text
+    refused = send(web, page, token(web, page), codes="abc", pay="1.50")
+    assert refused.status_code == 422
+    assert "each of 4 to 64 characters" in refused.text
+    sent = send(web, page, token(web, page), codes="\n".join(CODES), pay="1.50")
+    assert sent.headers["location"] == f"{page}?said=saved"
+    assert 'value="1.50"' in web.get(page).text
+    at = datetime.now(UTC)
+    offer = make_offer(db, make_task(db, project, at=at), make_expert(db).id, at=at)
+    db.commit()
+    come_in(web, key_for(db, web, offer.expert_id, Part.EXPERT))
+    bench = f"/console/expert/offers/ofr_{offer.id.hex}"
+    assert "1.50" in web.get(bench).text
+    wrong = send(web, f"{bench}/screen-out", token(web, bench), code="NOT-A-CODE")
+    assert wrong.status_code == 422
+    done = send(web, f"{bench}/screen-out", token(web, bench), code=CODES[0])
+    assert done.headers["location"] == "/console/expert?said=screened"
     assert db.scalars(select(Submission.state)).one() == "screened_out"
