@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, dataclass_transform
 from uuid import UUID
 
+import psycopg
 from sqlalchemy import (
     BigInteger,
     Connection,
@@ -21,10 +22,13 @@ from sqlalchemy import (
     MetaData,
     Text,
     create_engine,
+    event,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, MappedAsDataclass, Session, mapped_column
+from sqlalchemy.orm.util import identity_key
 from uuid_utils.compat import uuid7
 
 NAMING = {
@@ -101,6 +105,31 @@ def take_scope(session: Session, scope: Scope) -> None:
     session.info["scope"] = scope
 
 
+def _begin_ourselves(connection: psycopg.Connection, _record: object) -> None:
+    # The driver sends no BEGIN of its own, so that ours can carry the role in the same trip.
+    connection.autocommit = True
+
+
+def _begin(connection: Connection) -> None:
+    scope: Scope | None = connection.get_execution_options().get("scope")
+    if scope is None:
+        connection.exec_driver_sql("begin")
+        return
+    # Written out, because only statements without parameters can share a trip; a role is one of
+    # ours, and a tenant a UUID.
+    connection.exec_driver_sql(
+        f"begin; select set_config('role', '{scope.role}', true),"
+        f" set_config('stumpwork.tenant', '{scope.tenant or ''}', true)"
+    )
+
+
+def forget(session: Session, kind: type[Base], row_id: UUID) -> None:
+    """Have a row that SQL of our own has changed be read again, when it is next looked at."""
+    row = session.identity_map.get(identity_key(kind, row_id))
+    if row is not None:
+        session.expire(row)
+
+
 class Database:
     """Where transactions come from; opened once by each process, before its first request."""
 
@@ -115,9 +144,10 @@ class Database:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=15,
-            pool_pre_ping=True,
             pool_recycle=1800,
         )
+        event.listen(self._engine, "connect", _begin_ourselves)
+        event.listen(self._engine, "begin", _begin)
 
     def close(self) -> None:
         """Give every connection back."""
@@ -156,13 +186,13 @@ class Database:
             outer.flush()
             take_scope(outer, before)
             return
-        with self._session() as session, session.begin():
-            take_scope(session, wanted)
+        with self._begun(wanted) as session:
             session.info["cause"] = current_cause.get()
             yield session
             if self._pinned is not None:
                 session.flush()
                 take_scope(session, PLATFORM)
+            session.commit()
 
     @contextmanager
     def unit(self) -> Iterator[Session]:
@@ -174,12 +204,32 @@ class Database:
             finally:
                 _ambient.reset(token)
 
-    def _session(self) -> Session:
+    def _begun(self, scope: Scope) -> Session:
+        """A session in a transaction that runs as `scope`."""
         if self._pinned is not None:
-            return Session(
+            session = Session(
                 self._pinned, expire_on_commit=False, join_transaction_mode="create_savepoint"
             )
-        return Session(self.engine, expire_on_commit=False)
+            take_scope(session, scope)
+            return session
+        try:
+            return self._opened(scope)
+        except DBAPIError as lost:
+            # A connection of the pool's that PostgreSQL has closed since it was last used; the pool
+            # has let go of all that are as old, and nothing was done on this one.
+            if not lost.connection_invalidated:
+                raise
+            return self._opened(scope)
+
+    def _opened(self, scope: Scope) -> Session:
+        session = Session(self.engine, expire_on_commit=False)
+        try:
+            session.connection(execution_options={"scope": scope})
+        except BaseException:
+            session.close()
+            raise
+        session.info["scope"] = scope
+        return session
 
 
 database = Database()

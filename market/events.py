@@ -5,28 +5,30 @@ to the queues afterwards, so that nothing follows from what was rolled back, and
 when a process dies in between.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol, cast
 from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
-    DateTime,
+    CursorResult,
     ForeignKey,
     Identity,
     Index,
-    Uuid,
-    bindparam,
+    Table,
     insert,
+    inspect,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import InstanceState, Mapped, Session, mapped_column
+from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm.exc import StaleDataError
 
 from market.db import Base, Json, new_id
+from market.moves import move_statement
 from market.states import Machine
 
 
@@ -335,29 +337,6 @@ def emit_all(session: Session, news: Sequence[News], *, at: datetime) -> list[UU
     return ids
 
 
-_MOVE_AND_TELL = text(
-    """
-    with told as (
-        insert into market.event (id, type, subject_id, at, organisation_id, person_id, actor_id,
-            cause, data, subject_version)
-        values (:event_id, :type, :subject_id, :at, :organisation_id, :person_id, :actor_id,
-            :cause, :data, :subject_version)
-    )
-    insert into market.state_change (id, machine, subject_id, from_state, to_state, action, at,
-        actor_id, reason_code, note, event_id)
-    values (:id, :machine, :subject_id, :from_state, :to_state, :action, :at,
-        :actor_id, :reason_code, :note, :event_id)
-    """
-).bindparams(
-    bindparam("data", type_=JSONB()),
-    bindparam("at", type_=DateTime(timezone=True)),
-    *(
-        bindparam(name, type_=Uuid())
-        for name in ("id", "event_id", "subject_id", "organisation_id", "person_id", "actor_id")
-    ),
-)
-
-
 def change_state(
     session: Session,
     machine: Machine,
@@ -372,49 +351,62 @@ def change_state(
     reason_code: str | None = None,
     note: str | None = None,
     data: Json | None = None,
+    changes: Mapping[str, object] | None = None,
 ) -> None:
     """Take one move of a machine: the new state, its history and its event, together.
 
-    The caller holds the row locked. The version rises by one, so that an `If-Match` made before
-    the move no longer holds.
+    `changes` are columns of the row that change with its state. The caller holds the row locked.
+    The version rises by one, so that an `If-Match` made before the move no longer holds.
 
     Raises:
         StateConflict.
     """
     before = row.state
-    after = machine.target(before, action)
-    row.state = after
-    row.version += 1
+    after = {"state": machine.target(before, action), "version": row.version + 1, **(changes or {})}
+    found: InstanceState[Stateful] = inspect(row)
+    is_written = found.modified or not found.persistent
+    if is_written:
+        # What was set on the row before belongs to the move: its constraints see all or nothing.
+        for name, value in after.items():
+            setattr(row, name, value)
     session.flush()
+    statement = move_statement(
+        cast("Table", found.mapper.local_table),
+        () if is_written else tuple(after),
+        is_told=event is not None,
+    )
     move: Json = {
         "id": new_id(),
         "machine": machine.name,
         "subject_id": row.id,
         "from_state": before,
-        "to_state": after,
+        "to_state": after["state"],
         "action": action,
         "at": at,
         "actor_id": actor_id,
         "reason_code": reason_code,
         "note": note,
-        "event_id": None if event is None else new_id(),
     }
-    if event is None:
-        session.execute(insert(StateChange), move)
-        return
-    # History and event in one trip, because this stands on every hot path.
-    session.execute(
-        _MOVE_AND_TELL,
-        {
-            **move,
+    if event is not None:
+        move |= {
+            "event_id": new_id(),
             "type": event.value,
             "organisation_id": organisation_id,
             "person_id": person_id,
             "cause": session.info.get("cause"),
             "data": data or {},
-            "subject_version": row.version,
-        },
-    )
+            "subject_version": after["version"],
+        }
+    if is_written:
+        session.execute(statement, move)
+        return
+    # Row, history and event in one trip, because this stands on every hot path.
+    move |= {f"new_{name}": value for name, value in after.items()}
+    written = cast("CursorResult[Any]", session.execute(statement, move))
+    if written.rowcount != 1:
+        raise StaleDataError(f"there is no {machine.name} {row.id} to {action} any more")
+    for name, value in after.items():
+        set_committed_value(row, name, value)
 
 
 @dataclass(slots=True)
@@ -491,64 +483,3 @@ class Changes:
             session.execute(insert(EventRow), rows, execution_options=whole)
         if self.moves:
             session.execute(insert(StateChange), self.moves, execution_options=whole)
-
-
-_GUARDED = text(
-    """
-    select distinct c.relname as table_name,
-        convert_from(rtrim(t.tgargs, '\\000'::bytea), 'UTF8') as machine
-    from pg_trigger t join pg_class c on c.oid = t.tgrelid
-    join pg_namespace n on n.oid = c.relnamespace join pg_proc p on p.oid = t.tgfoid
-    where p.proname = 'guard_state' and n.nspname = 'market'
-    order by 1
-    """
-)
-
-_UNFOLDED = """
-    with move as (
-        select subject_id, from_state, to_state,
-            lag(to_state) over told as before,
-            row_number() over told as nth,
-            row_number() over (partition by subject_id order by id desc) as nth_last
-        from market.state_change where machine = :machine
-        window told as (partition by subject_id order by id)
-    ), broken as (
-        select subject_id, 'moved from ' || from_state || ' while it was ' || before as fault
-        from move where before is distinct from from_state and nth > 1
-        union all
-        select subject_id, 'began as ' || from_state || ', which is no start'
-        from move where nth = 1 and from_state <> '' and not exists (
-            select from market.state_rule
-            where machine = :machine and from_state = '' and to_state = move.from_state
-        )
-        union all
-        select s.id, 'is ' || s.state || ' while its last move led to ' || move.to_state
-        from move join market.{table} s on s.id = move.subject_id
-        where move.nth_last = 1 and s.state <> move.to_state
-        union all
-        select s.id, 'is ' || s.state || ' and nothing says how'
-        from market.{table} s
-        where not exists (select from move where move.subject_id = s.id) and not exists (
-            select from market.state_rule
-            where machine = :machine and from_state = '' and to_state = s.state
-        )
-    )
-    select subject_id, fault from broken order by subject_id limit :limit
-"""
-
-
-def unfolded(session: Session, *, limit: int = 100) -> list[str]:
-    """Where the history of a state does not lead to it, a sentence each: there must be none.
-
-    Every machine that guards a table is folded: each move starts where the last one ended, the
-    first one where its machine may start, and the last one ends in the state of the row.
-    """
-    found: list[str] = []
-    for table, machine in session.execute(_GUARDED):
-        rows = session.execute(
-            # A name out of the catalogue, which no caller chose.
-            text(_UNFOLDED.format(table=table)),
-            {"machine": machine, "limit": limit},
-        )
-        found += [f"{machine} {subject} {fault}" for subject, fault in rows]
-    return found

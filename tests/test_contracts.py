@@ -18,8 +18,9 @@ from market.app import create_app
 from market.auth import SCOPES
 from market.broker import QUEUES, Job
 from market.errors import MarketError
-from market.events import Event, StateRule, change_state, unfolded
+from market.events import Event, StateRule, change_state
 from market.experts.rules import STANDING
+from market.moves import unfolded
 from market.problems import PROBLEMS, code_of
 from market.projects.rules import AUTOMATIC, PROJECT
 from market.reactions import JOBS, REACTIONS

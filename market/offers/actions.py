@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, load_only
 from sqlalchemy.orm.attributes import set_committed_value
 
-from market.db import new_id
+from market.db import forget, new_id
 from market.events import Event, EventRow, StateChange, change_state
 from market.experiments.actions import Touched, expose
 from market.experts.models import Expert
@@ -39,6 +39,7 @@ from market.offers.rules import (
     LeaseLost,
     NotEligible,
     OfferExpired,
+    OfferNotFound,
     OverlapFull,
     ProjectNotLive,
     checked_reason,
@@ -47,7 +48,7 @@ from market.offers.rules import (
 )
 from market.projects.models import Project
 from market.tasks.models import Task, TaskSlot
-from market.tasks.rules import SLOT, TASK
+from market.tasks.rules import FILLED, RETIRED, SLOT, TASK
 from payouts.ledger import void_pending
 
 _NOT_WHILE_RECORDING = text("select pg_advisory_xact_lock_shared(hashtextextended(:name, 7))")
@@ -90,6 +91,50 @@ _ACCEPT = text(
     bindparam("lease_until", type_=DateTime(timezone=True)),
     bindparam("starts", type_=Boolean()),
     bindparam("cause", type_=Text()),
+    *(
+        bindparam(name, type_=Uuid())
+        for name in ("offer", "slot", "task", "organisation", "expert", "event")
+    ),
+    *(bindparam(f"change{n}", type_=Uuid()) for n in (1, 2, 3)),
+)
+
+_COMPLETE = text(
+    """
+    with completed as (
+        update market.offer set state = 'completed', version = :version, ended_at = :at
+        where id = :offer
+    ), seated as (
+        update market.task_slot set state = 'submitted', version = version + 1
+        where id = :slot and state <> 'submitted'
+        returning id
+    ), reviewed as (
+        update market.task set state = 'in_review', version = version + 1
+        where id = :task and state = 'active' and not exists (
+            select from market.task_slot other
+            where other.task_id = :task and other.id <> :slot
+                and other.state <> all (:filled)
+        )
+        returning id
+    ), told as (
+        insert into market.event (id, type, subject_id, at, organisation_id, person_id, actor_id,
+            cause, data, subject_version)
+        values (:event, :event_type, :offer, :at, :organisation, :expert, :expert, :cause, '{}',
+            :version)
+    )
+    insert into market.state_change
+        (id, machine, subject_id, from_state, to_state, action, at, actor_id, event_id)
+    select cast(:change1 as uuid), 'offer', cast(:offer as uuid), cast(:before as text),
+        'completed', 'complete', cast(:at as timestamptz), cast(:expert as uuid),
+        cast(:event as uuid)
+    union all select :change2, 'task_slot', id, 'claimed', 'submitted', 'submit', :at, :expert, null
+        from seated
+    union all select :change3, 'task', id, 'active', 'in_review', 'review', :at, null, null
+        from reviewed
+    """
+).bindparams(
+    bindparam("at", type_=DateTime(timezone=True)),
+    bindparam("cause", type_=Text()),
+    bindparam("filled", type_=ARRAY(Text())),
     *(
         bindparam(name, type_=Uuid())
         for name in ("offer", "slot", "task", "organisation", "expert", "event")
@@ -175,7 +220,19 @@ def accept_offer(session: Session, offer_id: UUID, *, expert_id: UUID, at: datet
     Raises:
         OfferNotFound, OfferExpired, OverlapFull, ProjectNotLive, NotEligible, StateConflict.
     """
-    offer = own_offer(session, offer_id, expert_id, locked=True)
+    found = session.execute(
+        select(Offer, TaskSlot.state, TaskSlot.offer_id, Task.state, Project.state, Expert.state)
+        .join(TaskSlot, TaskSlot.id == Offer.slot_id)
+        .join(Task, Task.id == Offer.task_id)
+        .join(Project, Project.id == Offer.project_id)
+        .join(Expert, Expert.id == Offer.expert_id)
+        .where(Offer.id == offer_id, Offer.expert_id == expert_id)
+        .with_for_update(of=[Offer, TaskSlot, Task], key_share=True)
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+    if found is None:
+        raise OfferNotFound(offer_id)
+    offer, slot_state, holder, task_state, project_state, standing = found
     if offer.state in HELD:
         return offer
     if offer.state == "timed_out" or (offer.state == "pending" and offer.expires_at <= at):
@@ -183,20 +240,9 @@ def accept_offer(session: Session, offer_id: UUID, *, expert_id: UUID, at: datet
     if offer.state in ("rescinded", "canceled"):
         raise OverlapFull()
     OFFER.target(offer.state, "accept")
-    found = session.execute(
-        select(TaskSlot, Task, Project.state, Expert.state)
-        .join(Task, Task.id == TaskSlot.task_id)
-        .join(Project, Project.id == Task.project_id)
-        .join(Expert, Expert.id == offer.expert_id)
-        .where(TaskSlot.id == offer.slot_id)
-        .options(load_only(Task.state, Task.version))
-        .with_for_update(of=[TaskSlot, Task], key_share=True)
-        .execution_options(populate_existing=True)
-    ).one()
-    slot, task, project_state, standing = found
-    if slot.offer_id != offer.id or slot.state != "offered":
+    if holder != offer.id or slot_state != "offered":
         raise OverlapFull()
-    if task.state not in ("queued", "active"):
+    if task_state not in ("queued", "active"):
         raise OverlapFull()
     if project_state != "live":
         raise ProjectNotLive(project_state)
@@ -208,21 +254,21 @@ def accept_offer(session: Session, offer_id: UUID, *, expert_id: UUID, at: datet
         _ACCEPT,
         {
             "offer": offer.id,
-            "slot": slot.id,
-            "task": task.id,
+            "slot": offer.slot_id,
+            "task": offer.task_id,
             "organisation": offer.organisation_id,
             "expert": expert_id,
             "at": at,
             "lease_until": lease_until,
-            "starts": task.state == "queued",
+            "starts": task_state == "queued",
             "event": new_id(),
             "event_type": Event.OFFER_ACCEPTED.value,
             "cause": session.info.get("cause"),
             **{f"change{n}": new_id() for n in (1, 2, 3)},
         },
     )
-    session.expire(slot)
-    session.expire(task)
+    forget(session, TaskSlot, offer.slot_id)
+    forget(session, Task, offer.task_id)
     # What the statement wrote, without a second trip to read it.
     for name, value in {
         "state": "accepted",
@@ -420,22 +466,31 @@ def activate_offer(session: Session, offer_id: UUID, *, expert_id: UUID, at: dat
     Raises:
         OfferNotFound, LeaseLost, ProjectNotLive, StateConflict.
     """
-    offer = own_offer(session, offer_id, expert_id, locked=True)
+    found = session.execute(
+        select(Offer, Project.state)
+        .join(Project, Project.id == Offer.project_id)
+        .where(Offer.id == offer_id, Offer.expert_id == expert_id)
+        .with_for_update(of=Offer)
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+    if found is None:
+        raise OfferNotFound(offer_id)
+    offer, project_state = found
     if offer.state in ("active", "grace"):
         return offer
     OFFER.target(offer.state, "activate")
     if offer.lease_until is not None and offer.lease_until <= at:
         raise LeaseLost(offer.lease_until)
-    project_state = session.scalar(select(Project.state).where(Project.id == offer.project_id))
     if project_state != "live":
-        raise ProjectNotLive(project_state or "gone")
+        raise ProjectNotLive(project_state)
     change_state(session, OFFER, offer, "activate", at=at, actor_id=expert_id)
     return offer
 
 
 def complete_offer(session: Session, offer_id: UUID, *, expert_id: UUID, at: datetime) -> Offer:
-    """The work was handed in: the offer is done and its slot submitted. The money stays reserved
-    until the verdict. Completing twice changes nothing.
+    """The work was handed in: the offer is done, its slot submitted, and its task in review once
+    every seat is filled. The money stays reserved until the verdict. Completing twice changes
+    nothing.
 
     Raises:
         OfferNotFound, StateConflict.
@@ -452,23 +507,44 @@ def complete_locked(session: Session, offer: Offer, *, at: datetime) -> None:
     Raises:
         StateConflict.
     """
-    offer.ended_at = at
-    expert_id = offer.expert_id
-    change_state(
-        session,
-        OFFER,
-        offer,
-        "complete",
-        at=at,
-        event=Event.OFFER_COMPLETED,
-        organisation_id=offer.organisation_id,
-        person_id=expert_id,
-        actor_id=expert_id,
+    OFFER.target(offer.state, "complete")
+    # Locked first, and looked at by the next statement: so of two last submissions one sees the
+    # other's slot.
+    slot_state = session.scalar(
+        select(TaskSlot.state)
+        .join(Task, Task.id == TaskSlot.task_id)
+        .where(TaskSlot.id == offer.slot_id)
+        .with_for_update(of=[TaskSlot, Task], key_share=True)
     )
-    slot = session.get_one(TaskSlot, offer.slot_id, with_for_update=True)
     # The seat of work that comes back from a rework was filled before.
-    if slot.state != "submitted":
-        change_state(session, SLOT, slot, "submit", at=at, actor_id=expert_id)
+    if slot_state not in (None, "submitted"):
+        SLOT.target(slot_state, "submit")
+    session.execute(
+        _COMPLETE,
+        {
+            "offer": offer.id,
+            "before": offer.state,
+            "slot": offer.slot_id,
+            "task": offer.task_id,
+            "organisation": offer.organisation_id,
+            "expert": offer.expert_id,
+            "version": offer.version + 1,
+            "at": at,
+            "event": new_id(),
+            "event_type": Event.OFFER_COMPLETED.value,
+            "filled": [*FILLED, *RETIRED],
+            "cause": session.info.get("cause"),
+            **{f"change{n}": new_id() for n in (1, 2, 3)},
+        },
+    )
+    forget(session, TaskSlot, offer.slot_id)
+    forget(session, Task, offer.task_id)
+    for name, value in {
+        "state": "completed",
+        "version": offer.version + 1,
+        "ended_at": at,
+    }.items():
+        set_committed_value(offer, name, value)
 
 
 def abandon_offer(
@@ -499,7 +575,6 @@ def _end(
     note: str | None = None,
     keep_money: bool = False,
 ) -> Offer:
-    offer.ended_at = at
     change_state(
         session,
         OFFER,
@@ -513,6 +588,7 @@ def _end(
         reason_code=reason,
         note=note,
         data={"owes_time": True} if keep_money else None,
+        changes={"ended_at": at},
     )
     _free_slot(session, offer, at=at, actor_id=actor_id)
     if not keep_money:
@@ -537,8 +613,9 @@ def _free_slot(session: Session, offer: Offer, *, at: datetime, actor_id: UUID |
     # A seat that was taken back by other means is not this offer's to give.
     if slot.offer_id != offer.id:
         return
-    slot.offer_id = None
-    change_state(session, SLOT, slot, "release", at=at, actor_id=actor_id)
+    change_state(
+        session, SLOT, slot, "release", at=at, actor_id=actor_id, changes={"offer_id": None}
+    )
     change_state(session, SLOT, slot, "reopen", at=at, actor_id=actor_id)
     if task.state in ("in_review", "disputed"):
         change_state(session, TASK, task, "extend", at=at, actor_id=actor_id)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import exists, select
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.orm import Session
 
@@ -37,8 +37,6 @@ from market.submissions.rules import (
     PayloadEmpty,
     PayloadTooLarge,
 )
-from market.tasks.models import Task, TaskSlot
-from market.tasks.rules import FILLED, RETIRED, TASK
 from market.work.actions import end_work_on
 from market.work.queries import deadline, recorded_s
 from market.work.rules import whole
@@ -137,18 +135,12 @@ def submit_work(
     offer = own_offer(session, offer_id, expert_id, locked=True)
     if offer.state == "completed":
         raise AlreadySubmitted()
-    end_work_on(session, offer_id, actor_id=expert_id, at=at)
-    if recorded_s(session, offer_id) == 0:
+    if end_work_on(session, offer_id, actor_id=expert_id, at=at) == 0:
         raise NoSessionTime()
     row = _keep(session, offer, payload, at=at)
     is_rework = row.state == "rework_requested"
-    # What comes back from a rework keeps its evidence, unless there is new.
-    if attempt_id is not None or not is_rework:
-        row.attempt_id = attempt_id
-    if is_rework:
-        row.round += 1
-    record_edit(session, offer, row.id, turn=row.round, payload=payload, at=at)
-    row.submitted_at = at
+    turn = row.round + is_rework
+    record_edit(session, offer, row.id, turn=turn, payload=payload, at=at)
     change_state(
         session,
         SUBMISSION,
@@ -159,9 +151,14 @@ def submit_work(
         organisation_id=row.organisation_id,
         person_id=expert_id,
         actor_id=expert_id,
+        changes={
+            "submitted_at": at,
+            "round": turn,
+            # What comes back from a rework keeps its evidence, unless there is new.
+            "attempt_id": row.attempt_id if attempt_id is None and is_rework else attempt_id,
+        },
     )
     complete_locked(session, offer, at=at)
-    _task_to_review(session, row.task_id, at=at)
     return row
 
 
@@ -181,8 +178,7 @@ def give_back(
     """
     at = whole(at)
     own_offer(session, offer_id, expert_id, locked=True)
-    end_work_on(session, offer_id, actor_id=expert_id, at=at)
-    owes_time = recorded_s(session, offer_id) > 0
+    owes_time = end_work_on(session, offer_id, actor_id=expert_id, at=at) > 0
     release_offer(
         session, offer_id, expert_id=expert_id, reason=reason, note=note, owes_time=owes_time, at=at
     )
@@ -266,15 +262,3 @@ def close_draft(
         actor_id=actor_id,
         reason_code="deadline_over" if is_rework and action == "time_out" else None,
     )
-
-
-def _task_to_review(session: Session, task_id: UUID, *, at: datetime) -> None:
-    # Locked first, so that of two last submissions one sees the other's slot.
-    task = session.get_one(Task, task_id, with_for_update=True)
-    if task.state != "active":
-        return
-    waiting = exists().where(
-        TaskSlot.task_id == task_id, TaskSlot.state.not_in((*FILLED, *RETIRED))
-    )
-    if not session.scalar(select(waiting)):
-        change_state(session, TASK, task, "review", at=at)

@@ -14,14 +14,13 @@ from sqlalchemy.dialects.postgresql import Range
 from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.orm import Session
 
-from market.db import new_id
+from market.db import Json, new_id
 from market.events import Event, StateChange, change_state, emit
 from market.offers.actions import activate_offer
 from market.offers.models import Offer
 from market.offers.queries import offer as any_offer
 from market.offers.queries import own_offer
 from market.offers.rules import LeaseLost
-from market.tasks.models import Task
 from market.work.models import Heartbeat, TimeEntry, WorkSession
 from market.work.queries import Figures, before, figures, is_stale, pause_left, room_of, time_entry
 from market.work.rules import (
@@ -110,7 +109,7 @@ def start_session(
         day_used_s=found.day_paid_s,
         week_cap_s=cast("int | None", offer.terms.get("weekly_cap_s")),
         week_used_s=found.week_paid_s,
-        quiet_s=_quiet_time(session, offer.task_id),
+        quiet_s=_quiet_time(found.declared_quiet_s),
     )
     values = {column.key: getattr(row, column.key) for column in WorkSession.__table__.columns}
     # One statement, so that of two starts at once exactly one finds the place free.
@@ -188,7 +187,7 @@ def _turning_beat(
         return Pulse(row.state, False, figures(row))
     is_quiet = at > quiet_end(row.last_active_at, row.quiet_s) and not is_active
     if row.state == "running":
-        _close_stretch(session, row, at)
+        closed = _close_stretch(session, row, at)
         if is_quiet:
             change_state(
                 session,
@@ -200,8 +199,11 @@ def _turning_beat(
                 organisation_id=row.organisation_id,
                 person_id=expert_id,
                 actor_id=expert_id,
+                changes=closed,
             )
         else:
+            for name, value in closed.items():
+                setattr(row, name, value)
             _open_stretch(session, row, at)
     elif is_active:
         _open_stretch(session, row, at)
@@ -230,9 +232,7 @@ def pause_session(
     row = _open_row(session, session_id, expert_id)
     if row.state == "paused":
         return row
-    if row.state == "running":
-        _close_stretch(session, row, at)
-    row.paused_at = max(at, row.last_beat_at)
+    closed = _close_stretch(session, row, at) if row.state == "running" else {}
     change_state(
         session,
         SESSION,
@@ -243,6 +243,7 @@ def pause_session(
         organisation_id=row.organisation_id,
         person_id=expert_id,
         actor_id=expert_id,
+        changes={**closed, "paused_at": max(at, row.last_beat_at)},
     )
     return row
 
@@ -354,16 +355,22 @@ def warn_session(session: Session, session_id: UUID, *, at: datetime) -> bool:
     return True
 
 
-def end_work_on(session: Session, offer_id: UUID, *, actor_id: UUID | None, at: datetime) -> None:
-    """Stop whatever session is open on an offer; whoever calls holds the offer locked."""
-    row = session.scalar(
+def end_work_on(session: Session, offer_id: UUID, *, actor_id: UUID | None, at: datetime) -> int:
+    """Stop whatever session is open on an offer, and say what is recorded on it then; whoever calls
+    holds the offer locked.
+
+    Units: seconds, paid or not.
+    """
+    rows = session.scalars(
         select(WorkSession)
-        .where(WorkSession.offer_id == offer_id, WorkSession.state.in_(OPEN_SESSIONS))
+        .where(WorkSession.offer_id == offer_id)
         .with_for_update()
         .execution_options(populate_existing=True)
-    )
-    if row is not None:
-        _end(session, row, at=at, actor_id=actor_id)
+    ).all()
+    for row in rows:
+        if row.state in OPEN_SESSIONS:
+            _end(session, row, at=at, actor_id=actor_id)
+    return sum(row.paid_s + row.capped_s for row in rows)
 
 
 def confirm_time(session: Session, *, recorded_before: datetime, at: datetime, limit: int) -> int:
@@ -435,9 +442,8 @@ def change_time(
     return entry
 
 
-def _quiet_time(session: Session, task_id: UUID) -> int:
+def _quiet_time(declared: object) -> int:
     # A task of reading or listening declares more; nothing declares less.
-    declared = session.scalar(select(Task.payload["quiet_s"]).where(Task.id == task_id))
     if not isinstance(declared, int):
         return QUIET_S
     return min(MAX_QUIET_S, max(QUIET_S, declared))
@@ -481,22 +487,25 @@ def _open_row(session: Session, session_id: UUID, expert_id: UUID) -> WorkSessio
     return row
 
 
-def _close_stretch(session: Session, row: WorkSession, at: datetime) -> None:
-    # Turns the running stretch into time entries, up to the last second that is proven.
+def _close_stretch(session: Session, row: WorkSession, at: datetime) -> Json:
+    # Turns the running stretch into time entries, up to the last second that is proven, and says
+    # what changes of the session with it.
     if row.stretch_at is None:
-        return
+        return {}
     until = stretch_end(
         row.last_beat_at, at, last_active_at=row.last_active_at, quiet_s=row.quiet_s
     )
     found = pieces(row.stretch_at, until, room_of(row))
-    row.stretch_at = None
     if not found:
-        return
+        return {"stretch_at": None}
     _record(session, row, found, at)
     paid = sum(piece.paid_s for piece in found)
-    row.paid_s += paid
-    row.capped_s += sum(piece.capped_s for piece in found)
-    row.cap_left_s -= paid
+    return {
+        "stretch_at": None,
+        "paid_s": row.paid_s + paid,
+        "capped_s": row.capped_s + sum(piece.capped_s for piece in found),
+        "cap_left_s": row.cap_left_s - paid,
+    }
 
 
 def _record(session: Session, row: WorkSession, found: list[Piece], at: datetime) -> None:
@@ -544,9 +553,9 @@ def _end(
     actor_id: UUID | None = None,
     reason: str | None = None,
 ) -> None:
+    closed: Json = {}
     if row.state == "running":
-        _close_stretch(session, row, at if proven_at is None else proven_at)
-    row.ended_at = max(at, row.last_beat_at)
+        closed = _close_stretch(session, row, at if proven_at is None else proven_at)
     change_state(
         session,
         SESSION,
@@ -558,4 +567,5 @@ def _end(
         person_id=row.expert_id,
         actor_id=actor_id,
         reason_code=reason,
+        changes={**closed, "ended_at": max(at, row.last_beat_at)},
     )

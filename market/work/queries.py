@@ -69,6 +69,8 @@ class Before:
     week_paid_s: int
     is_taken: bool
     """Whether time at or after this moment is recorded already."""
+    declared_quiet_s: object
+    """For how long its task says that one may be quiet, as the task says it, if it does."""
 
 
 PRIOR = text(
@@ -85,7 +87,9 @@ PRIOR = text(
             and e.during && tstzrange(:monday, :next_monday)) as week_paid_s,
         exists (select from market.time_entry e
             where e.expert_id = :expert_id and e.state <> 'voided'
-            and e.during && tstzrange(:at, null)) as is_taken
+            and e.during && tstzrange(:at, null)) as is_taken,
+        (select t.payload -> 'quiet_s' from market.task t join market.offer o on o.task_id = t.id
+            where o.id = :offer_id) as declared_quiet_s
     """
 )
 
@@ -107,7 +111,11 @@ def before(session: Session, *, offer_id: UUID, expert_id: UUID, at: datetime) -
         },
     ).one()
     return Before(
-        int(row.offer_paid_s), int(row.day_paid_s), int(row.week_paid_s), bool(row.is_taken)
+        int(row.offer_paid_s),
+        int(row.day_paid_s),
+        int(row.week_paid_s),
+        bool(row.is_taken),
+        row.declared_quiet_s,
     )
 
 

@@ -180,13 +180,12 @@ class Bench:
                 sent.extend(pen.mogrify(statement, one) for one in (values if many else [values]))
 
             event.listen(database.engine, "before_cursor_execute", note)
-            event.listen(database.engine, "begin", lambda _c: sent.append("begin"))
             event.listen(database.engine, "commit", lambda _c: sent.append("commit"))
             self.cycle(number)
             event.remove(database.engine, "before_cursor_execute", note)
         body = self._general(";\n".join(" ".join(one.split()) for one in sent), number)
         head = "select nextval('public.bench_offer') as n \\gset\n"
-        return f"{head}{body};\n", len(sent) - 6
+        return f"{head}{body};\n", len(sent) - 3
 
     def _general(self, script: str, number: int) -> str:
         n = ":n::bigint"

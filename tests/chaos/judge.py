@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from market.books.queries import untrue
-from market.events import unfolded
+from market.moves import unfolded
 from market.schedule import TIMETABLE
 
 

@@ -12,9 +12,10 @@ from sqlalchemy import select, text
 from market.auth import Part
 from market.disputes.actions import Opening, contest_hours
 from market.earnings.models import Earning
-from market.events import Event, EventRow, StateChange, unfolded
+from market.events import Event, EventRow, StateChange
 from market.frauds.jobs import miss_fraud_appeals
 from market.frauds.models import FraudCase
+from market.moves import unfolded
 from market.projects.actions import move_project
 from market.submissions.models import Submission
 from market.tasks.models import Task, TaskSlot

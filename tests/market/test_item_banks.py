@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from market.auth import Part
 from market.db import new_id
-from market.events import Event, EventRow, unfolded
+from market.events import Event, EventRow
 from market.imports import ImportRow
 from market.item_banks.actions import decide_item, import_items, raise_flag
 from market.item_banks.jobs import calibrate_banks
@@ -35,6 +35,7 @@ from market.item_banks.rules import (
     fit_bank,
     is_right,
 )
+from market.moves import unfolded
 from market.states import StateConflict
 from tests.factories import AT, make_caller, make_expert
 from tests.market.banked import BANK, CHOICES, bank_rows, calibrate, make_bank, upload

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from market.db import database
 from market.errors import MarketError
-from market.events import unfolded
+from market.moves import unfolded
 from market.offers.actions import (
     accept_offer,
     activate_offer,
@@ -124,9 +124,12 @@ def broken(project: Project, task_id: UUID, seats: int) -> list[str]:
         wrong += [
             f"a seat that is {slot.state} for nobody" for slot in free if slot.state != "open"
         ]
-        is_begun = any(one.state in ("accepted", "active", "grace", "completed") for one in holding)
-        if (task.state == "active") != is_begun:
-            wrong.append(f"a task that is {task.state} while work has begun: {is_begun}")
+        begun = [one.state for one in holding if one.state != "pending"]
+        expected = "active" if begun else "queued"
+        if begun == ["completed"] * seats:
+            expected = "in_review"
+        if task.state != expected:
+            wrong.append(f"a task that is {task.state} with work that is {begun}")
         escrow = project_budget(project.id, project.organisation_id)
         promised = balance(session, escrow).pending_debit_minor
         if promised != sum(one.reserved_minor for one in holding):

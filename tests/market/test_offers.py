@@ -191,7 +191,7 @@ def test_work_goes_from_accepted_to_completed_with_its_slot(stage: Stage) -> Non
     assert activate_offer(db, offer.id, expert_id=expert_id, at=at).version == 3
     complete_offer(db, offer.id, expert_id=expert_id, at=at)
     assert complete_offer(db, offer.id, expert_id=expert_id, at=at).version == 4
-    assert stage.states() == ("completed", "submitted", "active")
+    assert stage.states() == ("completed", "submitted", "in_review")
     assert stage.history() == ["pending", "accepted", "active", "completed"]
     # The money waits for the verdict.
     assert stage.reserved == offer.reserved_minor

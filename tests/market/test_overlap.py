@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from market.auth import Part
 from market.db import database
-from market.events import unfolded
+from market.moves import unfolded
 from market.offers.actions import accept_offer, decline_offer
 from market.offers.models import Offer
 from market.offers.rules import LIVE

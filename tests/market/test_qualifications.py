@@ -16,8 +16,9 @@ from sqlalchemy.orm import Session
 from market.auth import Part
 from market.db import new_id
 from market.errors import MarketError
-from market.events import Event, EventRow, unfolded
+from market.events import Event, EventRow
 from market.experts.models import ExpertDomain
+from market.moves import unfolded
 from market.people.rules import PersonNotFound
 from market.qualifications.actions import (
     begin_qualification,

@@ -12,11 +12,12 @@ from sqlalchemy.orm import Session
 
 from market.appeals.actions import assign_appeal, decide_appeal, file_appeal
 from market.auth import Part
-from market.events import Event, EventRow, unfolded
+from market.events import Event, EventRow
 from market.experts.actions import change_standing
 from market.experts.models import Expert, Measure
 from market.experts.queries import is_reviewed_whole
 from market.http import wire_id
+from market.moves import unfolded
 from market.quality_rules.actions import (
     apply_rule,
     end_rule,

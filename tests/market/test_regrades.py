@@ -15,10 +15,11 @@ from sqlalchemy.orm import Session
 from market.appeals.actions import file_appeal
 from market.auth import Part
 from market.db import database, now
-from market.events import Event, EventRow, unfolded
+from market.events import Event, EventRow
 from market.item_banks.actions import decide_item
 from market.item_banks.models import BankItem, ItemFlag
 from market.item_banks.queries import key_of
+from market.moves import unfolded
 from market.qualifications.actions import invite_to_qualify, revoke_qualification
 from market.qualifications.queries import qualification
 from market.qualifications.rules import RETAKE_AFTER

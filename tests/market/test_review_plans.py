@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from market.auth import Part
 from market.db import new_id
-from market.events import unfolded
+from market.moves import unfolded
 from market.review_plans.actions import set_plan
 from market.review_plans.models import ReviewDraw
 from market.review_plans.rules import (

@@ -10,7 +10,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from market.attempts.models import Attempt
-from market.events import Event, EventRow, unfolded
+from market.events import Event, EventRow
+from market.moves import unfolded
 from market.offers.models import Offer
 from market.reviews.actions import claim_next_review, claim_review, open_reviews
 from market.reviews.jobs import clear_claim

@@ -14,10 +14,11 @@ from sqlalchemy.orm import Session
 
 from market.auth import Part
 from market.db import Scope, new_id, now, take_scope
-from market.events import Event, EventRow, unfolded
+from market.events import Event, EventRow
 from market.item_banks.models import BankItem, ItemBank
 from market.item_banks.queries import key_of
 from market.item_banks.rules import BankMissing
+from market.moves import unfolded
 from market.predictions.queries import Profiles
 from market.qualifications.actions import invite_to_qualify
 from market.qualifications.queries import qualification

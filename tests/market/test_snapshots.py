@@ -10,7 +10,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from market.auth import Part
-from market.events import Event, EventRow, StateChange, unfolded
+from market.events import Event, EventRow, StateChange
+from market.moves import unfolded
 from market.projects.models import Project
 from market.snapshots.actions import take_snapshot
 from market.snapshots.rules import NothingToDeliver

@@ -8,8 +8,9 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from market.auth import Part
-from market.events import EventRow, unfolded
+from market.events import EventRow
 from market.http import wire_id
+from market.moves import unfolded
 from market.reviews.actions import claim_review
 from market.reviews.models import Review
 from market.submissions.models import Submission

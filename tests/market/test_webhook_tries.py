@@ -26,9 +26,10 @@ from market.deliveries.rules import (
     read_retry_after,
     slow_down,
 )
-from market.events import Event, EventRow, emit, unfolded
+from market.events import Event, EventRow, emit
 from market.feeds import Feed, FeedKind, publish
 from market.letters.actions import Letter, Result, record_result, reserve_deliveries
+from market.moves import unfolded
 from market.settings import Settings, in_force
 from tests.conftest import SECRET
 from tests.factories import AT, Caller, make_caller
