@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +29,7 @@ from sqlalchemy import event
 from market.cluster import choose_user
 from market.db import database, new_id
 from market.embedded import EmbeddedPostgres
+from market.experts.models import Expert
 from market.offers.actions import accept_offer
 from market.projects.models import Project
 from market.submissions.actions import submit_work
@@ -43,11 +44,19 @@ WORK_S = 60
 EXPERTS = 64
 MOST_A_SECOND = 400
 """Cycles that a run may come to; offers are set aside for as many."""
-KINDS = {"task": "a", "task_slot": "b", "offer": "c"}
+KINDS = {"task": "a", "task_slot": "b", "offer": "c", "expert": "e"}
 """The first digit of the ids of rows made in bulk; the last twelve are their number."""
 
-COPIES = """
-insert into market.task select (jsonb_populate_record(t, jsonb_build_object(
+PEOPLE = """
+insert into market.person select (jsonb_populate_record(p, jsonb_build_object(
+    'id', {expert}, 'email', 'bench.' || n || '@people.example'))).*
+from market.person p, generate_series(0, {experts} - 1) n where p.id = '{model_expert}';
+insert into market.expert ({columns}) select {columns} from (
+    select (jsonb_populate_record(e, jsonb_build_object('id', {expert}))).*
+    from market.expert e, generate_series(0, {experts} - 1) n where e.id = '{model_expert}'
+) copied;
+"""
+COPIES = """insert into market.task select (jsonb_populate_record(t, jsonb_build_object(
     'id', {task}, 'external_id', 'bench-' || n))).*
 from market.task t, generate_series({first}, {last}) n where t.id = '{model_task}';
 insert into market.task_slot select (jsonb_populate_record(s, jsonb_build_object(
@@ -55,7 +64,7 @@ insert into market.task_slot select (jsonb_populate_record(s, jsonb_build_object
 from market.task_slot s, generate_series({first}, {last}) n where s.id = '{model_slot}';
 insert into market.offer select (jsonb_populate_record(o, jsonb_build_object(
     'id', {offer}, 'task_id', {task}, 'slot_id', {task_slot},
-    'expert_id', (array[{experts}]::uuid[])[1 + n % {EXPERTS}],
+    'expert_id', {expert_of},
     'expires_at', now() + interval '90 days'))).*
 from market.offer o, generate_series({first}, {last}) n where o.id = '{model_offer}';
 update market.task_slot s set state = 'offered', offer_id = {offer}
@@ -78,8 +87,9 @@ class Bench:
     """A database full of offers, and how far they are used up."""
 
     url: str
-    experts: list[UUID] = field(default_factory=list)
-    project_id: UUID = field(default_factory=new_id)
+    experts: int = EXPERTS
+    project_id: UUID | None = None
+    expert_id: UUID = field(default_factory=new_id)
     made: int = 0
     used: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -87,23 +97,28 @@ class Bench:
     def fill(self, tasks: int) -> None:
         """Offers for as many tasks, each with one seat, put to the experts in turn."""
         with database.begin() as session:
-            if not self.experts:
-                self.experts = [make_expert(session).id for _ in range(EXPERTS)]
+            is_first = self.project_id is None
+            if is_first:
+                self.expert_id = make_expert(session).id
                 self.project_id = make_project(session).id
             task = make_task(session, session.get_one(Project, self.project_id), slots=1)
-            offer = make_offer(session, task, self.experts[0], accepted=False, at=AT)
+            offer = make_offer(session, task, self.expert_id, accepted=False, at=AT)
             words = {
                 "first": self.made + 1,
                 "last": self.made + tasks,
                 "model_task": task.id,
                 "model_slot": offer.slot_id,
                 "model_offer": offer.id,
-                "experts": ", ".join(f"'{one}'" for one in self.experts),
-                "EXPERTS": EXPERTS,
+                "experts": self.experts,
+                "columns": ", ".join(
+                    one.name for one in Expert.__table__.columns if one.computed is None
+                ),
+                "model_expert": self.expert_id,
+                "expert_of": id_of("expert", f"n % {self.experts}"),
                 **{kind: id_of(kind, "n") for kind in KINDS},
             }
         with psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True) as admin:
-            for statement in COPIES.format(**words).split(";\n"):
+            for statement in ((PEOPLE if is_first else "") + COPIES).format(**words).split(";\n"):
                 if statement.strip():
                     admin.execute(statement.encode())
             admin.execute("vacuum analyze")
@@ -118,13 +133,19 @@ class Bench:
             raise RuntimeError(f"all {self.made} offers are used up; make more tasks")
         return taken
 
+    def claim(self, number: int) -> None:
+        """Accept, as the expert whom the offer was put to."""
+        expert = row_id("expert", number % self.experts)
+        at = AT + timedelta(seconds=STEP_S * number)
+        with database.begin() as session:
+            accept_offer(session, row_id("offer", number), expert_id=expert, at=at)
+
     def cycle(self, number: int) -> list[float]:
         """Accept, begin, hand in; how long each took, in seconds."""
-        expert = self.experts[number % EXPERTS]
+        expert = row_id("expert", number % self.experts)
         offer, at = row_id("offer", number), AT + timedelta(seconds=STEP_S * number)
         began = time.perf_counter()
-        with database.begin() as session:
-            accept_offer(session, offer, expert_id=expert, at=at)
+        self.claim(number)
         claimed = time.perf_counter()
         with database.begin() as session:
             start_session(session, offer, expert_id=expert, at=at)
@@ -147,7 +168,7 @@ class Bench:
         # Each expert is one thread's alone: two of one expert's sessions would refuse each other.
         mine: list[list[int]] = [[] for _ in range(clients)]
         for number in numbers:
-            mine[number % EXPERTS % clients].append(number)
+            mine[number % self.experts % clients].append(number)
 
         def work(todo: list[int]) -> None:
             done = []
@@ -166,8 +187,8 @@ class Bench:
             thread.join()
         return len(taken) / (time.monotonic() - began), taken
 
-    def script(self) -> tuple[str, int]:
-        """One cycle as pgbench runs it on other offers, and how many statements it has."""
+    def script(self, act: Callable[[int], object]) -> tuple[str, int]:
+        """What is done with one offer as pgbench does it with others, and its statements."""
         sent: list[str] = []
         number = self.take(1)[0]
         plain = self.url.replace("+psycopg", "")
@@ -181,19 +202,16 @@ class Bench:
 
             event.listen(database.engine, "before_cursor_execute", note)
             event.listen(database.engine, "commit", lambda _c: sent.append("commit"))
-            self.cycle(number)
+            act(number)
             event.remove(database.engine, "before_cursor_execute", note)
         body = self._general(";\n".join(" ".join(one.split()) for one in sent), number)
         head = "select nextval('public.bench_offer') as n \\gset\n"
-        return f"{head}{body};\n", len(sent) - 3
+        return f"{head}{body};\n", len(sent) - sent.count("commit")
 
     def _general(self, script: str, number: int) -> str:
         n = ":n::bigint"
         known = {row_id(kind, number): id_of(kind, n) for kind in KINDS}
-        array = ", ".join(f"'{one}'" for one in self.experts)
-        known[self.experts[number % EXPERTS]] = (
-            f"(array[{array}]::uuid[])[1 + ({n} % {EXPERTS})::int]"
-        )
+        known[row_id("expert", number % self.experts)] = id_of("expert", f"{n} % {self.experts}")
         at = AT + timedelta(seconds=STEP_S * number)
         end = at + timedelta(seconds=WORK_S)
         begins = f"(timestamptz '{AT}' + {n} * interval '{STEP_S} s')"
@@ -262,7 +280,7 @@ def measure(url: str, folder: Path, options: argparse.Namespace) -> dict[str, ob
     for tasks in options.tasks:
         bench.fill(max(tasks - bench.made, bench.used + each - bench.made))
         bench.cycle(bench.take(1)[0])
-        script, statements = bench.script()
+        script, statements = bench.script(bench.cycle)
         path = folder / "cycle.sql"
         path.write_text(script)
         with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as admin:
@@ -320,7 +338,7 @@ def main(argv: list[str]) -> int:
             bench = Bench(postgres.url)
             bench.fill(10)
             bench.cycle(bench.take(1)[0])
-            print(bench.script()[0])
+            print(bench.script(bench.cycle)[0])
             database.close()
             return 0
         print(json.dumps(measure(postgres.url, Path(folder), options)))

@@ -133,6 +133,15 @@ def memory_mb(pid: int) -> float:
     return round(int(line.split()[1]) / 1024, 1)
 
 
+def processor_s(pid: int) -> float:
+    """What a process has used of the processors; nought where the system does not say."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.exists():
+        return 0.0
+    user, system = stat.read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 def measure(url: str, streams: int, events: int) -> dict[str, object]:
     """Open the streams, write the events, and say when they arrived."""
     keyring.open(SECRET)
@@ -167,6 +176,7 @@ def measure(url: str, streams: int, events: int) -> dict[str, object]:
             clients.wait_for(b"retry: 3000", len(some))
         opened_s = time.monotonic() - began
         found: list[float] = []
+        used = processor_s(processes[0].pid)
         for number in range(events + 3):
             time.sleep(0.2)
             moment = time.monotonic()
@@ -182,9 +192,11 @@ def measure(url: str, streams: int, events: int) -> dict[str, object]:
             # The first three warm caches and connections.
             if number >= 3:
                 found += [one - moment for one in arrived]
+        used = processor_s(processes[0].pid) - used
         return {
             "streams": streams,
             "events": events,
+            "web_cpu_ms_an_event": round(1000 * used / (events + 3), 1),
             "event_to_client_ms": percentiles(found),
             "bare_sockets_ms": percentiles(bare(streams, events)),
             "opened_per_s": round(streams / opened_s),

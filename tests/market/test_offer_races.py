@@ -33,6 +33,8 @@ from market.tasks.models import TaskSlot
 from matching.assign import assign
 from payouts.chart import project_budget
 from payouts.ledger import balance
+from tests.bench.claims import DOUBLES, RIVALS, storm
+from tests.bench.orchestrate import Bench
 from tests.factories import make_expert, make_project, make_task
 
 pytestmark = pytest.mark.usefixtures("committed")
@@ -231,3 +233,14 @@ def test_declines_while_a_run_records_end_without_a_deadlock() -> None:
     answers = at_once(*acts, *runs, *sweep)
     assert Counter(map(str, answers))["declined"] == 40
     assert set(seats_agree(project)) <= {"open", "offered"}
+
+
+def test_a_storm_of_claims_that_each_come_twice_doubles_none(committed: str) -> None:
+    bench = Bench(committed, experts=20)
+    bench.fill(60)
+    rate, taken = storm(bench.claim, bench.take(60), rate=1000.0, threads=12)
+    assert rate > 0
+    assert len(taken) == RIVALS * 60
+    with database.begin() as session:
+        found = session.execute(DOUBLES).one()
+    assert (found.accepted, found.claimed, found.doubled) == (60, 60, 0)
