@@ -9,10 +9,14 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeEngine
 
-_HISTORY = ("id", "machine", "subject_id", "from_state", "to_state", "action", "at", "actor_id")
-_HISTORY += ("reason_code", "note", "event_id")
-_EVENT = ("event_id", "type", "subject_id", "at", "organisation_id", "person_id", "actor_id")
-_EVENT += ("cause", "data", "subject_version")
+_EVENT = (
+    *("event_id", "type", "subject_id", "at", "organisation_id", "person_id", "actor_id"),
+    *("cause", "data", "subject_version"),
+)
+_HISTORY = (
+    *("id", "machine", "subject_id", "from_state", "to_state", "action", "at", "actor_id"),
+    *("reason_code", "note", "event_id"),
+)
 _MOVED = "moved as (update {table} set {set_to} where id = :subject_id returning id)"
 
 _TYPES: dict[str, TypeEngine[Any]] = {
@@ -26,7 +30,7 @@ _TYPES: dict[str, TypeEngine[Any]] = {
 
 
 @functools.cache
-def move_statement(table: Table, columns: Sequence[str], *, is_told: bool) -> TextClause:
+def move_statement(table: Table, columns: tuple[str, ...], *, is_told: bool) -> TextClause:
     """The statement that takes a move: its history, the event if it is told, and the change of the
     row, unless the row was written already: then no columns are named.
 
