@@ -17,16 +17,15 @@ PLATFORM = "platform"
 _TAKE = text(
     """
     insert into payouts.write_bucket as bucket (account, next_at)
-    values (:account, cast(:at as timestamptz) + :interval)
+    values (:account, cast(:at as timestamptz) + :all)
     on conflict (account) do update
-    set next_at = greatest(bucket.next_at, cast(:at as timestamptz)) + :interval,
+    set next_at = greatest(bucket.next_at, cast(:at as timestamptz)) + :all,
         longest_wait_s = greatest(
             bucket.longest_wait_s,
             extract(epoch from bucket.next_at - :burst - cast(:at as timestamptz))
         )
     where bucket.next_at - :burst <= cast(:at as timestamptz) + :patience
-    returning next_at - :interval - :burst as goes_at,
-        set_config('synchronous_commit', 'off', true)
+    returning next_at - :all - :burst as goes_at
     """
 ).bindparams(bindparam("at", type_=DateTime(timezone=True)))
 
@@ -69,24 +68,30 @@ RATE = WriteRate()
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """When a write may leave; without `is_taken` nothing was reserved and one asks again then."""
+    """When a write may leave, those reserved with it following at the pace of the bucket; without
+    `is_taken` nothing was reserved and one asks again then.
+    """
 
     goes_at: datetime
     is_taken: bool
 
 
-def take_place(
-    session: Session, *, at: datetime, rate: WriteRate = RATE, account: str = PLATFORM
+def take_places(
+    session: Session,
+    count: int,
+    *,
+    at: datetime,
+    rate: WriteRate = RATE,
+    account: str = PLATFORM,
 ) -> Place:
-    """Reserve the next place in the bucket, unless it lies further away than patience goes.
+    """Reserve the next places in the bucket, unless the first lies further away than patience goes.
 
-    The row is locked until the caller's transaction ends, so take it last, and in a transaction of
-    its own: its commit does not wait for the disk, since a crash may lose nothing but a pace.
+    The row is locked until the caller's transaction ends, so little may come after.
     """
     values = {
         "account": account,
         "at": at,
-        "interval": rate.interval,
+        "all": rate.interval * count,
         "burst": rate.interval * (rate.burst - 1),
         "patience": rate.patience,
     }

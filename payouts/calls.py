@@ -119,22 +119,32 @@ class Refusal:
     hold: "Reason | None" = None
 
 
+Answered: TypeAlias = tuple[ExternalCall, Answer]
+"""A call and the yes that it got."""
+
 Refused: TypeAlias = "Callable[[Session, ExternalCall, Refusal, datetime, HoldPolicy], list[Fact]]"
 """Gives back what a refused write had reserved, and says what waits for what."""
+
+
+Before: TypeAlias = Callable[[Session, Sequence[ExternalCall], datetime], dict[UUID, Refusal]]
+RecordAll: TypeAlias = Callable[[Session, Sequence[Answered], datetime], dict[UUID, list[Fact]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
     """How one kind of write is made, recorded, refused, and looked up when nobody can tell.
 
-    `before` runs with the lease, in its transaction; `check` reads Stripe just before sending;
-    both may refuse. `look_up` finds what an earlier sending made, by what it carried.
+    `before` runs with the leases of some calls, in their transaction; `check` reads Stripe just
+    before sending; both may refuse, the former by the ids of the calls. `record_all` books many
+    answers together, where an answer does not say itself how it is recorded; what happened is told
+    by the calls' ids. `look_up` finds what an earlier sending made, by what it carried.
     """
 
     perform: "Callable[[Gateway, ExternalCall], Answer]"
     refused: "Refused | None" = None
     look_up: "Callable[[Gateway, ExternalCall], Answer | None] | None" = None
-    before: Callable[[Session, ExternalCall, datetime], Refusal | None] | None = None
+    before: Before | None = None
+    record_all: RecordAll | None = None
     check: "Callable[[Gateway, ExternalCall], Refusal | None] | None" = None
 
 
@@ -247,6 +257,36 @@ def locked_call(session: Session, call_id: UUID) -> ExternalCall:
     if call is None:
         raise UnknownCall(call_id)
     return call
+
+
+def locked_calls(session: Session, call_ids: Sequence[UUID]) -> dict[UUID, ExternalCall]:
+    """Many calls, held against other senders until the transaction ends."""
+    found = session.scalars(
+        select(ExternalCall)
+        .where(ExternalCall.id.in_(call_ids))
+        .order_by(ExternalCall.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return {call.id: call for call in found}
+
+
+def next_transfers(session: Session, at: datetime, *, limit: int) -> list[ExternalCall]:
+    """Transfers that were planned, never sent, and that nobody else is at; oldest first, locked."""
+    return list(
+        session.scalars(
+            select(ExternalCall)
+            .where(
+                ExternalCall.operation == CallOperation.TRANSFER,
+                ExternalCall.state == CallState.PLANNED,
+                ExternalCall.next_try_at <= at,
+            )
+            .order_by(ExternalCall.next_try_at, ExternalCall.id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+            .execution_options(populate_existing=True)
+        )
+    )
 
 
 def due_calls(session: Session, at: datetime, *, limit: int = 100) -> list[UUID]:

@@ -21,9 +21,9 @@ from payouts import chart
 from payouts.errors import BreakNotBookable, UnknownBreak
 from payouts.ledger import Line, post_entry
 from payouts.models import JournalEntry, Payee
+from payouts.outcomes import Begin, Now
 from payouts.proof_models import Break, BreakKind, PullMark, Resolution, StripeLine
 from payouts.seen import BalanceSeen, TransactionSeen
-from payouts.sender import Begin, Now
 
 if TYPE_CHECKING:
     from payouts.gateway import Gateway

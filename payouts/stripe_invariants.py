@@ -25,7 +25,7 @@ STRIPE_INVARIANTS: dict[str, tuple[str, str]] = {
         """
         select natural_key || ' ' || attempt from payouts.external_call
         where params_sha256 <> encode(sha256(convert_to(params, 'UTF8')), 'hex')
-           or (tries = 0) <> (first_sent_at is null)
+           or (tries > 0 and first_sent_at is null)
         union all
         select c.natural_key || ' ' || c.attempt from payouts.external_call c
         join payouts.external_call earlier

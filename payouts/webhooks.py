@@ -34,9 +34,9 @@ from payouts.holds import HoldPolicy
 from payouts.invoice_models import FundingInvoice
 from payouts.invoices import record_invoice
 from payouts.models import ExternalCall, Funding, Payee, StripeEvent, Transfer
+from payouts.outcomes import Begin, Now, confirm_call
 from payouts.payees import payee_of, record_account, record_bank_change
 from payouts.platform_payouts import record_platform_payout
-from payouts.sender import Begin, Now, confirm_call
 from payouts.states import CallOperation, CallState, InboxState
 from payouts.transfers import POLICY, held_payouts, review_payout
 from payouts.wire import transfer_answer
@@ -393,7 +393,7 @@ def _transfer(gateway: "Gateway", transfer_id: str) -> Apply:
         call = locked_call(session, call_id)
         if call.state not in (CallState.SENT, CallState.UNKNOWN):
             return None
-        return list(confirm_call(session, call, transfer_answer(seen), at, tell).facts)
+        return list(confirm_call(session, call_id, transfer_answer(seen), at, tell).facts)
 
     return apply
 

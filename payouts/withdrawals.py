@@ -11,9 +11,9 @@ from payouts.errors import PayoutStateConflict, UnknownPayout
 from payouts.holds import end_hold, open_holds
 from payouts.ledger import void_pending
 from payouts.models import ExternalCall, Payout
+from payouts.reversals import plan_taking_back
 from payouts.states import CallState, PayoutState
 from payouts.transfers import locked_payout, move_payout, payout_fact
-from payouts.wire import plan_taking_back
 
 UNSENT = (PayoutState.ELIGIBLE, PayoutState.HELD, PayoutState.BATCHED)
 CAME_BACK = (PayoutState.FAILED, PayoutState.RETURNED)

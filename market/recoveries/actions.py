@@ -27,8 +27,8 @@ from market.submissions.models import Submission
 from payouts.errors import PayoutStateConflict
 from payouts.models import Payout
 from payouts.recoveries import DecidedCase, claw_back
+from payouts.reversals import plan_reversal
 from payouts.states import PayoutState
-from payouts.wire import plan_reversal
 
 
 def open_case(

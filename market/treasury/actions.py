@@ -34,12 +34,12 @@ from market.treasury.rules import (
     checked_period_end,
 )
 from payouts.calls import Fact, FactKind
+from payouts.decisions import approve_new_attempt
 from payouts.errors import CallNotOpen, PayoutStateConflict, UnknownCall, UnknownHold
 from payouts.holds import HoldPolicy
 from payouts.models import Payout, PayoutHold
 from payouts.opening import WEEKLY, Opened, open_payouts
 from payouts.recoveries import Owner
-from payouts.sender import approve_new_attempt
 from payouts.states import PayoutState
 from payouts.transfers import clear_hold
 from payouts.withdrawals import plan_recall, unsent_of_run, withdraw_payout

@@ -29,11 +29,14 @@ from market.treasury.actions import (
 from market.treasury.queries import at_stripe, owed, owners_unready, payout, payout_run
 from market.treasury.rules import StripeDiffers, differences
 from payouts.calls import Fact, due_calls, unknown_calls
+from payouts.decisions import resolve_unknown
 from payouts.errors import GatewayRefused, GatewayUnknown
 from payouts.invoices import next_call, open_past_due, record_overdue
-from payouts.models import Payee
+from payouts.models import ExternalCall, Payee
+from payouts.outcomes import CallOutcome, Result
 from payouts.recoveries import write_off_old
-from payouts.sender import Result, resolve_unknown, run_call
+from payouts.sender import run_call, send_transfers
+from payouts.states import CallState
 from payouts.transfers import held_payouts, review_payout
 from payouts.webhooks import (
     accounts_to_watch,
@@ -52,6 +55,11 @@ WATCH_FOR = timedelta(days=45)
 OVERLAP = timedelta(hours=3)
 """How far back each hourly list of missed events reaches."""
 
+SEND_FOR = timedelta(seconds=20)
+"""How long one job sends transfers before it lets other work of its queue have its turn."""
+
+SWEEP_FOR = timedelta(minutes=20)
+
 PAY_AT_ONCE = 100
 """How many payouts a run opens in one transaction: so long a cancellation waits at most."""
 
@@ -66,11 +74,29 @@ def tell(session: Session, facts: Sequence[Fact]) -> None:
 
 def _make_call(call_id: UUID) -> None:
     outcome = run_call(database.begin, gateway(), call_id, now=now, tell=tell, policy=hold_policy())
+    _warn_of(outcome)
+
+
+def _send_transfers(how_long: timedelta) -> None:
+    """Send what is planned, at the pace of the bucket, until none is left or the time is over."""
+    until = now() + how_long
+    while True:
+        outcomes = send_transfers(
+            database.begin, gateway(), now=now, tell=tell, policy=hold_policy()
+        )
+        for outcome in outcomes:
+            _warn_of(outcome)
+        later = any(outcome.result is Result.TRY_LATER for outcome in outcomes)
+        if not outcomes or later or now() >= until:
+            return
+
+
+def _warn_of(outcome: CallOutcome) -> None:
     if outcome.result in (Result.TRY_LATER, Result.UNKNOWN):
         # The sweep comes back to it: the row says when.
         log.warning(
             "stripe.not_told",
-            call_id=str(call_id),
+            call_id=str(outcome.call_id),
             result=str(outcome.result),
             retry_at=str(outcome.retry_at),
             reason=outcome.text,
@@ -148,12 +174,20 @@ def run_payouts(run_id: str) -> None:
 
 @job(queue="money")
 def send_payout(payout_id: str) -> None:
-    """Send a payout's transfer."""
+    """Send a payout's transfer, together with others that are planned.
+
+    There is such a job for each of them; those whose transfer has gone with another's do nothing.
+    """
     with database.begin() as session:
-        call_id = payout(session, UUID(payout_id)).call_id
-    # Without a call it was held, or refused, since this was queued.
-    if call_id is not None:
-        _make_call(call_id)
+        found = payout(session, UUID(payout_id))
+        # Without a call it was held, or refused, since this was queued.
+        call = session.get(ExternalCall, found.call_id) if found.call_id is not None else None
+    if call is None:
+        return
+    if call.state == CallState.PLANNED:
+        _send_transfers(SEND_FOR)
+    elif call.state == CallState.SENT:
+        _make_call(call.id)
 
 
 @job(queue="money")
@@ -177,6 +211,7 @@ def open_weekly_payouts(slot: str) -> None:
 def sweep_stripe(slot: str) -> None:
     """Go on with what a crash, a lost job or a silent Stripe has left: calls, then events."""
     del slot
+    _send_transfers(SWEEP_FOR)
     with database.begin() as session:
         due, unknown = due_calls(session, now()), unknown_calls(session)
         events = due_events(session, now())

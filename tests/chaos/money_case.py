@@ -30,11 +30,12 @@ from market.db import new_id
 from market.events import Event
 from market.feeds import publish
 from market.settings import in_force
+from payouts.decisions import approve_new_attempt, resolve_unknown
 from payouts.holds import open_holds
 from payouts.invariants import violations
 from payouts.models import ExternalCall, Payee, Payout, StripeEvent
+from payouts.outcomes import Result
 from payouts.reconciliation import reconcile
-from payouts.sender import Result, approve_new_attempt, resolve_unknown
 from payouts.states import CallOperation, CallState, PayoutState
 from payouts.transfers import clear_hold, held_payouts
 from tests.chaos.money_process import (

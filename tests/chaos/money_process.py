@@ -35,7 +35,7 @@ from payouts.gateway import Gateway
 from payouts.models import ExternalCall, StripeEvent
 from payouts.proof_models import PullMark
 from payouts.reconciliation import reconcile
-from payouts.sender import run_call
+from payouts.sender import run_call, send_transfers
 from payouts.states import CallState, InboxState
 from payouts.webhooks import apply_event, due_events
 from tests.chaos.money_writes import UNHURRIED, Order, plan, tell
@@ -51,6 +51,10 @@ LEASED, ANSWERED, STORED, RELAYED, APPLIED, PULLED, ANY = (
     "any",
 )
 """What a transaction did, by which the one is found to stop at."""
+
+
+TRANSFERS_AT_ONCE = 2
+"""So that a batch of three is sent in two parts, and one can die between them."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,7 +181,17 @@ class Hands:
                 plan(session, order, self.now)
 
     def send(self) -> None:
-        """Make every call that is due, as the sweep does."""
+        """Make every call that is due, as the sweep does: planned transfers first, together."""
+        while send_transfers(
+            database.begin,
+            self._gateway,
+            now=self.now,
+            tell=self.tell,
+            policy=AT_ONCE,
+            rate=UNHURRIED,
+            limit=TRANSFERS_AT_ONCE,
+        ):
+            pass
         with database.begin() as session:
             due = due_calls(session, self.now())
         for call_id in due:

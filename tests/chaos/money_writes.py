@@ -25,12 +25,13 @@ from payouts.ledger import Line, post_entry
 from payouts.models import ExternalCall
 from payouts.money import Money
 from payouts.opening import open_payout
+from payouts.outcomes import CallOutcome, Now
 from payouts.payees import ensure_payee, plan_onboarding_link
 from payouts.platform_payouts import plan_platform_payout
 from payouts.recoveries import DecidedCase, claw_back
-from payouts.sender import CallOutcome, Now, run_call
+from payouts.reversals import plan_reversal
+from payouts.sender import run_call
 from payouts.states import CallOperation
-from payouts.wire import plan_reversal
 from tests.payouts.scene import AT_ONCE, PERIOD_END, Scene
 
 PLANNER = UUID(int=77)

@@ -24,8 +24,9 @@ from payouts.ledger import Line, balance, post_entry
 from payouts.models import Payee, Payout
 from payouts.money import Money
 from payouts.opening import open_payout
+from payouts.outcomes import CallOutcome, Result
 from payouts.payees import ensure_payee
-from payouts.sender import CallOutcome, Result, run_call
+from payouts.sender import run_call
 from payouts.states import HoldCode, HoldOwner, PayoutState
 from payouts.webhooks import Applied, apply_event, due_events, refresh_payee, store_event
 from tests.fakestripe import FakeStripe

@@ -4,11 +4,12 @@ import threading
 from datetime import timedelta
 from uuid import uuid4
 
-from payouts.bucket import WriteRate, hold_back, take_place
+from payouts.bucket import WriteRate, hold_back, take_places
 from payouts.calls import due_calls
 from payouts.funding import plan_funding
 from payouts.money import Money
-from payouts.sender import Result, run_call
+from payouts.outcomes import Result
+from payouts.sender import run_call
 from tests.payouts.scene import Scene, batched
 
 TEN = WriteRate(per_second=10, burst=1, patience=timedelta(hours=1))
@@ -23,7 +24,7 @@ def test_places_are_an_interval_apart_whoever_asks(scene: Scene) -> None:
     def ask() -> None:
         for _ in range(10):
             with scene.begin() as session:
-                place = take_place(session, at=at, rate=TEN)
+                place = take_places(session, 1, at=at, rate=TEN)
             with lock:
                 found.append((place.goes_at - at).total_seconds())
 
@@ -39,7 +40,7 @@ def test_a_burst_goes_at_once_and_what_follows_waits(scene: Scene) -> None:
     at = scene.now()
     rate = WriteRate(per_second=10, burst=5, patience=timedelta(hours=1))
     with scene.begin() as session:
-        waits = [(take_place(session, at=at, rate=rate).goes_at - at) for _ in range(7)]
+        waits = [(take_places(session, 1, at=at, rate=rate).goes_at - at) for _ in range(7)]
     assert [max(wait, timedelta(0)).total_seconds() for wait in waits] == [0] * 5 + [0.1, 0.2]
 
 
@@ -47,8 +48,8 @@ def test_a_place_that_is_far_away_is_not_taken(scene: Scene) -> None:
     at = scene.now()
     rate = WriteRate(per_second=1, burst=1, patience=timedelta(seconds=1))
     with scene.begin() as session:
-        taken = [take_place(session, at=at, rate=rate).is_taken for _ in range(5)]
-        last = take_place(session, at=at, rate=rate)
+        taken = [take_places(session, 1, at=at, rate=rate).is_taken for _ in range(5)]
+        last = take_places(session, 1, at=at, rate=rate)
     assert taken == [True, True, False, False, False]
     assert last.goes_at == at + timedelta(seconds=2)
 
@@ -113,5 +114,5 @@ def test_held_back_never_brings_a_place_nearer(scene: Scene) -> None:
     with scene.begin() as session:
         hold_back(session, until=at + timedelta(seconds=30))
         hold_back(session, until=at + timedelta(seconds=10))
-        place = take_place(session, at=at, rate=TEN)
+        place = take_places(session, 1, at=at, rate=TEN)
     assert place.goes_at >= at + timedelta(seconds=30)

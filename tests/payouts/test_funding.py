@@ -10,9 +10,7 @@ from payouts.errors import (
 )
 from payouts.funding import plan_refund
 from payouts.models import Funding
-from payouts.sender import (
-    Result,
-)
+from payouts.outcomes import Result
 from payouts.states import (
     FundingState,
 )

@@ -12,9 +12,7 @@ from payouts.errors import (
 from payouts.holds import HoldPolicy, open_holds
 from payouts.ledger import Line, post_entry
 from payouts.opening import open_payout
-from payouts.sender import (
-    Result,
-)
+from payouts.outcomes import Result
 from payouts.states import (
     HoldCode,
     HoldOwner,

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from payouts import chart
+from payouts.decisions import resolve_unknown
 from payouts.errors import InvoiceNotOpen
 from payouts.invoice_models import FundingInvoice
 from payouts.invoices import (
@@ -19,7 +20,7 @@ from payouts.invoices import (
 )
 from payouts.models import ExternalCall, Funding
 from payouts.money import Money
-from payouts.sender import Result, resolve_unknown
+from payouts.outcomes import Result
 from payouts.states import CallState, FundingState, InboxState, InvoiceState
 from tests.payouts.scene import Scene
 

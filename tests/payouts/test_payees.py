@@ -5,15 +5,16 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from payouts.decisions import resolve_unknown
 from payouts.errors import PayeeNotReady, UnknownPayee
 from payouts.models import ExternalCall, Payee
+from payouts.outcomes import Result
 from payouts.payees import (
     ensure_payee,
     in_words,
     payee_state,
     plan_onboarding_link,
 )
-from payouts.sender import Result, resolve_unknown
 from payouts.states import CallState
 from tests.payouts.scene import Scene
 

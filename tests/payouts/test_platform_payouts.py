@@ -9,8 +9,8 @@ from payouts.bank_models import PlatformPayout
 from payouts.errors import FloorBreached
 from payouts.ledger import Line, post_entry
 from payouts.money import Money
+from payouts.outcomes import Result
 from payouts.platform_payouts import own_money, plan_platform_payout
-from payouts.sender import Result
 from payouts.states import PlatformPayoutState
 from tests.payouts.scene import Scene
 

@@ -11,7 +11,7 @@ from payouts.errors import BreakNotBookable, UnknownBreak
 from payouts.ledger import Line, post_entry
 from payouts.proof_models import Break, BreakKind, Resolution, StripeLine
 from payouts.reconciliation import Reconciled, assign_break, reconcile, resolve_break
-from payouts.wire import plan_reversal
+from payouts.reversals import plan_reversal
 from tests.payouts.scene import Scene, batched
 
 

@@ -11,10 +11,10 @@ from payouts.calls import FactKind
 from payouts.errors import PayoutStateConflict
 from payouts.ledger import Line, post_entry
 from payouts.models import ExternalCall, Payout
+from payouts.outcomes import Result
 from payouts.recoveries import DecidedCase, claw_back, write_off_old
-from payouts.sender import Result
+from payouts.reversals import plan_reversal
 from payouts.states import CallState, PayoutState
-from payouts.wire import plan_reversal
 from payouts.withdrawals import plan_recall, unsent_of_run, withdraw_payout
 from tests.payouts.scene import Scene, batched
 

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DatabaseError
 
 from payouts import chart
 from payouts.calls import due_calls, unknown_calls
+from payouts.decisions import approve_new_attempt, resolve_unknown, stop_payout
 from payouts.errors import (
     CallNotOpen,
     GatewayKeyRejected,
@@ -24,14 +25,8 @@ from payouts.gateway import Gateway
 from payouts.holds import open_holds
 from payouts.models import ExternalCall
 from payouts.money import Money
-from payouts.sender import (
-    CallOutcome,
-    Result,
-    approve_new_attempt,
-    resolve_unknown,
-    run_call,
-    stop_payout,
-)
+from payouts.outcomes import CallOutcome, Result
+from payouts.sender import run_call
 from payouts.states import (
     CallState,
     HoldCode,

@@ -16,10 +16,8 @@ from payouts.errors import (
 from payouts.ledger import Line, post_entry
 from payouts.models import ExternalCall, Payout, PayoutMove, StateRule, Transfer
 from payouts.opening import open_payout
-from payouts.sender import (
-    CallOutcome,
-    Result,
-)
+from payouts.outcomes import CallOutcome, Result
+from payouts.reversals import plan_reversal
 from payouts.states import (
     CALL_MOVES,
     CARD_DISPUTE_MOVES,
@@ -29,7 +27,6 @@ from payouts.states import (
     PayoutState,
 )
 from payouts.transfers import move_payout
-from payouts.wire import plan_reversal
 from tests.payouts.scene import (
     Scene,
     batched,

@@ -18,7 +18,7 @@ from payouts import chart
 from payouts.calls import plan_call
 from payouts.errors import EventRefused, GatewayUnknown, SignatureRefused
 from payouts.models import ExternalCall, StripeEvent
-from payouts.sender import Result
+from payouts.outcomes import Result
 from payouts.states import CallOperation, InboxState, PayoutState
 from payouts.webhooks import (
     accounts_to_watch,
