@@ -44,13 +44,14 @@ class Tuning:
 class Prepared:
     """Rows with all that can be computed of them before any of their outcomes is known.
 
-    Shapes: offset (views, rows); keys and values, for each view and row one for each effect.
+    Shapes: offset (views, rows); keys and values, for each view and row one for each effect, or
+        None where every effect counts once.
     """
 
     rows: Responses
     offset: list[list[float]]
     keys: list[list[tuple[Hashable, ...]]]
-    values: list[list[Sequence[float]]]
+    values: list[Sequence[Sequence[float] | None]]
 
 
 class Look(NamedTuple):
@@ -261,12 +262,11 @@ class Engine:
         terms = [view.terms[n].name for n in free]
         small = Filter([Effect(t, view.variance[t], view.drift[t]) for t in terms])
         every = self._row_keys(rows.take(slice(begin, None)), [self._place[t] for t in terms])
-        ones = (1.0,) * len(terms)
         columns = (eta, every, rows.time[begin:], rows.outcome[begin:], rows.weight[begin:])
         for o, mine, t, y, w in zip(
             *(c if isinstance(c, list) else c.tolist() for c in columns), strict=True
         ):
-            small.learn(small.look(o, mine, ones, t), mine, ones, t, y, w)
+            small.learn(small.look(o, mine, None, t), mine, None, t, y, w)
         for n, state in zip(free, small.states, strict=True):
             view.filter_.states[n].update(state)
 
@@ -334,11 +334,11 @@ class Engine:
             values.append(self._row_values(slots, scores))
         return Prepared(rows, [found.tolist() for found in offset], keys, values)
 
-    def _row_values(self, slots: list[int], scores: Float64) -> list[Sequence[float]]:
-        """What each effect is multiplied with: one, or a score of the item."""
+    def _row_values(self, slots: list[int], scores: Float64) -> Sequence[Sequence[float] | None]:
+        """What each effect is multiplied with, a score of the item; None for one."""
         bend, slopes = self._place["bend"], self.signature.dimensions_
         if not any(s >= bend - slopes for s in slots):
-            return [(1.0,) * len(slots)] * len(scores)
+            return [None] * len(scores)
         columns = np.ones((len(scores), len(slots)))
         for n, s in enumerate(slots):
             if s == bend:

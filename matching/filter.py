@@ -46,17 +46,33 @@ class Filter:
     def __init__(self, effects: Sequence[Effect]) -> None:
         self.effects = tuple(effects)
         self.states: list[dict[Hashable, list[float]]] = [{} for _ in self.effects]
+        self._is_still = not any(effect.drift_day for effect in self.effects)
         self._parts = [
             (state, effect.variance, effect.drift, effect.drift_day)
             for state, effect in zip(self.states, self.effects, strict=True)
         ]
 
     def look(
-        self, offset: float, keys: Sequence[Hashable], values: Sequence[float], day: float
+        self, offset: float, keys: Sequence[Hashable], values: Sequence[float] | None, day: float
     ) -> tuple[float, float, list[list[float] | None]]:
-        """Mean and variance of the logit of an answer, and its states; a key None takes no part."""
+        """Mean and variance of the logit of an answer, and its states; a key None takes no part.
+
+        Without values every state counts once.
+        """
         mean, variance = offset, 0.0
         found: list[list[float] | None] = []
+        if values is None and self._is_still:
+            # What nearly every answer is; all else below, at half the speed.
+            for (state, prior, _, _), key in zip(self._parts, keys, strict=True):
+                held = state.get(key)
+                found.append(held)
+                if held is not None:
+                    mean += held[0]
+                    variance += held[1]
+                elif key is not None:
+                    variance += prior
+            return mean, variance, found
+        values = (1.0,) * len(keys) if values is None else values
         for (state, prior, _, daily), key, value in zip(self._parts, keys, values, strict=True):
             held = state.get(key)
             found.append(held)
@@ -76,7 +92,7 @@ class Filter:
         self,
         looked: tuple[float, float, list[list[float] | None]],
         keys: Sequence[Hashable],
-        values: Sequence[float],
+        values: Sequence[float] | None,
         day: float,
         outcome: float,
         weight: float = 1.0,
@@ -90,6 +106,17 @@ class Filter:
         h *= weight
         shrink = h / (1 + variance * h)
         push = weight * (outcome - p) / (1 + variance * h)
+        if values is None and self._is_still and None not in found:
+            for (_, prior, drift, _), held in zip(self._parts, found, strict=True):
+                if held is not None:
+                    spread = held[1]
+                    held[0] += spread * push
+                    moved = spread + drift - spread * spread * shrink
+                    top = prior if prior > spread else spread  # noqa: FURB136  As below.
+                    held[1] = moved if moved < top else top  # noqa: FURB136  As below.
+                    held[2] = day
+            return
+        values = (1.0,) * len(keys) if values is None else values
         for part, held, key, value in zip(self._parts, found, keys, values, strict=True):
             if held is None:
                 if key is None:

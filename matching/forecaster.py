@@ -10,14 +10,14 @@ from __future__ import annotations
 from array import array
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from math import log
+from math import log, tanh
 from operator import mul
 
 import numpy as np
 
 from matching.calibration import Platt
 from matching.engine import CHEAP, Engine, Look, Prepared, Tuning
-from matching.filter import SQUASH, chance, sigmoid
+from matching.filter import SQUASH, chance
 from matching.mixture import FixedShare
 from matching.problem import Float64, Int64
 from matching.responses import Responses
@@ -255,8 +255,9 @@ class Forecaster:
         stack = self._weights
         # The last weight is the shift; the last members, ratings and running mean, are not stacked.
         raw = stack[-1] + sum(map(mul, stack[:-1], look.logits))
-        chances = [sigmoid(self.platt_.look(raw))]
-        chances += [sigmoid(z) for z in look.logits]
+        # The logistic function by tanh, which cannot overflow and needs no call of ours.
+        chances = [0.5 + 0.5 * tanh(0.5 * self.platt_.look(raw))]
+        chances += [0.5 + 0.5 * tanh(0.5 * z) for z in look.logits]
         return raw, chances
 
     def _learn_members(self, look: Look, outcome: float, weight: float) -> None:
@@ -330,7 +331,7 @@ def _loss(
     engine: Engine,
     n: int,
     offset: list[float],
-    rows: list[tuple[tuple[Hashable, ...], Sequence[float]]],
+    rows: list[tuple[tuple[Hashable, ...], Sequence[float] | None]],
     part: Responses,
 ) -> float:
     """Log loss of one view on the held-out part, each row predicted before it is learned."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log, sqrt
+from math import log, sqrt, tanh
 from operator import mul
 
 from matching.filter import sigmoid
@@ -36,6 +36,7 @@ class FixedShare:
         self.opening = list(opening)
         self.weight = list(opening)
         self.share = share
+        self.returned = [share * weight for weight in opening]
 
     def look(self, chances: Sequence[float]) -> float:
         """The mixture of the members' probabilities."""
@@ -53,8 +54,7 @@ class FixedShare:
                 for w, p in zip(self.weight, chances, strict=True)
             ]
         kept = (1 - self.share) / sum(grown)
-        share = self.share
-        self.weight = [g * kept + share * o for g, o in zip(grown, self.opening, strict=True)]
+        self.weight = [g * kept + o for g, o in zip(grown, self.returned, strict=True)]
 
 
 class Elo:
@@ -118,7 +118,7 @@ class Glicko:
         gap = self.base + mine[0] - its[0]
         # Both sides of the game see the other's uncertainty as it was before.
         g, own = 1 / sqrt(1 + GLICKO_SQUASH * its[1]), 1 / sqrt(1 + GLICKO_SQUASH * mine[1])
-        p, q = sigmoid(g * gap), sigmoid(own * gap)
+        p, q = 0.5 + 0.5 * tanh(0.5 * g * gap), 0.5 + 0.5 * tanh(0.5 * own * gap)
         spread = 1 / (1 / mine[1] + g * g * p * (1 - p))
         mine[0] += spread * g * (outcome - p)
         mine[1] = spread + self.drift
