@@ -98,7 +98,7 @@ _BALANCES = text(
         select coalesce(sum(posted_debit_minor - posted_credit_minor), 0)::bigint as debit,
             coalesce(sum(pending_debit_minor), 0)::bigint as pending_debit,
             coalesce(sum(pending_credit_minor), 0)::bigint as pending_credit
-        from payouts.unfolded_line where account_id = b.account_id
+        from payouts.unfolded_line where account_id = b.account_id and not b.has_floor
     ) u
     where b.account_id = any(:accounts)
     """

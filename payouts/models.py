@@ -498,6 +498,11 @@ class StripeEvent(Base, kw_only=True):
             "next_try_at",
             postgresql_where=text("state in ('stored', 'parked')"),
         ),
+        Index(
+            "ix_stripe_event_object",
+            "object_id",
+            postgresql_where=text("state in ('stored', 'parked')"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=uuid7)

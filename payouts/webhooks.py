@@ -1,28 +1,23 @@
-"""Stripe's webhooks: kept as they came, once, and then taken as hints about what to fetch.
+"""Stripe's webhooks applied: hints about what to fetch, of which nothing more is believed.
 
 Arrival order, repeats and delays mean nothing: the object is fetched as it is now, compared with
-what is stored, and moved forward along its table or not at all. The signature is checked here and
-not by Stripe's library, which reads the clock itself and lets times from the future pass.
+what is stored, and moved forward along its table or not at all. One fetch answers every event about
+the same object that was in the inbox before it.
 """
 
-import hashlib
-import hmac
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from sqlalchemy import Text, cast, or_, select
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
-from uuid_utils.compat import uuid7
 
 from payouts.arrivals import record_stripe_payout
 from payouts.calls import Fact, Tell, locked_call, tell_nobody
 from payouts.disputes import record_dispute
-from payouts.errors import EventRefused, EventUnclear, SignatureRefused
+from payouts.errors import EventUnclear
 from payouts.funding import (
     locked_funding,
     record_intent,
@@ -31,6 +26,7 @@ from payouts.funding import (
     unsettled_fundings,
 )
 from payouts.holds import HoldPolicy
+from payouts.inbox import OPEN, locked_events, open_about_the_same
 from payouts.invoice_models import FundingInvoice
 from payouts.invoices import record_invoice
 from payouts.models import ExternalCall, Funding, Payee, StripeEvent, Transfer
@@ -44,12 +40,9 @@ from payouts.wire import transfer_answer
 if TYPE_CHECKING:
     from payouts.gateway import Gateway
 
-TOLERANCE = timedelta(minutes=5)
 PARK_FOR = timedelta(hours=24)
 FIRST_WAIT = timedelta(seconds=5)
 LONGEST_WAIT = timedelta(hours=1)
-SNAPSHOT, THIN = "snapshot", "thin"
-OBJECT_OF = {SNAPSHOT: "event", THIN: "v2.core.event"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,110 +71,6 @@ Apply = Callable[[Session, datetime, Tell], list[Fact] | None]
 """Changes our rows by what was fetched; None when the object is not known here yet."""
 
 
-def verify_signature(payload: bytes, header: str, secret: str, *, at: datetime) -> None:
-    """Check that Stripe sent these very bytes, within five minutes of now in either direction.
-
-    Several `v1` parts are allowed, as there are while a secret is being replaced.
-
-    Raises:
-        SignatureRefused.
-    Source: Stripe, "Verify webhook signatures manually".
-    """
-    if not secret:
-        raise SignatureRefused("no secret is set")
-    parts = [part.partition("=") for part in header.split(",")]
-    times = [value for name, _, value in parts if name.strip() == "t"]
-    marks = [value for name, _, value in parts if name.strip() == "v1"]
-    if len(times) != 1 or not times[0].isascii() or not times[0].isdigit() or not marks:
-        raise SignatureRefused("the signature header cannot be read")
-    signed = times[0].encode() + b"." + payload
-    expected = hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest().encode()
-    # Every mark is compared, so that the time taken tells nothing.
-    matches = [hmac.compare_digest(expected, mark.encode()) for mark in marks]
-    if not any(matches):
-        raise SignatureRefused("the signature does not belong to this body")
-    age = abs(at.timestamp() - int(times[0]))
-    if age > TOLERANCE.total_seconds():
-        raise SignatureRefused("the signature is too old, or from the future")
-
-
-def store_event(
-    session: Session,
-    *,
-    payload: bytes,
-    signature: str,
-    secret: str,
-    at: datetime,
-    endpoint: str = SNAPSHOT,
-    expect_livemode: bool = False,
-) -> UUID | None:
-    """Keep a webhook's raw bytes, once; None when it is here already.
-
-    Raises:
-        SignatureRefused: answer 400 and keep nothing.
-        EventRefused: signed well, and still not ours: another mode, or another kind of body.
-    """
-    verify_signature(payload, signature, secret, at=at)
-    return _keep(session, payload, at=at, endpoint=endpoint, expect_livemode=expect_livemode)
-
-
-def _keep(
-    session: Session, payload: bytes, *, at: datetime, endpoint: str, expect_livemode: bool
-) -> UUID | None:
-    try:
-        body = json.loads(payload.decode("utf-8"))
-    except ValueError as error:
-        raise EventRefused("the body is no JSON in UTF-8") from error
-    if not isinstance(body, dict) or body.get("object") != OBJECT_OF[endpoint]:
-        raise EventRefused(f"this endpoint takes {OBJECT_OF[endpoint]} bodies")
-    if body.get("livemode") is not expect_livemode:
-        raise EventRefused("the event is from the other mode")
-    kind, event_id = body.get("type"), body.get("id")
-    if not isinstance(kind, str) or not isinstance(event_id, str):
-        raise EventRefused("the event has no type or no id")
-    row = {
-        "id": uuid7(),
-        "endpoint": endpoint,
-        "event_id": event_id,
-        "type": kind,
-        "account": body.get("account"),
-        "object_id": _object_of(body, endpoint),
-        "api_version": body.get("api_version"),
-        "payload": payload,
-        "received_at": at,
-        "next_try_at": at,
-        "state": InboxState.STORED,
-    }
-    return session.scalar(
-        insert(StripeEvent).values(**row).on_conflict_do_nothing().returning(StripeEvent.id)
-    )
-
-
-def _object_of(body: dict[str, object], endpoint: str) -> str | None:
-    """The id of the object that an event is about, which is all that is believed of it."""
-    found: object = body.get("related_object")
-    if endpoint == SNAPSHOT:
-        data = body.get("data")
-        found = data.get("object") if isinstance(data, dict) else None
-    object_id = found.get("id") if isinstance(found, dict) else None
-    return object_id if isinstance(object_id, str) else None
-
-
-def due_events(session: Session, at: datetime, *, limit: int = 100) -> list[UUID]:
-    """Events that nobody has applied yet and whose time has come, oldest first."""
-    return list(
-        session.scalars(
-            select(StripeEvent.id)
-            .where(
-                StripeEvent.state.in_((InboxState.STORED, InboxState.PARKED)),
-                StripeEvent.next_try_at <= at,
-            )
-            .order_by(StripeEvent.received_at, StripeEvent.id)
-            .limit(limit)
-        )
-    )
-
-
 def apply_event(
     begin: Begin,
     gateway: "Gateway",
@@ -201,17 +90,17 @@ def apply_event(
     """
     with begin() as session:
         event = session.get_one(StripeEvent, event_id)
-        if event.state not in (InboxState.STORED, InboxState.PARKED):
-            return Applied(event.id, event.type, event.state, note=event.note)
+        if event.state not in OPEN:
+            return _as_it_is(event)
         hint = _Hint(event.type, event.account, event.object_id, event.payload)
+        alike = open_about_the_same(session, event)
     apply = _fetch(begin, gateway, hint, now, policy)
     at = now()
     with begin() as session:
-        # Held, so that two workers on one event do their work one after the other.
-        event = session.get_one(StripeEvent, event_id, with_for_update=True, populate_existing=True)
-        if event.state not in (InboxState.STORED, InboxState.PARKED):
-            return Applied(event.id, event.type, event.state, note=event.note)
-        event.tries += 1
+        waiting = locked_events(session, alike)
+        if event_id not in waiting:
+            return _as_it_is(session.get_one(StripeEvent, event_id))
+        event = waiting.pop(event_id)
         if apply is None:
             return _close(session, event, InboxState.IGNORED, at, note="nothing follows from it")
         try:
@@ -220,7 +109,13 @@ def apply_event(
             return _close(session, event, InboxState.BROKEN, at, note=str(unclear))
         if facts is None:
             return _park(session, event, at)
+        for other in waiting.values():
+            _close(session, other, InboxState.APPLIED, at, note=f"told by {event.event_id}")
         return _close(session, event, InboxState.APPLIED, at, facts)
+
+
+def _as_it_is(event: StripeEvent) -> Applied:
+    return Applied(event.id, event.type, event.state, note=event.note)
 
 
 def _close(
@@ -231,6 +126,7 @@ def _close(
     facts: list[Fact] | None = None,
     note: str = "",
 ) -> Applied:
+    event.tries += 1
     event.state = state
     event.applied_at = at
     event.note = note
@@ -245,7 +141,8 @@ def _park(session: Session, event: StripeEvent, at: datetime) -> Applied:
         )
     event.state = InboxState.PARKED
     event.note = f"{event.object_id} is not known here yet"
-    event.next_try_at = at + min(FIRST_WAIT * 2 ** (event.tries - 1), LONGEST_WAIT)
+    event.next_try_at = at + min(FIRST_WAIT * 2**event.tries, LONGEST_WAIT)
+    event.tries += 1
     session.flush()
     return Applied(
         event.id, event.type, InboxState.PARKED, retry_at=event.next_try_at, note=event.note
@@ -487,43 +384,3 @@ def refresh_payee(
     apply = _account(gateway, account_id, now, policy)
     with begin() as session:
         return apply(session, now(), tell) or []
-
-
-def catch_up(
-    begin: Begin,
-    gateway: "Gateway",
-    *,
-    since: datetime,
-    now: Now,
-    accounts: tuple[str, ...] = (),
-    expect_livemode: bool = False,
-) -> list[UUID]:
-    """List the events since a moment and keep those whose webhook never came; their new ids.
-
-    The platform's own events, and those of the connected accounts that are named. Run it each
-    hour with a moment two hours before the last run.
-    """
-    at = now()
-    payloads = []
-    for account_id in (None, *accounts):
-        payloads += [event.payload for event in gateway.events(since=since, account_id=account_id)]
-    new = []
-    with begin() as session:
-        for payload in payloads:
-            kept = _keep(
-                session, payload, at=at, endpoint=SNAPSHOT, expect_livemode=expect_livemode
-            )
-            if kept is not None:
-                new.append(kept)
-    return new
-
-
-def accounts_to_watch(session: Session, *, since: datetime) -> tuple[str, ...]:
-    """The connected accounts that money went to lately, for `catch_up`."""
-    found = session.scalars(
-        select(Transfer.destination)
-        .where(Transfer.at >= since.astimezone(UTC))
-        .distinct()
-        .order_by(Transfer.destination)
-    )
-    return tuple(found)

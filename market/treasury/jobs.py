@@ -31,6 +31,7 @@ from market.treasury.rules import StripeDiffers, differences
 from payouts.calls import Fact, due_calls, unknown_calls
 from payouts.decisions import resolve_unknown
 from payouts.errors import GatewayRefused, GatewayUnknown
+from payouts.inbox import accounts_to_watch, catch_up, due_events
 from payouts.invoices import next_call, open_past_due, record_overdue
 from payouts.models import ExternalCall, Payee
 from payouts.outcomes import CallOutcome, Result
@@ -38,14 +39,7 @@ from payouts.recoveries import write_off_old
 from payouts.sender import run_call, send_transfers
 from payouts.states import CallState
 from payouts.transfers import held_payouts, review_payout
-from payouts.webhooks import (
-    accounts_to_watch,
-    apply_event,
-    catch_up,
-    due_events,
-    refresh_payee,
-    review_owner,
-)
+from payouts.webhooks import apply_event, refresh_payee, review_owner
 
 log = structlog.get_logger(__name__)
 

@@ -42,7 +42,7 @@ from market.treasury.actions import (
 )
 from market.treasury.models import PayoutRun
 from market.treasury.queries import calls, holds_of, payout, payout_run, payout_runs, payouts
-from payouts import webhooks
+from payouts.inbox import SNAPSHOT, THIN, store_event
 from payouts.models import ExternalCall, Payout, PayoutHold
 
 # Payouts ------------------------------------------------------------------------------------------
@@ -316,14 +316,14 @@ def post_call_approval(
 def post_stripe_event(request: Request[Any, Any, Any], body: RawBody) -> dict[str, bool]:
     """Where Stripe says that something has changed; the work is done afterwards."""
     secret = in_force.settings.stripe_webhook_secret
-    return _keep_event(request, body, secret, webhooks.SNAPSHOT)
+    return _keep_event(request, body, secret, SNAPSHOT)
 
 
 @litestar.post("/webhooks/stripe-thin", sync_to_thread=True, status_code=200, tags=["Stripe"])
 def post_thin_event(request: Request[Any, Any, Any], body: RawBody) -> dict[str, bool]:
     """The same for events that name an object and say nothing about it."""
     secret = in_force.settings.stripe_thin_secret
-    return _keep_event(request, body, secret, webhooks.THIN)
+    return _keep_event(request, body, secret, THIN)
 
 
 def _keep_event(
@@ -331,7 +331,7 @@ def _keep_event(
 ) -> dict[str, bool]:
     # As the platform: Stripe has no key of ours, its signature says who it is.
     with database.begin(PLATFORM) as session:
-        kept = webhooks.store_event(
+        kept = store_event(
             session,
             payload=body,
             signature=request.headers.get("stripe-signature", ""),

@@ -2,7 +2,8 @@
 
 The lines are built by the database itself, past the function that writes entries, on accounts with
 a floor (an expert's) and on hot ones (the platform's fee), and folded. Then single balances are
-read through `payouts.ledger.balance`, a transaction each, of accounts drawn by a seed.
+read through `payouts.ledger.balance`, a transaction each, of accounts drawn by a seed; and beside
+each a transaction that reads nothing.
 """
 
 import argparse
@@ -60,17 +61,23 @@ from payouts.ledger_account a;
 """
 
 
-def _read(accounts: list[AccountRef], reads: int) -> list[float]:
-    """Milliseconds of each read, sorted."""
+def _read(accounts: list[AccountRef], reads: int) -> tuple[list[float], list[float]]:
+    """Milliseconds of each read, sorted; and of as many transactions beside them that read nothing,
+    which is what this machine takes for any read whatever.
+    """
     draw = random.Random(7)
-    spent = []
+    spent, empty = [], []
     for _ in range(reads):
         account = draw.choice(accounts)
         began = time.perf_counter()
         with database.begin() as session:
             balance(session, account)
-        spent.append(1000 * (time.perf_counter() - began))
-    return sorted(spent)
+        ended = time.perf_counter()
+        with database.begin():
+            pass
+        spent.append(1000 * (ended - began))
+        empty.append(1000 * (time.perf_counter() - ended))
+    return sorted(spent), sorted(empty)
 
 
 def main(argv: list[str]) -> int:
@@ -104,7 +111,8 @@ def main(argv: list[str]) -> int:
         built = time.perf_counter() - began
         database.open(server.url, pool_size=2)
         _read(people, 200)
-        floor, hot = _read(people, asked.reads), _read([fee], asked.reads)
+        floor, empty = _read(people, asked.reads)
+        hot, _ = _read([fee], asked.reads)
         database.close()
     report = {
         "lines": asked.lines,
@@ -113,7 +121,7 @@ def main(argv: list[str]) -> int:
         "longest_ms": LONGEST_MS,
         "reads": asked.reads,
     }
-    for name, spent in (("expert", floor), ("platform_fee", hot)):
+    for name, spent in (("expert", floor), ("platform_fee", hot), ("nothing", empty)):
         report[f"{name}_p50_ms"] = round(spent[len(spent) // 2], 3)
         report[f"{name}_p95_ms"] = round(spent[len(spent) * 95 // 100], 3)
         report[f"{name}_p99_ms"] = round(spent[len(spent) * 99 // 100], 3)

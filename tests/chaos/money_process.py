@@ -32,12 +32,13 @@ from market.feeds import publish
 from market.settings import Settings, in_force
 from payouts.calls import Fact, due_calls
 from payouts.gateway import Gateway
+from payouts.inbox import due_events
 from payouts.models import ExternalCall, StripeEvent
 from payouts.proof_models import PullMark
 from payouts.reconciliation import reconcile
 from payouts.sender import run_call, send_transfers
 from payouts.states import CallState, InboxState
-from payouts.webhooks import apply_event, due_events
+from payouts.webhooks import apply_event
 from tests.chaos.money_writes import UNHURRIED, Order, plan, tell
 from tests.payouts.scene import AT_ONCE
 

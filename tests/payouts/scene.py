@@ -20,6 +20,7 @@ from payouts.chart import AccountRef
 from payouts.funding import plan_funding
 from payouts.gateway import Gateway
 from payouts.holds import HoldPolicy, Reason
+from payouts.inbox import due_events, store_event
 from payouts.ledger import Line, balance, post_entry
 from payouts.models import Payee, Payout
 from payouts.money import Money
@@ -28,7 +29,7 @@ from payouts.outcomes import CallOutcome, Result
 from payouts.payees import ensure_payee
 from payouts.sender import run_call
 from payouts.states import HoldCode, HoldOwner, PayoutState
-from payouts.webhooks import Applied, apply_event, due_events, refresh_payee, store_event
+from payouts.webhooks import Applied, apply_event, refresh_payee
 from tests.fakestripe import FakeStripe
 
 SECRET = "whsec_snapshot"

@@ -17,19 +17,15 @@ from uuid_utils.compat import uuid7
 from payouts import chart
 from payouts.calls import plan_call
 from payouts.errors import EventRefused, GatewayUnknown, SignatureRefused
+from payouts.gateway import Gateway
+from payouts.inbox import accounts_to_watch, catch_up, due_events, store_event, verify_signature
 from payouts.models import ExternalCall, StripeEvent
 from payouts.outcomes import Result
+from payouts.seen import PayoutSeen
 from payouts.states import CallOperation, InboxState, PayoutState
-from payouts.webhooks import (
-    accounts_to_watch,
-    apply_event,
-    catch_up,
-    due_events,
-    store_event,
-    verify_signature,
-)
+from payouts.webhooks import apply_event
 from tests.fakestripe.delivery import signature
-from tests.payouts.scene import SECRET, Letter, Scene
+from tests.payouts.scene import API_KEY, SECRET, Letter, Scene, batched
 
 BODY = json.dumps(
     {
@@ -310,6 +306,44 @@ def test_an_event_whose_object_cannot_be_fetched_stays_due(scene: Scene) -> None
     with scene.begin() as session:
         assert due_events(session, scene.now()) == events
     assert scene.apply(events[0]).state == InboxState.APPLIED
+
+
+def test_one_fetch_answers_every_event_about_an_object_that_was_here_before_it(
+    scene: Scene,
+) -> None:
+    payout = batched(scene)
+    scene.run(payout.call_id)
+    scene.deliver()
+    scene.stripe.settle()
+    asked: list[str] = []
+
+    class Counting(Gateway):
+        def payout(self, payout_id: str, account_id: str | None = None) -> PayoutSeen:
+            asked.append(payout_id)
+            return super().payout(payout_id, account_id)
+
+    # The way of the bank from its start to its end, told by several events at once.
+    with scene.begin() as session:
+        about = StripeEvent.type.startswith("payout.")
+        told = session.scalars(select(StripeEvent).where(about).order_by(StripeEvent.id)).all()
+        assert len(told) > 2
+        for event in told:
+            event.state = InboxState.STORED
+    counting = Counting(api_key=API_KEY, base_url=scene.stripe.url)
+    applied = [
+        apply_event(scene.begin, counting, event.id, now=scene.now, tell=scene.tell)
+        for event in told
+    ]
+    assert asked == [told[0].object_id]
+    assert [one.state for one in applied] == [InboxState.APPLIED] * len(told)
+    assert [one.note for one in applied[1:]] == [f"told by {told[0].event_id}"] * (len(told) - 1)
+    assert scene.payout(payout.id).state == PayoutState.PAID
+    assert scene.kinds().count("payout_paid") == 1
+    # What comes after the fetch has one of its own.
+    with scene.begin() as session:
+        session.get_one(StripeEvent, told[1].id).state = InboxState.STORED
+    apply_event(scene.begin, counting, told[1].id, now=scene.now, tell=scene.tell)
+    assert len(asked) == 2
 
 
 def test_two_workers_on_one_event_tell_of_it_once(scene: Scene) -> None:
