@@ -176,6 +176,39 @@ def test_no_main_page_has_a_serious_finding_of_axe(scene: tuple[Showcase, Visito
     assert found == []
 
 
+@pytest.mark.slow
+def test_no_page_that_a_link_leads_to_has_a_serious_finding(
+    scene: tuple[Showcase, Visitors],
+) -> None:
+    shown, people = scene
+    axe = Path(axe_core_python.__file__).with_name("axe.min.js").read_text()
+    found = []
+    seen = 0
+    for part, key in keys_of(shown).items():
+        page = people.come_in(key)
+        ahead, kinds = [f"/console/{part}"], set[str]()
+        while ahead:
+            path = ahead.pop()
+            answer = page.goto(people.address + path)
+            assert answer is not None
+            if "html" not in answer.headers["content-type"]:
+                continue
+            seen += 1
+            found += [(path, *one) for one in findings(page, axe)]
+            if answer.status != 200:
+                found.append((path, str(answer.status), ""))
+            links = page.eval_on_selector_all("a[href]", "all => all.map(a => a.pathname)")
+            for link in links:
+                kind = re.sub(r"[a-z]+_[0-9a-f]{32}", "ID", link)
+                is_file = re.search(r"\.(csv|jsonl|svg|json)$|/record$|/static/", link)
+                if link.startswith("/console/") and not is_file and kind not in kinds:
+                    kinds.add(kind)
+                    ahead.append(link)
+        page.context.close()
+    assert found == []
+    assert seen > 80
+
+
 def findings(page: Page, axe: str) -> list[tuple[str, str]]:
     """What axe holds to be serious or worse on a page: the rule, and the first place."""
     page.evaluate(axe)
