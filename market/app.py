@@ -43,6 +43,7 @@ from market.console.routes import console_router
 from market.db import database, new_id, now
 from market.dead_letters import ROUTES as DEAD_LETTERS
 from market.deliveries.routes import ROUTES as DELIVERIES
+from market.departures.routes import ROUTES as DEPARTURES
 from market.disputes.routes import ROUTES as DISPUTES
 from market.earnings.routes import ROUTES as EARNINGS
 from market.edits.routes import ROUTES as EDITS
@@ -179,6 +180,7 @@ ROUTES = [
     *BASELINES,
     *THREADS,
     *APPEALS,
+    *DEPARTURES,
     *FORECASTS,
     *NOTICES,
     *DELIVERIES,

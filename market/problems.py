@@ -36,6 +36,7 @@ from market.baselines import rules as baselines
 from market.books import rules as books
 from market.chargebacks import rules as chargebacks
 from market.deliveries import rules as deliveries
+from market.departures import rules as departures
 from market.disputes import rules as disputes
 from market.earnings import rules as earnings
 from market.edits import rules as edits
@@ -200,6 +201,10 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     payees.CountryInvalid: (422, "country_invalid"),
     payees.NotAPayee: (404, "not_a_payee"),
     payees.OnboardingNotReady: (409, "onboarding_not_ready"),
+    departures.DepartureNotFound: (404, "departure_not_found"),
+    departures.ReasonUnfit: (422, "reason_unfit"),
+    departures.CannotComeBack: (409, "cannot_come_back"),
+    departures.CountryClosed: (409, "country_closed"),
     treasury.PeriodEndInvalid: (422, "period_end_invalid"),
     treasury.PayoutNotFound: (404, "not_found"),
     treasury.PayoutRunNotFound: (404, "not_found"),

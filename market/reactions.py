@@ -6,6 +6,7 @@ from market.attempts.jobs import ask_model
 from market.baselines.jobs import ask_eval_items, compare_baseline, pause_exhausted
 from market.books.jobs import check_books_now, reconcile_now
 from market.broker import Job
+from market.departures.jobs import follow_departure
 from market.earnings.jobs import credit_decided_time, credit_earning, credit_time
 from market.events import Event
 from market.impact.jobs import count_lift, measure_impact, rank_experts
@@ -53,7 +54,7 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.OVERLAP_CHANGED: (reseat_tasks,),
     Event.ELIGIBILITY_CHANGED: (match_anew,),
     Event.TASK_CANCELLED: (withdraw_task_offers, note_task),
-    Event.STANDING_CHANGED: (withdraw_expert_offers, note_expert),
+    Event.STANDING_CHANGED: (withdraw_expert_offers, note_expert, follow_departure),
     Event.ATTEMPT_SENT: (ask_model,),
     Event.SUBMISSION_SUBMITTED: (open_reviews,),
     Event.SUBMISSION_UNJUDGED: (credit_earning,),

@@ -8,6 +8,7 @@ from market.approvals.jobs import approve_silent_lines, close_weeks
 from market.audit.jobs import link_audit
 from market.books.jobs import check_books, keep_books, prove_books
 from market.clock import Entry
+from market.departures.jobs import advance_departures
 from market.disputes.jobs import end_due_disputes
 from market.eligibility.jobs import widen_tasks
 from market.experiments.jobs import look_at_experiments
@@ -55,6 +56,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(miss_appeals, every=timedelta(minutes=1)),
     Entry(miss_fraud_appeals, every=timedelta(minutes=1)),
     Entry(lift_measures, every=timedelta(minutes=1)),
+    Entry(advance_departures, every=timedelta(minutes=5), after=timedelta(minutes=2)),
     Entry(apply_quality_rules, every=timedelta(minutes=15)),
     Entry(watch_targets, every=timedelta(minutes=1)),
     Entry(look_at_experiments, every=timedelta(minutes=5)),

@@ -135,8 +135,9 @@ def reasons_to_hold(
             "why. A person looks at it; until then this payout waits.",
         )
     minimum = policy.minimum(payout.currency)
-    # All that has not left yet may reach it together.
-    if standing.waiting_minor + payout.amount_minor < minimum:
+    # All that has not left yet may reach it together; whoever leaves is sent all of it.
+    is_leaving = payee is not None and payee.is_leaving
+    if not is_leaving and standing.waiting_minor + payout.amount_minor < minimum:
         because(
             HoldCode.MINIMUM,
             HoldOwner.TIME,

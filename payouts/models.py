@@ -324,6 +324,8 @@ class Payee(Base, kw_only=True):
         ARRAY(Text), server_default=text("'{}'"), default_factory=list
     )
     is_closed: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
+    is_leaving: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
+    """Whether all that is owed is to be sent, however little it is."""
     destination_version: Mapped[int] = mapped_column(server_default=text("0"), default=0)
     bank_changed_at: Mapped[datetime | None] = mapped_column(default=None)
     fetched_at: Mapped[datetime | None] = mapped_column(default=None)

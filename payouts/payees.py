@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Select, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
@@ -231,6 +231,17 @@ def record_bank_change(session: Session, payee: Payee, *, is_first: bool, at: da
     if not is_first:
         payee.bank_changed_at = at
     session.flush()
+
+
+def let_leave(session: Session, owner_ids: Select[UUID]) -> None:
+    """Send these owners all that is owed, however little it is, and from now on no others."""
+    leaves = Payee.owner_id.in_(owner_ids)
+    session.execute(
+        update(Payee)
+        .where(Payee.is_leaving != leaves)
+        .values(is_leaving=~Payee.is_leaving)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _account_answer(seen: AccountSeen) -> Answer:

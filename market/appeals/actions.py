@@ -27,8 +27,9 @@ from market.appeals.rules import (
 )
 from market.db import new_id
 from market.events import Changes, Event, change_state
-from market.experts.actions import lift_measure
-from market.experts.models import Measure
+from market.experts.actions import lift_measure, postpone_tier, undo_tier
+from market.experts.models import Measure, TierAssignment
+from market.experts.queries import expert
 from market.people.queries import in_conflict
 from market.qualifications.actions import regrade_qualification
 from market.qualifications.models import Qualification
@@ -43,6 +44,9 @@ from market.verdicts.models import Verdict
 from market.verdicts.rules import Correction
 from market.votes.queries import tally
 
+Subject = Submission | Measure | Qualification | TierAssignment
+"""What somebody decided."""
+
 
 def file_appeal(
     session: Session,
@@ -54,7 +58,7 @@ def file_appeal(
     evidence: Sequence[str] = (),
     at: datetime,
 ) -> Appeal:
-    """Ask for a second look at a verdict, a step of standing, or a qualification lost.
+    """Ask for a second look at a verdict, a step of standing or tier, or a qualification lost.
 
     Raises:
         NothingToAppeal, AppealTooLate, AlreadyAppealed, AppealUnfit.
@@ -95,6 +99,8 @@ def file_appeal(
         subject.state = changes.move(SUBMISSION, subject.id, subject.state, "appeal")
         subject.version += 1
         session.flush()
+    if isinstance(subject, TierAssignment) and _is_to_come(subject, at):
+        postpone_tier(session, subject, until=made.due_at)
     changes.event(Event.APPEAL_FILED, made.id, organisation_id, person_id)
     changes.write(session)
     return made
@@ -187,7 +193,7 @@ def unreject_submission(
 
 def _apply(
     session: Session,
-    subject: Submission | Measure | Qualification,
+    subject: Subject,
     outcome: str,
     share: int,
     *,
@@ -210,6 +216,8 @@ def _apply(
         return
     elif isinstance(subject, Measure):
         lift_measure(session, subject.id, reason_code="appeal_won", at=at, actor_id=actor_id)
+    elif isinstance(subject, TierAssignment):
+        undo_tier(session, subject, at=at, actor_id=actor_id)
     else:
         try:
             regrade_qualification(
@@ -260,12 +268,21 @@ def _correct(
     session.flush()
 
 
-def _locked(session: Session, kind: str, subject_id: UUID) -> Submission | Measure | Qualification:
-    found: Submission | Measure | Qualification | None
+def _locked(session: Session, kind: str, subject_id: UUID) -> Subject:
+    found: Subject | None
     if kind == "submission":
         found = session.get(Submission, subject_id, with_for_update=True, populate_existing=True)
     elif kind == "measure":
         found = session.get(Measure, subject_id, with_for_update=True, populate_existing=True)
+    elif kind == "tier":
+        step = session.get(TierAssignment, subject_id)
+        if step is None:
+            raise NothingToAppeal()
+        # The expert is locked before its pay tiers, as everywhere.
+        expert(session, step.expert_id, lock=True)
+        found = session.get(
+            TierAssignment, subject_id, with_for_update=True, populate_existing=True
+        )
     else:
         found = session.get(Qualification, subject_id, with_for_update=True, populate_existing=True)
     if found is None:
@@ -273,9 +290,7 @@ def _locked(session: Session, kind: str, subject_id: UUID) -> Submission | Measu
     return found
 
 
-def _decided(
-    session: Session, subject: Submission | Measure | Qualification
-) -> tuple[datetime | None, UUID, list[UUID]]:
+def _decided(session: Session, subject: Subject) -> tuple[datetime | None, UUID, list[UUID]]:
     """When it was decided against somebody, against whom, and who had a part in it."""
     if isinstance(subject, Submission):
         people = session.scalars(
@@ -291,6 +306,9 @@ def _decided(
     if isinstance(subject, Measure):
         when = subject.taken_at if subject.ended_at is None else None
         return when, subject.expert_id, [one for one in (subject.taken_by,) if one is not None]
+    if isinstance(subject, TierAssignment):
+        when = None if subject.during.isempty else subject.announced_at
+        return when, subject.expert_id, [one for one in (subject.actor_id,) if one is not None]
     against = subject.state in ("denied", "revoked")
     people_of = {one for one in (subject.decided_by, subject.invited_by) if one is not None}
     return subject.decided_at if against else None, subject.person_id, sorted(people_of)
@@ -323,3 +341,7 @@ def _move(
         note=row.decision,
         data={"kind": row.kind, "subject_id": str(row.subject_id)},
     )
+
+
+def _is_to_come(step: TierAssignment, at: datetime) -> bool:
+    return step.during.lower is not None and step.during.lower > at

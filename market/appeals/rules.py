@@ -20,8 +20,10 @@ APPEAL = Machine(
 )
 
 OPEN = ("filed", "assigned")
-KINDS = ("submission", "measure", "qualification")
-"""What may be appealed: a verdict, a step of standing, a qualification denied or revoked."""
+KINDS = ("submission", "measure", "qualification", "tier")
+"""What may be appealed: a verdict, a step of standing, a qualification denied or revoked, and a
+step down to a lower pay tier.
+"""
 
 APPEAL_WITHIN = timedelta(days=14)
 """How long after a decision it may be appealed."""

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from market.bonuses.models import Bonus
 from market.bonuses.queries import bonus_by_reference, has_worked
-from market.bonuses.rules import MAX_MINOR, MIN_REASON, Verdict, Wanted
+from market.bonuses.rules import MAX_MINOR, MIN_REASON, Ahead, Verdict, Wanted
 from market.db import new_id
 from market.earnings.actions import keep_from_recording, lock_pay
 from market.earnings.models import Earning
@@ -20,9 +20,18 @@ from payouts.pay import fee_minor
 
 
 def give_bonus(
-    session: Session, project: Project, wanted: Wanted, *, by: UUID, dry_run: bool, at: datetime
+    session: Session,
+    project: Project,
+    wanted: Wanted,
+    *,
+    by: UUID,
+    at: datetime,
+    ahead: Ahead | None = None,
 ) -> Verdict:
     """Give one bonus, or say what stands against it; the same reference gives it once.
+
+    With `ahead` nothing is given: the row is judged as if the rows before it had been, and is added
+    to them when it would be.
 
     It is free to pay out at once: a lab does not review its own gift. The caller runs it as the
     platform, a transaction for each, and has checked that the project is the lab's.
@@ -42,18 +51,25 @@ def give_bonus(
         return refused("not_on_project", "this expert has taken no work of the project")
     keep_from_recording(session)
     lock_pay(session, wanted.expert_id)
-    before = bonus_by_reference(session, project.id, wanted.reference)
+    said = (wanted.expert_id, wanted.amount_minor)
+    kept = bonus_by_reference(session, project.id, wanted.reference)
+    before = None if kept is None else (kept.expert_id, kept.amount_minor)
+    if ahead is not None:
+        before = before or ahead.given.get(wanted.reference)
     if before is not None:
-        same = (before.expert_id, before.amount_minor) == (wanted.expert_id, wanted.amount_minor)
-        if same:
+        if before == said:
             return Verdict("unchanged", wanted.amount_minor, fee)
         return refused("reference_used", "this reference gave another bonus before")
     budget = chart.project_budget(project.id, project.organisation_id, project.currency)
     free = ledger.balance(session, budget).available_minor
+    if ahead is not None:
+        free -= ahead.spent_minor
     short = f"the project has {free} free in minor units, and {wanted.amount_minor + fee} is needed"
     if free < wanted.amount_minor + fee:
         return refused("funds_short", short)
-    if dry_run:
+    if ahead is not None:
+        ahead.spent_minor += wanted.amount_minor + fee
+        ahead.given[wanted.reference] = said
         return Verdict("would_give", wanted.amount_minor, fee)
     bonus_id = new_id()
     key = f"bonus:{bonus_id}"

@@ -13,7 +13,7 @@ from market.auth import Principal
 from market.bonuses.actions import give_bonus
 from market.bonuses.models import Bonus
 from market.bonuses.queries import bonuses
-from market.bonuses.rules import MAX_ROWS, Wanted
+from market.bonuses.rules import MAX_ROWS, Ahead, Wanted
 from market.db import PLATFORM, database, now
 from market.http import (
     Cursor,
@@ -101,6 +101,8 @@ def post_bonuses(
         # Whether it is the caller's; the money is moved as the platform.
         owner = project(session, read_id("prj", project_id))
     found = []
+    # What a dry run would have given so far counts against the rows that follow.
+    ahead = Ahead() if data.dry_run else None
     for row in data.rows:
         wanted = Wanted(
             read_id("per", row.expert_id),
@@ -116,8 +118,8 @@ def post_bonuses(
                 owner,
                 wanted,
                 by=principal.person_id,
-                dry_run=data.dry_run,
                 at=now(),
+                ahead=ahead,
             )
         found.append((row, verdict))
     paid = [one for _, one in found if one.verdict in ("given", "would_give")]

@@ -1,6 +1,6 @@
 """What a bonus must say, and what can become of one row of many."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 MAX_ROWS = 1_000
@@ -36,3 +36,14 @@ class Verdict:
     code: str | None = None
     detail: str | None = None
     earning_id: UUID | None = None
+
+
+@dataclass(slots=True)
+class Ahead:
+    """What the rows before a row of a dry run would have given, by their references.
+
+    Units: minor units, with fees.
+    """
+
+    spent_minor: int = 0
+    given: dict[str, tuple[UUID, int]] = field(default_factory=dict)

@@ -108,7 +108,7 @@ PAY_INVARIANTS: dict[str, tuple[str, Callable[[Session], list[str]]]] = {
             select expert_id || ' at ' || lower(during) from (
                 select expert_id, during, lag(upper(during), 1, '-infinity') over (
                     partition by expert_id order by lower(during)) as until
-                from market.tier_assignment
+                from market.tier_assignment where not isempty(during)
             ) tier
             where lower(during) < until or until is null
             union all

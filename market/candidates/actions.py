@@ -176,7 +176,7 @@ def _reserved(
             left[draft.task, "budget"] += 1
             continue
         facts, pick = draft.project, draft.pick
-        terms = told.terms(draft, int(rate[pick.pair]), pay, at=at).to_dict()
+        terms = told.terms(draft, int(rate[pick.pair]), int(top[pick.pair]), at=at).to_dict()
         parts = {name: dict(part) for name, part in pick.parts.items()}
         offers.append(
             Offer(
@@ -242,8 +242,8 @@ class _Told:
         ):
             self._open[seen.projects[at_project].id] += seats
 
-    def terms(self, draft: _Draft, rate: int, most_pay_minor: int, *, at: datetime) -> Terms:
-        """The terms of one offer; its expert's week grows by it."""
+    def terms(self, draft: _Draft, rate: int, top: int, *, at: datetime) -> Terms:
+        """The terms of one offer, whose rate may rise to `top`; its expert's week grows by it."""
         facts, named = draft.project, self._projects[draft.project.id]
         arms = (*facts.trials, *self._arms[draft.expert_id, facts.id])
         expected_s = int(self._seen.task_expected_s[draft.task])
@@ -274,7 +274,7 @@ class _Told:
             fee_basis_points=facts.fee_basis_points,
             expected_s=expected_s,
             expected_pay_minor=expected_pay,
-            most_pay_minor=most_pay_minor,
+            most_pay_minor=facts.most_pay(top),
             expected_week_s=seconds + expected_s,
             expected_week_pay_minor=pay + expected_pay,
             open_seats=self._open[named.id],
@@ -287,6 +287,8 @@ class _Told:
             attempt_fee_minor=named.attempt_fee_minor and facts.raised(named.attempt_fee_minor),
             attempt_fees_max=named.attempt_fees_max,
             weekly_cap_s=named.weekly_cap_s,
+            overtime_after_s=named.overtime_after_s,
+            overtime_basis_points=named.overtime_basis_points,
             not_due_before=floor.isoformat() if floor else None,
             trials=tuple(one.told() for one in arms),
         )

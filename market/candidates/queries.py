@@ -179,6 +179,7 @@ def _project_facts(session: Session) -> tuple[ProjectFacts, ...]:
             offer_ttl_s=row.offer_ttl_s,
             work_ttl_s=row.work_ttl_s,
             tops_up=row.pay_basis == "deliverable",
+            overtime_basis_points=row.overtime,
             free_minor=max(free[escrow].available_minor, 0),
             seats=row.seats,
             raise_basis_points=tried.basis_points,

@@ -13,6 +13,7 @@ from market.policies.rules import RunPolicy
 from market.predictions.rules import Asked, Predictions, Slice
 from matching.problem import Bool, Float64, Int32, Int64, Problem, UInt64, newcomer_quotas
 from matching.value import PairParts, Value, ValuePart, pair_value
+from payouts.pay import pay_minor
 
 WEEK_S = 7 * 24 * 3600
 
@@ -25,8 +26,9 @@ class ProjectFacts:
     """What a run needs to know of one project.
 
     `fixed_minor` is what one seat can pay beside its hours: for accepted work and for attempts.
-    With `tops_up`, time only raises that to its own worth. A trial of pay adds its raise to every
-    rate; `trials` are those that the project is in.
+    With `tops_up`, time only raises that to its own worth. Any of its hours may be overtime, which
+    pays `overtime_basis_points` of the rate, 10,000 where there is none. A trial of pay adds its
+    raise to every rate; `trials` are those that the project is in.
 
     Units: `_s` in seconds, `_minor` in minor units of `currency`, without a raise but for
         `fixed_minor`; `seats` of all its tasks; the raise in hundredths of a per cent.
@@ -44,12 +46,21 @@ class ProjectFacts:
     seats: int
     fixed_minor: int = 0
     tops_up: bool = False
+    overtime_basis_points: int = 10_000
     raise_basis_points: int = 0
     trials: tuple[Tried, ...] = ()
 
     def raised(self, amount_minor: int) -> int:
         """An amount of its contract with what a trial of pay adds to it, rounded up."""
         return -(-amount_minor * (10_000 + self.raise_basis_points) // 10_000)
+
+    def most_pay(self, rate_minor_per_hour: int) -> int:
+        """The most that one seat can pay at a rate, as its expert is told: what is reserved also
+        allows for the roundings of several lines.
+        """
+        rate = -(-rate_minor_per_hour * self.overtime_basis_points // 10_000)
+        hours = pay_minor(self.cap_s, rate)
+        return max(hours, self.fixed_minor) if self.tops_up else hours + self.fixed_minor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -162,7 +173,14 @@ def worst_costs(
     """
     cap = np.array([one.cap_s for one in facts], np.int64)[project]
     fee_basis_points = np.array([one.fee_basis_points for one in facts], np.int64)[project]
-    lines = [pay_lines(one.offer_ttl_s, one.work_ttl_s) for one in facts]
+    overtime = np.array([one.overtime_basis_points for one in facts], np.int64)
+    # Plain time and overtime of a week are two lines.
+    lines = [
+        pay_lines(one.offer_ttl_s, one.work_ttl_s) * (1 + (one.overtime_basis_points > 10_000))
+        for one in facts
+    ]
+    # At worst all of it is overtime.
+    rate = -(-rate * overtime[project] // 10_000)
     fixed = np.array([one.fixed_minor for one in facts], np.int64)[project]
     tops_up = np.array([one.tops_up for one in facts], np.bool_)[project]
     pay, fee = worst_cost(cap, rate, fee_basis_points, np.array(lines, np.int64)[project])

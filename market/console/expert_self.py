@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -22,7 +23,7 @@ from market.console.visitors import EXPERT, FormUnreadable, my_id
 from market.db import PLATFORM, database, now
 from market.experts.actions import change_profile, create_profile
 from market.experts.models import Expert, Measure
-from market.experts.queries import domains_of, measures_of, profile_of, tiers_of
+from market.experts.queries import announced_tier, domains_of, measures_of, profile_of, tiers_of
 from market.experts.rules import Claim, Profile
 from market.explanations.queries import work_for
 from market.http import NotFound, read_id, wire_id
@@ -158,7 +159,7 @@ def _profile(
         measures = session.scalars(measures_of(me).order_by(Measure.id.desc()).limit(20)).all()
         appeals = {
             one.subject_id: one
-            for one in session.scalars(select(Appeal).where(Appeal.kind == "measure"))
+            for one in session.scalars(select(Appeal).where(Appeal.kind.in_(("measure", "tier"))))
         }
         last = {
             row.qualification_id: row
@@ -177,6 +178,7 @@ def _profile(
             typed={**_typed_profile(known), **(typed or {})},
             fitting=fitting,
             measures=measures,
+            coming=announced_tier(session, me, at),
             appeals=appeals,
             qualifications=session.scalars(
                 select(Qualification)
@@ -220,15 +222,27 @@ def post_measure_appeal(
     request: Request[Any, Any, Any], measure_id: FromPath[str], data: Form
 ) -> Redirect | Template:
     """Appeal a step of one's standing."""
-    found = read_id("mea", measure_id)
+    return _appeal(request, data, "measure", read_id("mea", measure_id))
 
+
+@post("/tiers/{tier_id:str}/appeal", guards=EXPERT, sync_to_thread=True, status_code=303)
+def post_tier_appeal(
+    request: Request[Any, Any, Any], tier_id: FromPath[str], data: Form
+) -> Redirect | Template:
+    """Appeal a step down to a lower pay tier."""
+    return _appeal(request, data, "tier", read_id("tie", tier_id))
+
+
+def _appeal(
+    request: Request[Any, Any, Any], data: Form, kind: str, subject_id: UUID
+) -> Redirect | Template:
     def act() -> str:
         # As the platform, because what is appealed moves; the action takes only one's own.
         with database.begin(PLATFORM) as session:
             file_appeal(
                 session,
-                "measure",
-                found,
+                kind,
+                subject_id,
                 person_id=my_id(request),
                 note=field(data, "note"),
                 at=now(),
@@ -321,6 +335,7 @@ ROUTES: list[HTTPRouteHandler] = [
     get_profile,
     post_profile,
     post_measure_appeal,
+    post_tier_appeal,
     post_payee,
     post_onboarding,
 ]

@@ -149,6 +149,10 @@ def page(
 
 
 SAID = {
+    "leaves": Notice("You leave. What is left to do, and what you are owed, stands here."),
+    "stays": Notice("The departure is called off; work is offered again."),
+    "country-closed": Notice("The country is closed. Its experts begin to leave within minutes."),
+    "country-opened": Notice("The country is open again; its departures are called off."),
     "accepted": Notice("The offer is yours. Its terms are fixed as shown; start when you like."),
     "declined": Notice("You declined the offer. This has no effect on how you are seen."),
     "started": Notice("The clock runs. Keep this page open while you work."),

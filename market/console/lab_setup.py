@@ -86,14 +86,58 @@ def _typed_terms(found: Project) -> dict[str, str]:
         "brief": found.brief,
         "domains": "\n".join(found.domains),
         "currency": found.currency,
-        "rate": "" if rate is None else str(Money(rate, found.currency)).split(" ", 1)[1],
+        "rate": _amount(rate, found.currency),
         "cap_minutes": str(found.cap_s // 60),
         "answers": str(found.answers_per_task),
         "reviews": str(found.reviews_per_submission),
         "level": found.minimum_level,
         "trial_raise": str(found.trial_raise_basis_points // 100),
         "unedited_drafts": found.unedited_drafts,
+        "pay_basis": found.pay_basis,
+        "deliverable": _amount(found.deliverable_minor, found.currency),
+        "attempt_fee": _amount(found.attempt_fee_minor, found.currency),
+        "attempt_fees_max": str(found.attempt_fees_max),
+        "weekly_cap_hours": _hours(found.weekly_cap_s),
+        "overtime_hours": _hours(found.overtime_after_s),
+        "overtime_per_cent": str((found.overtime_basis_points or 0) // 100 or ""),
     }
+
+
+def _amount(minor_units: int | None, currency: str) -> str:
+    return "" if minor_units is None else str(Money(minor_units, currency)).split(" ", 1)[1]
+
+
+def _hours(seconds: int | None) -> str:
+    return "" if seconds is None else str(seconds // 3600)
+
+
+def _contract(data: Mapping[str, str], before: Terms, currency: str) -> Terms:
+    """The terms before, with what the form says of the contract."""
+    if "pay_basis" not in data:
+        return before
+
+    def whole(name: str, label: str, unit: int, most: int, kept: int | None) -> int | None:
+        # The form knows whole hours and per cents; what is finer stays while it is not changed.
+        shown = (kept or 0) // unit
+        found = whole_number(data, name, label, least=0, most=most, absent=0)
+        return kept if found == shown else unit * found or None
+
+    return replace(
+        before,
+        pay_basis=field(data, "pay_basis"),
+        deliverable_minor=minor(data, "deliverable", "the sum for accepted work", currency),
+        attempt_fee_minor=minor(data, "attempt_fee", "the fee of an attempt", currency),
+        attempt_fees_max=whole_number(
+            data, "attempt_fees_max", "paid attempts", least=0, most=200, absent=0
+        ),
+        weekly_cap_s=whole("weekly_cap_hours", "hours a week", 3600, 168, before.weekly_cap_s),
+        overtime_after_s=whole(
+            "overtime_hours", "hours before overtime", 3600, 168, before.overtime_after_s
+        ),
+        overtime_basis_points=whole(
+            "overtime_per_cent", "what overtime pays", 100, 300, before.overtime_basis_points
+        ),
+    )
 
 
 def _terms(data: Mapping[str, str], before: Terms) -> Terms:
@@ -110,7 +154,7 @@ def _terms(data: Mapping[str, str], before: Terms) -> Terms:
         data, "trial_raise", "the raise in per cent", least=0, most=100, absent=allowed // 100
     )
     return replace(
-        before,
+        _contract(data, before, currency),
         name=field(data, "name"),
         brief=field(data, "brief"),
         domains=lines(data, "domains"),

@@ -25,6 +25,7 @@ from market.console import (
     calibration,
     comparisons,
     contests,
+    departures,
     desk,
     disputes,
     doors,
@@ -207,6 +208,7 @@ PAGES: dict[str, list[HTTPRouteHandler]] = {
         *frauds.OPS_ROUTES,
         *messages.OPS_ROUTES,
         *profiles.ROUTES,
+        *departures.OPS_ROUTES,
     ],
     "/lab": [
         *lab.ROUTES,
@@ -232,6 +234,7 @@ PAGES: dict[str, list[HTTPRouteHandler]] = {
         *expert_bench.ROUTES,
         *expert_sent.ROUTES,
         *expert_self.ROUTES,
+        *departures.EXPERT_ROUTES,
         *expert_ability.ROUTES,
         *expert_tests.ROUTES,
         *disputes.EXPERT_ROUTES,

@@ -13,7 +13,7 @@ from market.disputes.models import Dispute
 from market.disputes.rules import DisputeNotFound, contested
 from market.earnings.models import Earning
 from market.earnings.queries import paid_time, rates_of
-from market.earnings.rules import spans_in_force
+from market.earnings.rules import overtime_of, spans_in_force
 from market.offers.models import Offer
 from market.people.models import Membership
 from market.work.models import TimeEntry
@@ -130,6 +130,7 @@ def contested_seconds(
     stretches = paid_time(session, offer.id)
     spans = spans_in_force(offer.terms, rates_of(session, offer, stretches))
     found: Counter[tuple[date, int]] = Counter()
-    for week, rate, seconds in contested(stretches, spans, starts_at, ends_at):
+    overtime = overtime_of(offer.terms)
+    for week, rate, seconds in contested(stretches, spans, starts_at, ends_at, overtime):
         found[week, rate] += seconds
     return found

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
 from uuid import UUID
 
-from market.earnings.rules import Stretch, week_of
+from market.earnings.rules import Stretch, paid_at, week_of
 from market.errors import MarketError
 from market.states import Machine, Move
-from payouts.pay import RateSpan, split_by_rate
+from payouts.pay import RateSpan
 
 DISPUTE = Machine(
     "dispute",
@@ -127,7 +127,11 @@ def checked_statement(text: str, reason_code: str = "", known: Sequence[str] = (
 
 
 def contested(
-    stretches: Sequence[Stretch], spans: Sequence[RateSpan], starts_at: datetime, ends_at: datetime
+    stretches: Sequence[Stretch],
+    spans: Sequence[RateSpan],
+    starts_at: datetime,
+    ends_at: datetime,
+    overtime_basis_points: int,
 ) -> Iterator[tuple[date, int, int]]:
     """The paid seconds of a range, by week and rate: what of each line of pay a dispute is about.
 
@@ -137,5 +141,5 @@ def contested(
         first, last = max(stretch.starts_at, starts_at), min(stretch.ends_at, ends_at)
         if first < last:
             # A second is contested as a whole, and paid at the rate in force when it begins.
-            for seconds, rate in split_by_rate(first, last, spans):
+            for seconds, rate in paid_at(stretch, first, last, spans, overtime_basis_points):
                 yield week_of(stretch.starts_at), rate, seconds

@@ -22,6 +22,7 @@ from market.earnings.rules import (
     OfferNotOver,
     fixed_lines,
     is_hourly,
+    overtime_of,
     priced,
     review_until,
     spans_in_force,
@@ -148,11 +149,21 @@ def _due(
         )
         for line in before
     ]
-    hours = priced(stretches, spans, fee_basis_points=fee_basis_points, credited=seen)
+    overtime = overtime_of(offer.terms)
+
+    def worth(credited: Sequence[Line]) -> list[Line]:
+        return priced(
+            stretches,
+            spans,
+            fee_basis_points=fee_basis_points,
+            credited=credited,
+            overtime_basis_points=overtime,
+        )
+
+    hours = worth(seen)
     if offer.state in LIVE:
         return hours if is_hourly(offer.terms) else []
-    whole = priced(stretches, spans, fee_basis_points=fee_basis_points, credited=[])
-    worth_minor = sum(line.pay_minor for line in whole)
+    worth_minor = sum(line.pay_minor for line in worth([]))
     floor_minor = None
     if not is_hourly(offer.terms):
         floor_minor, hours = worth_minor, []

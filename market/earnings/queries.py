@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from uuid import UUID
 
-from sqlalchemy import Select, exists, func, select, text
+from sqlalchemy import Select, case, exists, func, select, text
 from sqlalchemy.orm import Session, aliased
 
 from market.attempts.models import Attempt
@@ -32,12 +32,22 @@ def paid_time(session: Session, offer_id: UUID, *, locked_only: bool = False) ->
     """
     unpaid = (*UNPAID_TIME, "recorded", "confirmed") if locked_only else UNPAID_TIME
     paid_s = TimeEntry.seconds - TimeEntry.capped_s + TimeEntry.granted_s
+    # What a person grants beyond overtime came later in its week, and is overtime too.
+    over_s = case((TimeEntry.overtime_s > 0, TimeEntry.overtime_s + TimeEntry.granted_s), else_=0)
     rows = session.execute(
-        select(func.lower(TimeEntry.during), paid_s)
+        select(func.lower(TimeEntry.during), paid_s, over_s)
         .where(TimeEntry.offer_id == offer_id, TimeEntry.state.not_in(unpaid), paid_s > 0)
         .order_by(func.lower(TimeEntry.during))
     )
-    return [Stretch(starts_at, int(seconds)) for starts_at, seconds in rows]
+    found = []
+    for starts_at, seconds, overtime_s in rows:
+        plain_s = int(seconds) - int(overtime_s)
+        if plain_s:
+            found.append(Stretch(starts_at, plain_s))
+        if overtime_s:
+            begins = starts_at + timedelta(seconds=plain_s)
+            found.append(Stretch(begins, int(overtime_s), is_overtime=True))
+    return found
 
 
 def fixed_facts(session: Session, offer: Offer) -> Fixed:

@@ -1,14 +1,14 @@
 """From seconds to lines of pay: weeks, rates, and what is refused; pure."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from uuid import UUID
 
 from market.errors import MarketError
 from market.states import Machine, Move
-from payouts.pay import RateSpan, fee_minor, pay_minor, split_by_rate
+from payouts.pay import BASIS_POINTS, RateSpan, fee_minor, pay_minor, split_by_rate
 
 UNPAID_TIME = ("voided",)
 """States of a time entry whose seconds earn nothing: its expert took them out itself.
@@ -91,6 +91,7 @@ class Stretch:
 
     starts_at: datetime
     seconds: int
+    is_overtime: bool = False
 
     @property
     def ends_at(self) -> datetime:
@@ -223,6 +224,37 @@ def fixed_lines(
     ]
 
 
+def overtime_of(terms: Mapping[str, object]) -> int:
+    """What overtime is paid at, in hundredths of a per cent of the rate; 10,000 where none is."""
+    share = terms.get("overtime_basis_points") or BASIS_POINTS
+    assert isinstance(share, int)
+    return share
+
+
+def overtime_rate(rate_minor_per_hour: int, overtime_basis_points: int) -> int:
+    """What an hour of overtime is paid, rounded up: never less than was promised.
+
+    Units: minor units an hour; hundredths of a per cent of the rate.
+    """
+    return -(-rate_minor_per_hour * overtime_basis_points // BASIS_POINTS)
+
+
+def paid_at(
+    stretch: Stretch,
+    starts_at: datetime,
+    ends_at: datetime,
+    spans: Sequence[RateSpan],
+    overtime_basis_points: int,
+) -> Iterator[tuple[int, int]]:
+    """Seconds and rate of a part of a stretch, cut where the rate changes.
+
+    Raises:
+        RateMissing, RatesOverlap.
+    """
+    for seconds, rate in split_by_rate(starts_at, ends_at, spans):
+        yield seconds, overtime_rate(rate, overtime_basis_points) if stretch.is_overtime else rate
+
+
 def is_hourly(terms: Mapping[str, object]) -> bool:
     """Whether a contract pays time by the hour; else time is a floor under pay for the work."""
     return terms.get("pay_basis", "hourly") == "hourly"
@@ -256,18 +288,21 @@ def priced(
     *,
     fee_basis_points: int,
     credited: Sequence[Line],
+    overtime_basis_points: int = BASIS_POINTS,
 ) -> list[Line]:
     """What some time earns beyond the lines that were credited before: a line a week and a rate.
 
     All seconds of a week at a rate are summed before the one rounding, so that it makes no
-    difference how the time was cut into sessions, or how often it was credited.
+    difference how the time was cut into sessions, or how often it was credited. Overtime has a rate
+    of its own, and so lines of its own.
 
     Raises:
         RateMissing, RatesOverlap.
     """
     seconds: Counter[tuple[date, int]] = Counter()
     for stretch in stretches:
-        for part_s, rate in split_by_rate(stretch.starts_at, stretch.ends_at, spans):
+        parts = paid_at(stretch, stretch.starts_at, stretch.ends_at, spans, overtime_basis_points)
+        for part_s, rate in parts:
             seconds[week_of(stretch.starts_at), rate] += part_s
     found = []
     for (week, rate), total_s in sorted(seconds.items()):

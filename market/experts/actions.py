@@ -15,11 +15,14 @@ from market.availability.rules import AvailabilityInvalid, Calendar, away_of, we
 from market.db import new_id
 from market.events import Event, change_state, emit
 from market.experts.models import Expert, ExpertDomain, Measure, TierAssignment
-from market.experts.queries import expert
+from market.experts.queries import announced_tier, expert
 from market.experts.rules import (
+    DEMOTION_NOTICE,
     ENTRY_TIER,
     EXPERT_ROWS,
     STANDING,
+    STEPS,
+    TIERS,
     Claim,
     DomainInvalid,
     EvidenceMissing,
@@ -34,6 +37,7 @@ from market.experts.rules import (
     TooManyDomains,
     check_profile,
     checked_domains,
+    demotion_starts,
     tenths,
 )
 from market.http import wire_id
@@ -47,6 +51,7 @@ from market.imports import (
     start_import,
 )
 from market.people.rules import EMAIL
+from market.states import StateConflict
 from market.uploads import Fault, Upload, has_nul, read_rows
 
 _STAGED = """
@@ -241,7 +246,11 @@ def assign_tier(
     reason: str,
     actor_id: UUID | None = None,
 ) -> TierAssignment:
-    """Put an expert on another pay tier from `at` on; time worked before keeps its old rate.
+    """Put an expert on another pay tier; time worked before keeps its old rate.
+
+    A higher tier counts from `at` on. A lower one is announced, and begins with a pay week a week
+    from then at the earliest; what was accepted before never pays less. Until it begins it can be
+    replaced, or taken back by assigning the tier that is in force.
 
     Raises:
         ExpertNotFound, ReasonMissing, TierInForce, TierInPast.
@@ -254,25 +263,148 @@ def assign_tier(
         .where(TierAssignment.expert_id == expert_id, TierAssignment.during.contains(at))
         .with_for_update()
     )
+    coming = announced_tier(session, expert_id, at)
     if present is None:
         if session.scalar(select(TierAssignment.id).where(TierAssignment.expert_id == expert_id)):
             raise TierInPast()
+        return _begin_tier(session, found, tier, reason=reason, at=at, actor_id=actor_id)
+    if coming is not None:
+        if coming.tier == tier:
+            raise TierInForce(tier)
+        take_back_tier(session, coming, at=at, actor_id=actor_id)
+        if present.tier == tier:
+            return present
     elif present.during.upper is not None:
         raise TierInPast()
-    elif present.tier == tier:
+    if present.tier == tier:
         raise TierInForce(tier)
-    elif present.during.lower == at:
+    if present.during.lower == at:
         # It was in force for no time at all, so that nothing was paid by it.
         session.delete(present)
-    else:
-        present.during = Range(present.during.lower, at)
+        session.flush()
+        return _begin_tier(session, found, tier, reason=reason, at=at, actor_id=actor_id)
+    is_down = TIERS.index(tier) < TIERS.index(present.tier)
+    starts_at = demotion_starts(at) if is_down else at
+    present.during = Range(present.during.lower, starts_at)
     session.flush()
+    return _begin_tier(
+        session,
+        found,
+        tier,
+        reason=reason,
+        at=at,
+        actor_id=actor_id,
+        announced_for=starts_at if is_down else None,
+    )
+
+
+def _begin_tier(
+    session: Session,
+    found: Expert,
+    tier: str,
+    *,
+    reason: str,
+    at: datetime,
+    actor_id: UUID | None,
+    announced_for: datetime | None = None,
+) -> TierAssignment:
     following = TierAssignment(
-        expert_id=expert_id, tier=tier, during=Range(at, None), reason=reason, actor_id=actor_id
+        expert_id=found.id,
+        tier=tier,
+        during=Range(announced_for or at, None),
+        reason=reason,
+        actor_id=actor_id,
+        announced_at=None if announced_for is None else at,
     )
     session.add(following)
     found.version += 1
     session.flush()
+    if announced_for is None:
+        _tell_tier(session, found.id, tier, at=at, actor_id=actor_id)
+        return following
+    emit(
+        session,
+        Event.TIER_ANNOUNCED,
+        following.id,
+        at=at,
+        person_id=found.id,
+        actor_id=actor_id,
+        data={"tier": tier, "starts_at": announced_for.isoformat(), "reason": reason},
+    )
+    return following
+
+
+def take_back_tier(
+    session: Session, coming: TierAssignment, *, at: datetime, actor_id: UUID | None = None
+) -> None:
+    """Take back a step down that has not begun: what is in force goes on."""
+    before = _before(session, coming)
+    # Kept, as it may have been appealed, but in force for no time.
+    coming.during = Range(empty=True)
+    session.flush()
+    before.during = Range(before.during.lower, None)
+    session.flush()
+    emit(
+        session,
+        Event.TIER_TAKEN_BACK,
+        coming.id,
+        at=at,
+        person_id=coming.expert_id,
+        actor_id=actor_id,
+        data={"tier": before.tier},
+    )
+
+
+def postpone_tier(session: Session, coming: TierAssignment, *, until: datetime) -> None:
+    """Let a step down that has not begun wait, for an appeal against it to be decided first."""
+    starts_at = demotion_starts(until - DEMOTION_NOTICE)
+    if coming.during.lower is None or coming.during.lower >= starts_at:
+        return
+    before = _before(session, coming)
+    coming.during = Range(starts_at, None)
+    session.flush()
+    before.during = Range(before.during.lower, starts_at)
+    session.flush()
+
+
+def undo_tier(
+    session: Session, step: TierAssignment, *, at: datetime, actor_id: UUID | None
+) -> None:
+    """An appeal against a step down was won: it does not begin, or the tier before it counts again
+    from now on. Another tier that was assigned since stays. The caller holds the expert locked.
+    """
+    if step.during.isempty:
+        return
+    if step.during.lower is not None and step.during.lower > at:
+        take_back_tier(session, step, at=at, actor_id=actor_id)
+    elif step.during.upper is None:
+        before = _before(session, step)
+        assign_tier(
+            session,
+            step.expert_id,
+            before.tier,
+            at=at,
+            reason="an appeal against the step down was won",
+            actor_id=actor_id,
+        )
+
+
+def _before(session: Session, step: TierAssignment) -> TierAssignment:
+    """The assignment that ends where another begins, locked."""
+    return session.scalars(
+        select(TierAssignment)
+        .where(
+            TierAssignment.expert_id == step.expert_id,
+            func.upper(TierAssignment.during) == step.during.lower,
+        )
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).one()
+
+
+def _tell_tier(
+    session: Session, expert_id: UUID, tier: str, *, at: datetime, actor_id: UUID | None
+) -> None:
     emit(
         session,
         Event.EXPERT_CHANGED,
@@ -282,7 +414,6 @@ def assign_tier(
         actor_id=actor_id,
         data={"tier": tier},
     )
-    return following
 
 
 def change_standing(
@@ -311,8 +442,10 @@ def change_standing(
     found = expert(session, expert_id, lock=True)
     # Closer review is no further step down for somebody who is watched or limited already.
     is_added = action == "watch" and reviews_all and found.state in ("watched", "limited")
-    if not is_added:
-        STANDING.target(found.state, action)
+    # What only a departure moves is no step that anybody can take.
+    allowed = STANDING.allowed(found.state) & set(STEPS)
+    if not is_added and action not in allowed:
+        raise StateConflict(STANDING.name, found.state, action, allowed)
     if not (reason_code or "").strip() or not (note or "").strip():
         raise ReasonMissing(action)
     if action in ("suspend", "close") and not evidence:

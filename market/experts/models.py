@@ -120,13 +120,23 @@ class PayTier(Base):
 
 
 class TierAssignment(Base):
-    """On which pay tier an expert stands, when and why; never on two at once."""
+    """On which pay tier an expert stands, when and why; never on two at once.
+
+    A step down is announced; one that was taken back before it began is in force for no time.
+    """
 
     __tablename__ = "tier_assignment"
     __table_args__ = (
         CheckConstraint(f"tier in {TIERS}", name="tier"),
         ExcludeConstraint(
             ("expert_id", "="), ("during", "&&"), using="gist", name="ex_tier_assignment_during"
+        ),
+        # A step down waits for a Monday, a week after it was announced at the earliest.
+        CheckConstraint(
+            "announced_at is null or isempty(during)"
+            " or (lower(during) >= announced_at + interval '168 hours'"
+            " and lower(during) = date_trunc('week', lower(during), 'UTC'))",
+            name="announced_at",
         ),
     )
 
@@ -136,6 +146,7 @@ class TierAssignment(Base):
     during: Mapped[Range[datetime]] = mapped_column(TSTZRANGE)
     reason: Mapped[str]
     actor_id: Mapped[UUID | None] = mapped_column(default=None)
+    announced_at: Mapped[datetime | None] = mapped_column(default=None)
 
 
 class Measure(Base):

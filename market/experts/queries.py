@@ -111,6 +111,22 @@ def tiers_of(session: Session, expert_ids: Sequence[UUID], at: datetime) -> dict
     return {row.expert_id: row.tier for row in rows}
 
 
+def announced_tier(session: Session, expert_id: UUID, at: datetime) -> TierAssignment | None:
+    """The step down to a lower pay tier that was announced and has not begun."""
+    return session.scalar(
+        select(TierAssignment).where(
+            TierAssignment.expert_id == expert_id,
+            TierAssignment.announced_at.is_not(None),
+            func.lower(TierAssignment.during) > at,
+        )
+    )
+
+
+def tier_steps(expert_id: UUID) -> Select[TierAssignment]:
+    """Every pay tier of an expert, as a statement to page through."""
+    return select(TierAssignment).where(TierAssignment.expert_id == expert_id)
+
+
 def profile_of(session: Session, found: Expert) -> Profile:
     """What an expert says about itself now; domains that were shown by a test are not said."""
     return Profile(

@@ -34,7 +34,7 @@ from market.experts.actions import (
     create_profile,
     import_experts,
 )
-from market.experts.models import Expert, Measure
+from market.experts.models import Expert, Measure, TierAssignment
 from market.experts.queries import (
     domains_of,
     expert,
@@ -42,6 +42,7 @@ from market.experts.queries import (
     measures_of,
     people_behind,
     profile_of,
+    tier_steps,
     tiers_of,
 )
 from market.experts.rules import EXPERT_FIELDS, Claim, Profile, tenths
@@ -159,6 +160,20 @@ class TierIn(Wire):
 
     tier: Literal["T1", "T2", "T3", "T4"]
     reason: Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
+class TierStepOut(Wire):
+    """A pay tier and when it counts. A step down was `announced_at` and can be appealed (`tie_`);
+    `is_taken_back` one never began.
+    """
+
+    id: str
+    tier: str
+    starts_at: datetime | None
+    ends_at: datetime | None
+    reason: str
+    announced_at: datetime | None
+    is_taken_back: bool
 
 
 class StandingIn(Wire):
@@ -281,7 +296,9 @@ def get_expert(expert_id: FromPath[str]) -> Response[NamedExpertOut]:
 def post_tier(
     expert_id: FromPath[str], data: JSONBody[TierIn], principal: NamedDependency[Principal]
 ) -> Response[NamedExpertOut]:
-    """Put an expert on another pay tier from now on."""
+    """Put an expert on another pay tier: a higher one from now on, a lower one a week after it was
+    announced at the earliest, with the pay week that begins then.
+    """
     with database.begin() as session:
         found = expert(session, read_id("per", expert_id), lock=True)
         expect_version(found.version, required=False)
@@ -369,6 +386,44 @@ def get_measures(
     return _measures(read_id("per", expert_id), limit, cursor)
 
 
+@get("/experts/me/tiers", scope="profile:read", tags=["Experts"])
+def get_my_tiers(
+    principal: NamedDependency[Principal], limit: Limit = 50, cursor: Cursor = None
+) -> Page[TierStepOut]:
+    """Your pay tiers, what is announced first, with reasons; a step down can be appealed."""
+    return _tiers(principal.person_id, limit, cursor)
+
+
+@get("/experts/{expert_id:str}/tiers", scope="expert:read", tags=["Experts"])
+def get_tiers(
+    expert_id: FromPath[str], limit: Limit = 50, cursor: Cursor = None
+) -> Page[TierStepOut]:
+    """An expert's pay tiers, newest first."""
+    return _tiers(read_id("per", expert_id), limit, cursor)
+
+
+def _tiers(expert_id: UUID, limit: int, cursor: str | None) -> Page[TierStepOut]:
+    tell_of(expert_id)
+    with database.begin() as session:
+        return listed(
+            session,
+            tier_steps(expert(session, expert_id).id),
+            TierAssignment.id,
+            lambda one: TierStepOut(
+                id=wire_id("tie", one.id),
+                tier=one.tier,
+                starts_at=one.during.lower,
+                ends_at=one.during.upper,
+                reason=one.reason,
+                announced_at=one.announced_at,
+                is_taken_back=one.during.isempty,
+            ),
+            limit=limit,
+            cursor=cursor,
+            filters=f"tiers {expert_id}",
+        )
+
+
 def _measures(expert_id: UUID, limit: int, cursor: str | None) -> Page[MeasureOut]:
     tell_of(expert_id)
     with database.begin() as session:
@@ -451,6 +506,8 @@ ROUTES: list[HTTPRouteHandler] = [
     get_expert,
     post_tier,
     post_standing,
+    get_my_tiers,
+    get_tiers,
     get_my_measures,
     get_measures,
     post_experts_import,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from functools import cache
 from typing import Annotated, Literal
@@ -27,6 +28,9 @@ TIERS = ("T1", "T2", "T3", "T4")
 ENTRY_TIER = "T1"
 """Where everyone starts."""
 
+DEMOTION_NOTICE = timedelta(days=7)
+"""How long before it begins at least a step down to a lower pay tier is announced."""
+
 STANDING = Machine(
     "standing",
     initial=("good",),
@@ -37,8 +41,16 @@ STANDING = Machine(
         Move("close", ("suspended",), "closed"),
         # An appeal that succeeds, or is not answered in time, lifts whatever measure is in force.
         Move("lift", ("watched", "limited", "suspended", "closed"), "good"),
+        # Not a step against anybody: only a departure takes these, and undoes them.
+        Move("leave", ("good", "watched", "limited"), "left"),
+        Move("come_back", ("left",), "good"),
+        Move("come_back_watched", ("left",), "watched"),
+        Move("come_back_limited", ("left",), "limited"),
     ),
 )
+
+STEPS = ("watch", "limit", "suspend", "close", "lift")
+"""What ops, and the rules that they write, can do about somebody's standing."""
 
 WORKING = ("good", "watched", "limited")
 """The standings in which an expert may be offered work."""
@@ -318,6 +330,13 @@ def is_timezone(name: str) -> bool:
 @cache
 def _timezones() -> frozenset[str]:
     return frozenset(available_timezones())
+
+
+def demotion_starts(announced_at: datetime) -> datetime:
+    """When a step down begins: with a pay week, the first that begins after the notice for it."""
+    earliest = announced_at.astimezone(UTC) + DEMOTION_NOTICE
+    monday = datetime.combine(earliest.date() - timedelta(days=earliest.weekday()), time(), UTC)
+    return monday if monday >= earliest else monday + timedelta(days=7)
 
 
 class DomainInvalid(MarketError):

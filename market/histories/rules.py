@@ -12,6 +12,7 @@ TABLES: Mapping[str, str] = MappingProxyType(
     {
         "apl": "market.appeal",
         "att": "market.attempt",
+        "dep": "market.departure",
         "dsp": "market.dispute",
         "ear": "market.earning",
         "exp": "market.experiment",

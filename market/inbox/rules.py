@@ -122,6 +122,16 @@ _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
     },
     ("standing", Audience.PERSON): {
         "standing.changed": _now("Your standing changed", "The reasons are there; you may appeal."),
+        "tier.announced": _now(
+            "Your pay tier is to go down", "From when and why is there; you may appeal."
+        ),
+        "tier.taken_back": _now("Your pay tier stays", "The step down was taken back."),
+        "departure.begun": _now(
+            "You leave", "Open work goes back, and all that you earned is paid."
+        ),
+        "departure.changed": _digest("Your departure goes on", "See what it waits for."),
+        "departure.done": _now("All is settled", "Your record and statements stay readable."),
+        "departure.called_off": _now("You stay", "Work is offered to you again."),
         "qualification.invited": _now(
             "You are invited to a test", "What it pays, or why not, stands beside it."
         ),

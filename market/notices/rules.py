@@ -28,6 +28,7 @@ _CALLED = {
     "session": "work_session",
     "standing": "person",
     "tasks": "import",
+    "tier": "tier_assignment",
     "verdict": "submission",
 }
 """What an event's first word is about, where that word is not the name of a kind of thing.

@@ -74,6 +74,8 @@ class TermsOut(Wire):
     attempt_fee: MoneyOut | None
     attempt_fees_max: int
     weekly_cap_minutes: int | None
+    overtime_after_minutes: int | None
+    overtime_rate_per_hour: MoneyOut | None
     not_due_before: datetime | None
 
 
@@ -324,6 +326,7 @@ def _terms_out(terms: Json) -> TermsOut:
     def extra(name: str) -> MoneyOut | None:
         return money(name) if terms.get(name) else None
 
+    share = terms.get("overtime_basis_points")
     weekly_cap_s, floor = terms.get("weekly_cap_s"), terms.get("not_due_before")
     return TermsOut(
         project_id=wire_id("prj", UUID(terms["project_id"])),
@@ -352,6 +355,13 @@ def _terms_out(terms: Json) -> TermsOut:
         attempt_fee=extra("attempt_fee_minor"),
         attempt_fees_max=terms.get("attempt_fees_max", 0),
         weekly_cap_minutes=weekly_cap_s // 60 if weekly_cap_s else None,
+        overtime_after_minutes=terms["overtime_after_s"] // 60 if share else None,
+        overtime_rate_per_hour=MoneyOut(
+            amount_minor=-(-terms["rate_minor_per_hour"] * share // 10_000),
+            currency=terms["currency"],
+        )
+        if share
+        else None,
         not_due_before=datetime.fromisoformat(floor) if floor else None,
     )
 

@@ -143,7 +143,9 @@ class Terms:
 
     With `pay_basis` deliverable, accepted work pays `deliverable_minor`, and the rate is the floor
     that the time on it is topped up to. An hourly contract may pay it on top. An attempt fee is
-    paid for each honest attempt, at most `attempt_fees_max` times, whatever came of it.
+    paid for each honest attempt, at most `attempt_fees_max` times, whatever came of it. Paid time
+    on the project beyond `overtime_after_s` a week pays `overtime_basis_points` of the rate. What
+    all of that can come to is `most_pay_minor`; what is reserved also allows for roundings.
 
     The work is due `work_ttl_s` after the acceptance, and never before `not_due_before`: that is
     when the hours in which the expert works hold it, for one who keeps hours.
@@ -181,6 +183,8 @@ class Terms:
     attempt_fee_minor: int | None = None
     attempt_fees_max: int = 0
     weekly_cap_s: int | None = None
+    overtime_after_s: int | None = None
+    overtime_basis_points: int | None = None
     not_due_before: str | None = None
     trials: tuple[dict[str, str], ...] = ()
 

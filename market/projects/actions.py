@@ -21,6 +21,7 @@ from market.projects.rules import (
     EVENTS,
     GUARDED,
     MAX_ATTEMPT_FEES,
+    MAX_OVERTIME,
     MAX_PRICE_MINOR,
     PAUSE_REASONS,
     PAY_BASES,
@@ -28,6 +29,7 @@ from market.projects.rules import (
     REASONED,
     REOPEN_WITHIN,
     UNEDITED,
+    WEEK_S,
     BudgetCurrencyWrong,
     FundsShort,
     ModelVersion,
@@ -45,6 +47,7 @@ from payouts.errors import FloorBreached
 from payouts.ledger import Line, balance, post_entry
 from payouts.models import JournalEntry
 from payouts.money import Money, exponent_of
+from payouts.pay import BASIS_POINTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,8 @@ class Terms:
     attempt_fee_minor: int | None = None
     attempt_fees_max: int = 0
     weekly_cap_s: int | None = None
+    overtime_after_s: int | None = None
+    overtime_basis_points: int | None = None
     trial_raise_basis_points: int = 0
     unedited_drafts: str = "allowed"
 
@@ -419,6 +424,8 @@ def _columns(session: Session, organisation_id: UUID, terms: Terms) -> Mapping[s
         "attempt_fee_minor": terms.attempt_fee_minor,
         "attempt_fees_max": terms.attempt_fees_max,
         "weekly_cap_s": terms.weekly_cap_s,
+        "overtime_after_s": terms.overtime_after_s,
+        "overtime_basis_points": terms.overtime_basis_points,
         "trial_raise_basis_points": terms.trial_raise_basis_points,
         "unedited_drafts": terms.unedited_drafts,
     }
@@ -440,6 +447,21 @@ def _check_contract(terms: Terms) -> None:
             # Rejected work took honest time too, and that is never unpaid.
             raise ProjectFieldInvalid(
                 "rate_minor_per_hour", "given as the floor that time is paid at, at least"
+            )
+    if (terms.overtime_after_s is None) != (terms.overtime_basis_points is None):
+        raise ProjectFieldInvalid(
+            "overtime_basis_points", "given together with overtime_after_s, or neither"
+        )
+    if terms.overtime_after_s is not None and terms.overtime_basis_points is not None:
+        if terms.pay_basis != "hourly":
+            raise ProjectFieldInvalid("overtime_after_s", "left out unless pay is hourly")
+        if not BASIS_POINTS < terms.overtime_basis_points <= MAX_OVERTIME:
+            raise ProjectFieldInvalid(
+                "overtime_basis_points", f"{BASIS_POINTS + 1} to {MAX_OVERTIME}"
+            )
+        if not 0 < terms.overtime_after_s < (terms.weekly_cap_s or WEEK_S):
+            raise ProjectFieldInvalid(
+                "overtime_after_s", "above 0, and less than the weekly cap that pay stops at"
             )
     if (terms.attempt_fee_minor is None) != (terms.attempt_fees_max == 0):
         raise ProjectFieldInvalid("attempt_fees_max", "above 0 exactly if there is a fee")

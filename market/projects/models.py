@@ -99,6 +99,12 @@ class Project(Base):
             name="attempt_fee",
         ),
         CheckConstraint("weekly_cap_s > 0", name="weekly_cap_s"),
+        CheckConstraint(
+            "(overtime_after_s is null and overtime_basis_points is null)"
+            " or (overtime_after_s > 0 and overtime_basis_points between 10001 and 30000"
+            " and pay_basis = 'hourly')",
+            name="overtime",
+        ),
         CheckConstraint("budget_warned in ('low', 'exhausted')", name="budget_warned"),
         CheckConstraint("trial_raise_basis_points between 0 and 10000", name="trial_raise"),
         CheckConstraint("stump_rule in ('target', 'any', 'all')", name="stump_rule"),
@@ -137,6 +143,10 @@ class Project(Base):
     attempt_fee_minor: Mapped[int | None] = mapped_column(default=None)
     attempt_fees_max: Mapped[int] = mapped_column(default=0)
     weekly_cap_s: Mapped[int | None] = mapped_column(default=None)
+    overtime_after_s: Mapped[int | None] = mapped_column(default=None)
+    """Beyond how much paid time a week the lab consents to overtime; to none, where it is null."""
+    overtime_basis_points: Mapped[int | None] = mapped_column(default=None)
+    """What overtime is paid at, in hundredths of a per cent of the rate."""
     trial_raise_basis_points: Mapped[int] = mapped_column(default=0)
     stump_rule: Mapped[str] = mapped_column(default="target")
     """Which models of its panel a stump must defeat."""

@@ -60,6 +60,7 @@ WaitSeconds = Annotated[int, Meta(ge=1, le=90 * DAY_S)]
 LeaseSeconds = Annotated[int, Meta(ge=1, le=400 * DAY_S)]
 Amount = Annotated[int, Meta(ge=1, le=10**9)]
 WeekSeconds = Annotated[int, Meta(ge=60, le=7 * DAY_S)]
+Overtime = Annotated[int, Meta(ge=10_001, le=30_000)]
 RaiseAllowed = Annotated[int, Meta(ge=0, le=10_000)]
 Level = Literal["claimed", "qualified"]
 
@@ -69,8 +70,11 @@ class ProjectIn(Wire):
 
     A contract by deliverable pays `deliverable_minor` for accepted work, and its rate is the floor
     that time is topped up to. `attempt_fee_minor` is paid for each honest attempt at the target
-    model, whatever came of it, `attempt_fees_max` times a task. `trial_raise_basis_points` is the
-    most that a trial of higher pay may add to all of this, in hundredths of a per cent; 0 for none.
+    model, whatever came of it, `attempt_fees_max` times a task. By naming `overtime_after_s` a lab
+    consents to overtime: what an expert's paid time on the project comes to beyond it in a week is
+    paid at `overtime_basis_points` of the rate (15000 for one and a half), and reserved so.
+    `trial_raise_basis_points` is the most that a trial of higher pay may add to all of this, in
+    hundredths of a per cent; 0 for none.
     `unedited_drafts` says whether a draft that comes back as given is taken, marked or refused.
     """
 
@@ -93,6 +97,8 @@ class ProjectIn(Wire):
     attempt_fee_minor: Amount | None = None
     attempt_fees_max: Annotated[int, Meta(ge=0, le=200)] = 0
     weekly_cap_s: WeekSeconds | None = None
+    overtime_after_s: WeekSeconds | None = None
+    overtime_basis_points: Overtime | None = None
     trial_raise_basis_points: RaiseAllowed = 0
     unedited_drafts: Unedited = "allowed"
 
@@ -118,6 +124,8 @@ class ProjectChangeIn(Wire):
     attempt_fee_minor: Amount | UnsetType | None = UNSET
     attempt_fees_max: Annotated[int, Meta(ge=0, le=200)] | UnsetType = UNSET
     weekly_cap_s: WeekSeconds | UnsetType | None = UNSET
+    overtime_after_s: WeekSeconds | UnsetType | None = UNSET
+    overtime_basis_points: Overtime | UnsetType | None = UNSET
     trial_raise_basis_points: RaiseAllowed | UnsetType = UNSET
     unedited_drafts: Unedited | UnsetType = UNSET
 
@@ -149,6 +157,8 @@ class ProjectOut(Wire):
     attempt_fee_minor: int | None
     attempt_fees_max: int
     weekly_cap_s: int | None
+    overtime_after_s: int | None
+    overtime_basis_points: int | None
     trial_raise_basis_points: int
     unedited_drafts: str
     round: int
@@ -442,6 +452,8 @@ _PLAIN = (
     "attempt_fee_minor",
     "attempt_fees_max",
     "weekly_cap_s",
+    "overtime_after_s",
+    "overtime_basis_points",
     "trial_raise_basis_points",
     "unedited_drafts",
 )

@@ -44,6 +44,11 @@ PAY_BASES = ("hourly", "deliverable")
 
 MAX_ATTEMPT_FEES = 200
 
+MAX_OVERTIME = 30_000
+"""The most that overtime can pay, in hundredths of a per cent of the rate."""
+
+WEEK_S = 7 * 24 * 3600
+
 AUTOMATIC = ("settle", "close")
 """Moves that the platform makes by itself, when the last work and the last review are done."""
 

@@ -74,6 +74,7 @@ SOURCES: tuple[Source, ...] = (
     _own("expert", "id", "words"),
     _own("expert_domain", "expert_id", order="domain"),
     _own("tier_assignment", "expert_id", "actor_id"),
+    _own("departure", "expert_id", "begun_by"),
     _own("measure", "expert_id", "taken_by", "ended_by"),
     # What a rule of quality saw, and what the person was told of it.
     _own("rule_firing", "expert_id", order="at"),

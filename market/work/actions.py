@@ -69,7 +69,7 @@ BEAT = text(
             and last_beat_at >= cast(:at as timestamptz) - make_interval(secs => :gap_s)
             and last_active_at >= cast(:at as timestamptz) - make_interval(secs => quiet_s)
         returning id, state, paid_s, capped_s, cap_left_s, day_used_s, week_cap_s, week_used_s,
-            quiet_s, stretch_at, last_beat_at, last_active_at
+            overtime_after_s, quiet_s, stretch_at, last_beat_at, last_active_at
     ), proof as (
         insert into market.heartbeat (session_id, seq, at, is_active)
         select id, :seq, :at, :is_active from beat
@@ -109,6 +109,7 @@ def start_session(
         day_used_s=found.day_paid_s,
         week_cap_s=cast("int | None", offer.terms.get("weekly_cap_s")),
         week_used_s=found.week_paid_s,
+        overtime_after_s=cast("int | None", offer.terms.get("overtime_after_s")),
         quiet_s=_quiet_time(found.declared_quiet_s),
     )
     values = {column.key: getattr(row, column.key) for column in WorkSession.__table__.columns}
@@ -527,6 +528,7 @@ def _record(session: Session, row: WorkSession, found: list[Piece], at: datetime
                     "recorded_at": at,
                     "source": "heartbeats",
                     "granted_s": 0,
+                    "overtime_s": piece.overtime_s,
                     "state": "recorded",
                     "version": 1,
                 }

@@ -53,6 +53,8 @@ class WorkSession(Base):
     """The most that this contract pays for in one week; none, when its terms name none."""
     week_used_s: Mapped[int] = mapped_column(default=0)
     """What the contract had been paid for, in that stretch's first week, when it began."""
+    overtime_after_s: Mapped[int | None] = mapped_column(default=None)
+    """Beyond how much of a week this contract pays overtime; it never does, when it names none."""
     stretch_at: Mapped[datetime | None] = mapped_column(default=None)
     state: Mapped[str] = mapped_column(default="running")
     last_seq: Mapped[int] = mapped_column(default=0)
@@ -84,7 +86,8 @@ class TimeEntry(Base):
     """A stretch of time within one UTC day; its first `paid_s` seconds are paid.
 
     Heartbeats prove it, or a person granted it: then it says by which decision. `granted_s` is what
-    a decision pays of the time beyond a cap.
+    a decision pays of the time beyond a cap. `overtime_s` are the last of the paid seconds, which
+    came beyond what its contract pays plainly in a week; that was known when they were recorded.
     """
 
     __tablename__ = "time_entry"
@@ -92,6 +95,7 @@ class TimeEntry(Base):
         CheckConstraint(f"state in {TIME_ENTRY.states}", name="state"),
         CheckConstraint("seconds > 0 and capped_s between 0 and seconds", name="seconds"),
         CheckConstraint("granted_s between 0 and capped_s", name="granted_s"),
+        CheckConstraint("overtime_s between 0 and seconds - capped_s", name="overtime_s"),
         CheckConstraint("(session_id is null) = (source = 'granted')", name="source"),
         CheckConstraint(
             "(decision_id is not null) = (source = 'granted' or granted_s > 0)", name="decision"
@@ -126,6 +130,7 @@ class TimeEntry(Base):
     recorded_at: Mapped[datetime]
     source: Mapped[str] = mapped_column(default="heartbeats")
     granted_s: Mapped[int] = mapped_column(default=0)
+    overtime_s: Mapped[int] = mapped_column(default=0)
     decision_id: Mapped[UUID | None] = mapped_column(default=None)
     """The dispute whose decision granted it, or some of it."""
     state: Mapped[str] = mapped_column(default="recorded")

@@ -49,6 +49,8 @@ class Figures:
     cap_left_s: int
     left_s: int
     """What can still be paid before the nearest cap: the offer's, the day's or the week's."""
+    is_overtime: bool
+    """Whether what is worked next is paid as overtime."""
     is_near_cap: bool
     """Whether that is little, so that the expert should know before it works unpaid."""
     is_prompted: bool
@@ -136,6 +138,7 @@ def figures(row: WorkSession | Row[tuple[object, ...]]) -> Figures:
         capped_s=capped_s,
         cap_left_s=row.cap_left_s - spent,
         left_s=room.left_s,
+        is_overtime=room.is_overtime,
         is_near_cap=room.left_s <= NEAR_CAP_S,
         is_prompted=row.state in ("running", "idle") and quiet >= PROMPT_S,
         quiet_from=until if row.state == "idle" else None,
@@ -144,7 +147,9 @@ def figures(row: WorkSession | Row[tuple[object, ...]]) -> Figures:
 
 def room_of(row: WorkSession | Row[tuple[object, ...]]) -> Room:
     """What the caps allowed when the running stretch of a session began."""
-    return Room(row.cap_left_s, row.day_used_s, row.week_cap_s, row.week_used_s)
+    return Room(
+        row.cap_left_s, row.day_used_s, row.week_cap_s, row.week_used_s, row.overtime_after_s
+    )
 
 
 def work_session(session: Session, session_id: UUID) -> WorkSession:
@@ -310,7 +315,7 @@ class Compared:
 
     Either is None when the other side knows nothing of such a stretch.
 
-    Units: paid seconds.
+    Units: paid seconds, and how many of them are overtime.
     """
 
     session_id: UUID
@@ -318,11 +323,16 @@ class Compared:
     ends_at: datetime
     proven_s: int | None
     recorded_s: int | None
+    proven_overtime_s: int = 0
+    recorded_overtime_s: int = 0
 
     @property
     def is_equal(self) -> bool:
         """Whether the record is what the proofs give."""
-        return self.proven_s == self.recorded_s
+        return (self.proven_s, self.proven_overtime_s) == (
+            self.recorded_s,
+            self.recorded_overtime_s,
+        )
 
 
 def time_by_proofs(session: Session, expert_id: UUID) -> list[Compared]:
@@ -347,22 +357,29 @@ def time_by_proofs(session: Session, expert_id: UUID) -> list[Compared]:
         )
     }
     ledger = _Spent(session, entries)
-    proven: dict[tuple[UUID, datetime, datetime], int] = {}
+    proven: dict[tuple[UUID, datetime, datetime], tuple[int, int]] = {}
     for row in rows:
         for start, end in stretches(row.started_at, proofs[row.id], quiet_s=row.quiet_s):
             room = ledger.room(row, start, cap_s=caps[row.offer_id])
             for piece in pieces(start, end, room):
-                proven[row.id, piece.starts_at, piece.ends_at] = piece.paid_s
+                place = row.id, piece.starts_at, piece.ends_at
+                proven[place] = (piece.paid_s, piece.overtime_s)
                 ledger.add(row, piece)
     recorded = {
-        (entry.session_id, start_of(entry.during), end_of(entry.during)): entry.seconds
-        - entry.capped_s
+        (entry.session_id, start_of(entry.during), end_of(entry.during)): (
+            entry.seconds - entry.capped_s,
+            entry.overtime_s,
+        )
         for entry in entries
         if entry.session_id is not None
     }
+    nothing = (None, 0)
     return [
-        Compared(*place, proven.get(place), recorded.get(place))
+        Compared(
+            *place, ours[0], theirs[0], proven_overtime_s=ours[1], recorded_overtime_s=theirs[1]
+        )
         for place in sorted(proven.keys() | recorded.keys(), key=lambda place: place[1])
+        for ours, theirs in [(proven.get(place, nothing), recorded.get(place, nothing))]
     ]
 
 
@@ -411,6 +428,7 @@ class _Spent:
             self._of_day[day],
             row.week_cap_s,
             self._of_week[row.project_id, monday_of(day)],
+            row.overtime_after_s,
         )
 
     def add(self, row: WorkSession, piece: Piece) -> None:

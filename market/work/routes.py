@@ -64,6 +64,7 @@ class FiguresOut(Wire):
     capped_s: int
     cap_left_s: int
     left_s: int
+    is_overtime: bool
     is_near_cap: bool
     is_prompted: bool
     quiet_from: datetime | None
@@ -112,6 +113,7 @@ class TimeEntryOut(Wire):
     ends_at: datetime
     seconds: int
     paid_s: int
+    overtime_s: int
     capped_s: int
     state: str
 
@@ -192,6 +194,7 @@ def post_heartbeat(
         capped_s=shown.capped_s,
         cap_left_s=shown.cap_left_s,
         left_s=shown.left_s,
+        is_overtime=shown.is_overtime,
         is_near_cap=shown.is_near_cap,
         is_prompted=shown.is_prompted,
         quiet_from=shown.quiet_from,
@@ -366,6 +369,7 @@ def _session_out(row: WorkSession) -> SessionOut:
         capped_s=shown.capped_s,
         cap_left_s=shown.cap_left_s,
         left_s=shown.left_s,
+        is_overtime=shown.is_overtime,
         is_near_cap=shown.is_near_cap,
         is_prompted=shown.is_prompted,
         quiet_from=shown.quiet_from,
@@ -382,6 +386,7 @@ def _entry_out(row: TimeEntry) -> TimeEntryOut:
         ends_at=row.during.upper or starts_at,
         seconds=row.seconds,
         paid_s=row.paid_s,
+        overtime_s=row.overtime_s,
         capped_s=row.capped_s - row.granted_s,
         state=row.state,
     )

@@ -5,7 +5,7 @@ never changes its length. A paid stretch is a run of accepted heartbeats with no
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
@@ -138,6 +138,8 @@ class Piece:
     starts_at: datetime
     ends_at: datetime
     paid_s: int
+    overtime_s: int = 0
+    """How many of its paid seconds, the last ones, lie beyond what a week pays plainly."""
 
     @property
     def seconds(self) -> int:
@@ -197,7 +199,7 @@ class Room:
 
     `day_used_s` is what its first day has been paid for before, over all projects; `week_used_s`
     what its first week has been paid for on this project, whose cap a week is `week_cap_s`, if
-    there is one.
+    there is one. What a week is paid for beyond `overtime_after_s` is overtime.
 
     Units: seconds.
     """
@@ -206,6 +208,18 @@ class Room:
     day_used_s: int
     week_cap_s: int | None = None
     week_used_s: int = 0
+    overtime_after_s: int | None = None
+
+    @property
+    def is_overtime(self) -> bool:
+        """Whether a second that is paid next is overtime."""
+        return self.overtime_after_s is not None and self.week_used_s >= self.overtime_after_s
+
+    def overtime_s(self, paid_s: int) -> int:
+        """How many of the next paid seconds are overtime."""
+        if self.overtime_after_s is None:
+            return 0
+        return paid_s - min(paid_s, max(0, self.overtime_after_s - self.week_used_s))
 
     @property
     def left_s(self) -> int:
@@ -223,7 +237,8 @@ def pieces(start: datetime, end: datetime, room: Room) -> list[Piece]:
     found: list[Piece] = []
     for first, last in by_day(start, end):
         here = room_after(room, found, first)
-        found.append(Piece(first, last, min(seconds_between(first, last), here.left_s)))
+        paid_s = min(seconds_between(first, last), here.left_s)
+        found.append(Piece(first, last, paid_s, here.overtime_s(paid_s)))
     return found
 
 
@@ -239,8 +254,12 @@ def room_after(room: Room, done: Sequence[Piece], at: datetime | None = None) ->
             # A new day, and on Mondays a new week, have been paid for nothing yet.
             day_used_s = 0
             week_used_s = 0 if following.weekday() == 0 else week_used_s
-        left = room.cap_left_s - piece.paid_s
-        room = Room(left, day_used_s, room.week_cap_s, week_used_s)
+        room = replace(
+            room,
+            cap_left_s=room.cap_left_s - piece.paid_s,
+            day_used_s=day_used_s,
+            week_used_s=week_used_s,
+        )
     return room
 
 

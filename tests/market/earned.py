@@ -70,6 +70,8 @@ def make_active_offer(
         attempt_fee_minor=project.attempt_fee_minor,
         attempt_fees_max=project.attempt_fees_max,
         weekly_cap_s=project.weekly_cap_s,
+        overtime_after_s=project.overtime_after_s,
+        overtime_basis_points=project.overtime_basis_points,
     )
     slot = db.scalars(select(TaskSlot).where(TaskSlot.task_id == task.id)).first()
     assert slot is not None

@@ -88,6 +88,46 @@ def test_each_row_has_its_verdict_and_a_reference_pays_once(
     assert unbacked_lines(db) == []
 
 
+def test_a_dry_run_says_row_by_row_what_giving_would(db: Session, web: TestClient[Any]) -> None:
+    lab, me = (make_caller(db, web, part) for part in (Part.LAB, Part.EXPERT))
+    create_profile(db, me.person_id, Profile(), at=AT - timedelta(days=9), tier="T1")
+    project = make_project(db, lab.organisation_id, budget_minor=32_000, cap_s=3600)
+    make_active_offer(db, project, make_task(db, project), me.person_id)
+    db.commit()
+    amounts = (
+        (10_000, "a"),
+        (10_000, "b"),
+        (10_000, "b"),
+        (4_000, "a"),
+        (9_999, "c"),
+        (3_000, "d"),
+    )
+    rows = [
+        {
+            "expert_id": f"per_{me.person_id.hex}",
+            "amount_minor": amount,
+            "reference": reference,
+            "reason": "It found a new flaw.",
+        }
+        for amount, reference in amounts
+    ]
+
+    def give(key: str, *, dry_run: bool) -> Any:
+        return lab.post(
+            f"/v1/projects/prj_{project.id.hex}/bonuses",
+            json={"rows": rows, "dry_run": dry_run},
+            headers={"Idempotency-Key": key},
+        ).json()
+
+    tried, given = give("try", dry_run=True), give("give", dry_run=False)
+    told = [(one["verdict"].replace("would_give", "given"), one["code"]) for one in tried["rows"]]
+    assert told == [(one["verdict"], one["code"]) for one in given["rows"]]
+    assert [one["verdict"] for one in given["rows"][:3]] == ["given", "given", "unchanged"]
+    codes = [one["code"] for one in given["rows"]]
+    assert codes == [None, None, None, "reference_used", "funds_short", None]
+    assert (tried["amount_minor"], tried["fee_minor"]) == (given["amount_minor"], 4_600)
+
+
 def test_bonuses_and_offers_at_once_never_promise_more_than_was_funded(committed: str) -> None:
     """Funded is reserved, spent and free together at every moment that anybody can see."""
     del committed
@@ -111,7 +151,7 @@ def test_bonuses_and_offers_at_once_never_promise_more_than_was_funded(committed
     def reward(number: int) -> None:
         wanted = Wanted(expert.id, 3_000, f"bonus {number}", "It found a new flaw.")
         with database.begin() as session:
-            verdict = give_bonus(session, project, wanted, by=new_id(), dry_run=False, at=AT)
+            verdict = give_bonus(session, project, wanted, by=new_id(), at=AT)
         verdicts.append(verdict.verdict)
 
     def promise(number: int) -> None:

@@ -6,10 +6,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from litestar.testing import TestClient
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from market.auth import Part
+from market.departures.jobs import advance_departures
+from market.departures.queries import departure_of
+from market.experts.models import Expert
 from market.http import wire_id
 from market.messages.models import CohortMessage, MessageCopy
 from market.qualifications.actions import (
@@ -154,3 +157,46 @@ def test_an_expert_takes_its_record_and_an_attestation_along(web: Web, db: Sessi
     assert said["person"]["id"] == wire_id("per", me.person_id)
     visit(web, db, Part.EXPERT)
     assert web.get(path).status_code == 404
+
+
+def test_ops_close_a_country_and_its_expert_sees_how_far_leaving_is(web: Web, db: Session) -> None:
+    expert = make_expert(db)
+    db.execute(update(Expert).where(Expert.id == expert.id).values(country="FR"))
+    visit(web, db, Part.OPS)
+    home = f"{OPS}/departures"
+    page = web.get(home)
+    assert "Nobody leaves." in page.text
+    check_guards(page)
+    csrf = token(web, home)
+    countries = f"{home}/countries"
+    short = send(web, countries, csrf, country="FR", reason="short")
+    assert (short.status_code, "say why" in short.text.lower()) == (422, True)
+    why = "The law <there> has changed."
+    assert send(web, countries, csrf, country="fr", reason=why).status_code == 303
+    advance_departures("")
+    found = web.get(home).text
+    assert "The law &lt;there&gt; has changed." in found
+    assert "Open again" in found
+    visit_as(web, db, expert.id)
+    mine = web.get("/console/expert/leaving")
+    check_guards(mine)
+    assert "The law &lt;there&gt; has changed." in mine.text
+    assert "Stay after all" not in mine.text
+    stay = send(
+        web, "/console/expert/leaving", token(web, "/console/expert/leaving"), action="stay"
+    )
+    assert (stay.status_code, "your country is closed" in stay.text) == (409, True)
+    visit(web, db, Part.OPS)
+    assert send(web, countries, token(web, home), country="FR", action="open").status_code == 303
+    advance_departures("")
+    visit_as(web, db, expert.id)
+    csrf = token(web, "/console/expert/leaving")
+    left = send(web, "/console/expert/leaving", csrf, reason="It moves to the mountains.")
+    assert left.status_code == 303
+    assert "Stay after all" in web.get("/console/expert/leaving").text
+    visit(web, db, Part.OPS)
+    row = departure_of(db, expert.id)
+    assert row is not None
+    ended = send(web, f"{home}/{wire_id('dep', row.id)}/call-off", token(web, home))
+    assert ended.status_code == 303
+    assert departure_of(db, expert.id) is None

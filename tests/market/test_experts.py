@@ -22,6 +22,7 @@ from market.experts.queries import rate_spans
 from market.experts.rules import (
     DOMAINS_MEET,
     STANDING,
+    STEPS,
     Profile,
     ProfileExists,
     ReasonMissing,
@@ -301,7 +302,7 @@ def test_no_sequence_of_steps_leaves_the_table_and_history_leads_to_the_present(
     db: Session,
 ) -> None:
     expert = make_expert(db)
-    actions = [move.action for move in STANDING.moves] * 3
+    actions = list(STEPS) * 3
     for number, action in enumerate(actions):
         allowed = action in STANDING.allowed(expert.state)
         try:

@@ -114,8 +114,8 @@ def test_an_offer_carries_terms_a_reservation_and_a_reason(db: Session) -> None:
     assert (terms["expected_week_s"], terms["expected_week_pay_minor"]) == (1801, 4753)
     assert terms["review_within_s"] == project.review_ttl_s
     assert terms["project_version"] == project.version
-    # Two hours at 95.00, a fee of a fifth, and a cent each for a second line of pay.
-    assert terms["most_pay_minor"] == 19_001
+    # Two hours at 95.00; kept for it are a fee of a fifth and a cent each for a second line of pay.
+    assert terms["most_pay_minor"] == 19_000
     assert offer.reserved_minor == 19_001 + 3_802
     escrow = project_budget(project.id, project.organisation_id)
     assert balance(db, escrow).pending_debit_minor == offer.reserved_minor

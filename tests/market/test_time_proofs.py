@@ -70,12 +70,26 @@ def differences(db: Session, offer: Offer) -> list[object]:
     ),
     cap_s=st.sampled_from([400, 1500, 14_400]),
     week_cap_s=st.none() | st.integers(60, 1200),
+    overtime_after_s=st.none() | st.integers(30, 900),
 )
 def test_recorded_time_is_what_its_raw_heartbeats_give(
-    db: Session, steps: list[tuple[int, str]], cap_s: int, week_cap_s: int | None
+    db: Session,
+    steps: list[tuple[int, str]],
+    cap_s: int,
+    week_cap_s: int | None,
+    overtime_after_s: int | None,
 ) -> None:
+    # Overtime begins before pay ends, or never.
+    if overtime_after_s is not None and overtime_after_s >= (week_cap_s or cap_s):
+        overtime_after_s = None
     with db.begin_nested() as attempt:
-        offer = make_worked(db, cap_s=cap_s, weekly_cap_s=week_cap_s)
+        offer = make_worked(
+            db,
+            cap_s=cap_s,
+            weekly_cap_s=week_cap_s,
+            overtime_after_s=overtime_after_s,
+            overtime_basis_points=overtime_after_s and 15_000,
+        )
         at, who = SUNDAY, offer.expert_id
         row = start_session(db, offer.id, expert_id=who, at=at)
         for seq, (gap, step) in enumerate(steps, start=1):

@@ -1,0 +1,53 @@
+"""What moves departures along: standing that changes, countries that close, and the clock."""
+
+from uuid import UUID
+
+from market.broker import job
+from market.db import database, now
+from market.departures.actions import (
+    advance_departure,
+    begin_departure,
+    call_off,
+    follow_standing,
+    keep_minimums,
+)
+from market.departures.queries import due_departures, may_stay, must_leave
+from market.states import StateConflict
+
+SWEEP = 2_000
+"""The most departures that one sweep takes up; the next one comes soon."""
+
+
+@job(queue="default")
+def follow_departure(expert_id: str) -> None:
+    """An expert's standing changed: it leaves, or comes back."""
+    with database.begin() as session:
+        follow_standing(session, UUID(expert_id), at=now())
+
+
+@job(queue="default", max_retries=2)
+def advance_departures(slot: str) -> None:
+    """Begin and end departures of closed countries, and see how far all others are.
+
+    A transaction each, so that one that fails does not hold the others up.
+    """
+    del slot
+    with database.begin() as session:
+        leaving, staying = must_leave(session, limit=SWEEP), may_stay(session, limit=SWEEP)
+    for expert_id, reason in leaving:
+        with database.begin() as session:
+            begin_departure(session, expert_id, "region", reason=reason, at=now())
+    for departure_id in staying:
+        try:
+            with database.begin() as session:
+                call_off(session, departure_id, at=now())
+        except StateConflict:
+            # Called off by somebody since the look: there is nothing left to do.
+            continue
+    with database.begin() as session:
+        keep_minimums(session)
+        due = due_departures(session, limit=SWEEP)
+    for one in due:
+        if one.state != one.left.stage:
+            with database.begin() as session:
+                advance_departure(session, one, at=now())
