@@ -13,8 +13,8 @@ from migrations.grants import (
     tenant_may,
 )
 
-revision = "0059"
-down_revision = "0058"
+revision = "0060"
+down_revision = "0059"
 branch_labels = None
 depends_on = None
 
