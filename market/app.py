@@ -54,6 +54,7 @@ from market.expressions.routes import ROUTES as EXPRESSIONS
 from market.forecasts.routes import ROUTES as FORECASTS
 from market.frauds.routes import ROUTES as FRAUDS
 from market.fundings.routes import ROUTES as FUNDINGS
+from market.golds.routes import ROUTES as GOLDS
 from market.histories.routes import ROUTES as HISTORIES
 from market.http import MAX_BODY_BYTES, REQUEST_ID, open_request, principal_of_request
 from market.impact.routes import ROUTES as IMPACT
@@ -170,6 +171,7 @@ ROUTES = [
     *SCREENERS,
     *ATTEMPTS,
     *PANELS,
+    *GOLDS,
     *REVIEWS,
     *REVIEW_PLANS,
     *VOTES,

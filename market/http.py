@@ -124,6 +124,7 @@ KINDS = {
     "exp": "experiment",
     "fnd": "funding",
     "frd": "fraud_case",
+    "gld": "gold",
     "hld": "payout_hold",
     "imp": "import",
     "int": "interest",

@@ -48,6 +48,7 @@ from market.explanations import rules as explanations
 from market.expressions import rules as expressions
 from market.frauds import rules as frauds
 from market.fundings import rules as fundings
+from market.golds import rules as golds
 from market.histories import rules as histories
 from market.inbox import rules as inbox
 from market.item_banks import rules as item_banks
@@ -316,6 +317,8 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     attempts.AnswerFailed: (502, "answer_failed"),
     attempts.LeaseHeld: (409, "lease_held"),
     panels.PanelUnfit: (422, "panel_unfit"),
+    golds.GoldUnfit: (422, "gold_unfit"),
+    golds.GoldNotFound: (404, "not_found"),
     panels.PanelUnanswered: (409, "panel_unanswered"),
     predictions.FitHeld: (409, "fit_held"),
     alarms.AlarmNotFound: (404, "not_found"),

@@ -9,6 +9,7 @@ from market.broker import Job
 from market.departures.jobs import follow_departure
 from market.earnings.jobs import credit_decided_time, credit_earning, credit_time
 from market.events import Event
+from market.golds.jobs import follow_checks
 from market.impact.jobs import count_lift, measure_impact, rank_experts
 from market.item_banks.jobs import calibrate_banks
 from market.lifts.jobs import weigh_lift
@@ -56,7 +57,7 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.TASK_CANCELLED: (withdraw_task_offers, note_task),
     Event.STANDING_CHANGED: (withdraw_expert_offers, note_expert, follow_departure),
     Event.ATTEMPT_SENT: (ask_model,),
-    Event.SUBMISSION_SUBMITTED: (open_reviews,),
+    Event.SUBMISSION_SUBMITTED: (open_reviews, follow_checks),
     Event.SUBMISSION_UNJUDGED: (credit_earning,),
     Event.SUBMISSION_RETURNED: (clear_claim,),
     Event.IDENTITY_CLAIMED: (recuse_conflicted,),

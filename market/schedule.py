@@ -14,6 +14,7 @@ from market.eligibility.jobs import widen_tasks
 from market.experiments.jobs import look_at_experiments
 from market.experts.jobs import lift_measures
 from market.frauds.jobs import miss_fraud_appeals
+from market.golds.jobs import drop_stale_checks
 from market.item_banks.jobs import calibrate_banks
 from market.notices.jobs import forget_old_places
 from market.offers.jobs import expire_offers
@@ -62,6 +63,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(look_at_experiments, every=timedelta(minutes=5)),
     Entry(requeue_reviews, every=timedelta(minutes=1)),
     Entry(confirm_recorded_time, every=timedelta(hours=1)),
+    Entry(drop_stale_checks, every=timedelta(hours=1)),
     # From Monday noon on the week before is credited; each hour, for what a crash left over.
     Entry(close_weeks, every=timedelta(hours=1), after=timedelta(minutes=1)),
     Entry(approve_silent_lines, every=timedelta(minutes=5)),

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from market.earnings.models import Earning
 from market.earnings.rules import Period
+from market.sittings.models import SittingItem
 from market.work.models import TimeEntry
 
 _UNCREDITED = text(
@@ -80,6 +81,20 @@ def time_of_line(session: Session, line: Earning) -> list[TimeEntry]:
             .order_by(begins)
         )
     )
+
+
+def time_of_sitting(session: Session, line: Earning) -> list[tuple[datetime, datetime]]:
+    """From when to when each item of the test was open that a line pays for, in order; the time of
+    a baseline is not told apart item by item. It runs as the platform.
+    """
+    if line.kind != "sitting":
+        return []
+    rows = session.execute(
+        select(SittingItem.asked_at, func.least(SittingItem.closed_at, SittingItem.due_at))
+        .where(SittingItem.sitting_id == line.source_id, SittingItem.closed_at.is_not(None))
+        .order_by(SittingItem.step)
+    )
+    return [(asked_at, closed_at) for asked_at, closed_at in rows]
 
 
 def next_part(session: Session, offer_id: UUID) -> int:

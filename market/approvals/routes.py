@@ -13,7 +13,12 @@ from msgspec import Meta
 from sqlalchemy.orm import Session
 
 from market.approvals.actions import approve_lines
-from market.approvals.queries import lines_to_approve, owners_of_lines, time_of_line
+from market.approvals.queries import (
+    lines_to_approve,
+    owners_of_lines,
+    time_of_line,
+    time_of_sitting,
+)
 from market.approvals.rules import what_next
 from market.auth import Principal, tell_of
 from market.db import PLATFORM, database, now
@@ -56,9 +61,11 @@ class PeriodOut(Wire):
 
 
 class MinutesOut(Wire):
-    """A stretch of recorded time under a line of pay."""
+    """A stretch of recorded time under a line of pay, or the time before one item of a test, which
+    has no id of its own.
+    """
 
-    id: str
+    id: str | None
     starts: MomentOut
     ends: MomentOut
     seconds: int
@@ -164,11 +171,29 @@ def post_approval(data: JSONBody[ApprovalIn], principal: NamedDependency[Princip
     return ApprovalOut(approved=[wire_id("ear", line.id) for line in approved])
 
 
+def sitting_of_line(line_id: UUID) -> list[tuple[datetime, datetime]]:
+    """When each item was open of the test that a line of the caller's pays for.
+
+    Raises:
+        LineNotFound.
+    """
+    with database.begin() as session:
+        # Whether it is the caller's.
+        line = line_of_pay(session, line_id)
+    if line.kind != "sitting":
+        return []
+    # As the platform, since the items of a test are its own alone.
+    with database.begin(PLATFORM) as session:
+        return time_of_sitting(session, line)
+
+
 @get("/earnings/{earning_id:str}", scope="earning:read", tags=["Earnings"])
 def get_earning(earning_id: FromPath[str]) -> LineOut:
     """One line of your pay, minute by minute: why it stands where it does, and what comes next."""
+    which = read_id("ear", earning_id)
+    sat = sitting_of_line(which)
     with database.begin() as session:
-        line = line_of_pay(session, read_id("ear", earning_id))
+        line = line_of_pay(session, which)
         tell_of(line.expert_id)
         zone = _zone_of(session, line.expert_id)
         state = payout_states(session, [line]).get(line.payout_id) if line.payout_id else None
@@ -199,6 +224,18 @@ def get_earning(earning_id: FromPath[str]) -> LineOut:
                     state=entry.state,
                 )
                 for entry in time_of_line(session, line)
+            ]
+            + [
+                MinutesOut(
+                    id=None,
+                    starts=_moment(begins, zone),
+                    ends=_moment(ends, zone),
+                    seconds=(spent := round((ends - begins).total_seconds())),
+                    paid_s=spent,
+                    source="server clock",
+                    state=line.state,
+                )
+                for begins, ends in sat
             ],
         )
 

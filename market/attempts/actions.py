@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import cast
 from uuid import UUID
 
-from sqlalchemy import and_, exists, func, or_, select, text
+from sqlalchemy import exists, func, select, text
 from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.orm import Session
 
@@ -38,8 +38,10 @@ from market.attempts.rules import (
 )
 from market.db import Json, new_id
 from market.events import Event, change_state
+from market.offers.models import Offer
 from market.offers.queries import own_offer
 from market.panels.models import PanelModel
+from market.panels.queries import panel
 from market.panels.rules import PanelUnanswered
 from market.projects.models import Project, TargetModel
 from market.submissions.actions import submit_work
@@ -105,7 +107,7 @@ def make_attempt(
     at_work = exists().where(WorkSession.offer_id == offer_id, WorkSession.state == "running")
     if not session.scalar(select(at_work)):
         raise NoOpenSession()
-    target, others, rule = _models(session, offer.task_id)
+    target, others, rule = _models(session, offer)
     if attempts_made(session, offer_id) >= MAX_ATTEMPTS:
         raise TooManyAttempts()
     statement = (
@@ -349,28 +351,31 @@ def begin_validation(session: Session, attempt_id: UUID, *, at: datetime) -> boo
     return row.state == "validating"
 
 
-def _models(session: Session, task_id: UUID) -> tuple[TargetModel, list[TargetModel], str]:
+def _models(session: Session, offer: Offer) -> tuple[TargetModel, list[TargetModel], str]:
     """The model that a task asks, the others of its project's panel, and the project's rule."""
-    of_panel = exists().where(
-        PanelModel.project_id == Project.id, PanelModel.target_model_id == TargetModel.id
-    )
-    # A task of a release's calibration set asks that model alone, whatever its project asks.
-    asked = func.coalesce(Task.target_model_id, Project.target_model_id)
     found = session.execute(
-        select(TargetModel, TargetModel.id == asked, Project.stump_rule)
+        select(
+            TargetModel,
+            Project.stump_rule,
+            # A task of a release's calibration set asks that model alone.
+            Task.target_model_id.is_(None)
+            & exists().where(PanelModel.project_id == Project.id).correlate(Project),
+        )
         .select_from(Task)
         .join(Project, Project.id == Task.project_id)
         .join(
             TargetModel,
-            or_(TargetModel.id == asked, and_(Task.target_model_id.is_(None), of_panel)),
+            TargetModel.id == func.coalesce(Task.target_model_id, Project.target_model_id),
         )
-        .where(Task.id == task_id)
-        .order_by(TargetModel.id)
-    ).all()
-    target = next((model for model, is_asked, _ in found if is_asked), None)
-    if target is None:
+        .where(Task.id == offer.task_id)
+    ).one_or_none()
+    if found is None:
         raise NoTargetModel()
-    return target, [model for model, is_asked, _ in found if not is_asked], found[0][2]
+    target, rule, has_panel = found
+    if not has_panel:
+        return target, [], rule
+    beside_it = panel(session, offer.project_id)
+    return target, [one for one in beside_it if one.id != target.id], rule
 
 
 def _parameters(model: TargetModel, seed: int) -> Json:

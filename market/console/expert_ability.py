@@ -19,6 +19,7 @@ from market.impact.rules import what_would_change
 from market.predictions.models import Ability
 from market.projects.models import TargetModel
 from market.quality.queries import abilities, evidence_of_ability
+from market.quality.rules import what_would_change as move_of_ability
 from market.tasks.models import Task
 
 SHOWN = 8
@@ -84,6 +85,7 @@ def get_ability(request: Request[Any, Any, Any]) -> Template:
             tasks=tasks,
             models=models,
             chart=ability_chart(rows, models),
+            what_would_change=lambda row: move_of_ability(row.chance, row.sd, row.outcomes),
             impacts=[(row, what_would_change(row.items, row.sd)) for row in worth],
             credits=latest_credits(session, me),
             zone=zone_of(session, me),

@@ -15,6 +15,7 @@ from market.appeals.actions import file_appeal
 from market.appeals.models import Appeal
 from market.appeals.rules import APPEAL_WITHIN, MIN_NOTE
 from market.approvals.queries import time_of_line
+from market.approvals.routes import sitting_of_line
 from market.approvals.rules import what_next
 from market.attempts.models import Attempt
 from market.console.expert import zone_of
@@ -139,6 +140,7 @@ def post_appeal(
 def get_line(request: Request[Any, Any, Any], earning_id: FromPath[str]) -> Template:
     """One line of pay, minute by minute: why it stands where it does, and what comes next."""
     found, at = read_id("ear", earning_id), now()
+    sat = sitting_of_line(found)
     with database.begin() as session:
         line = line_of_pay(session, found)
         if line.expert_id != my_id(request):
@@ -153,6 +155,7 @@ def get_line(request: Request[Any, Any, Any], earning_id: FromPath[str]) -> Temp
             state=paid or line.state,
             next=what_next(line.state, line.review_until, paid, at=at),
             minutes=time_of_line(session, line),
+            sat=sat,
             offer=offer,
             task=session.get(Task, offer.task_id) if offer else None,
             holds=holds_of(session, [payout.id])[payout.id] if payout else [],

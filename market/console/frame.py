@@ -50,7 +50,10 @@ MENUS: dict[Part, tuple[tuple[str, str], ...]] = {
         ("/console/expert/tests", "Tests"),
         ("/console/expert/profile", "Profile"),
     ),
-    Part.REVIEWER: (("/console/reviewer", "Reviews"),),
+    Part.REVIEWER: (
+        ("/console/reviewer", "Reviews"),
+        ("/console/reviewer/earnings", "Earnings"),
+    ),
 }
 
 HEADERS = {
@@ -235,6 +238,10 @@ SAID = {
     "drafted": Notice("The draft is there. Go through the steps in any order."),
     "model": Notice("The target model is there, and its key is sealed."),
     "budgeted": Notice("The money is the project's now."),
+    "drawn": Notice("Drawn. Download each batch, train on it alone, and say what came of it."),
+    "reported": Notice("Thank you. What items added is worked out in a moment."),
+    "gold": Notice("Added. It is put among the other tasks from now on."),
+    "gold_retired": Notice("Retired. It is put to nobody any more."),
     "panel": Notice("Kept. Questions from now on go to these models."),
     "checked": Notice("Everything is there. Launch when you like."),
     "launched": Notice("The project is live. Experts get offers from the next matching run on."),

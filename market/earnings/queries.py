@@ -228,7 +228,8 @@ def statement_lines(
     session: Session, expert_id: UUID, *, first: date | None = None, last: date | None = None
 ) -> list[tuple[Earning, str, str | None]]:
     """Every line of an expert's pay, oldest first, of the weeks that begin within two days; each
-    with its project's name and with the state of its payout, if it is in one.
+    with its project's name, or with what it is for where it is no offer's, and with the state of
+    its payout, if it is in one.
     """
     # The name is the one that the expert accepted: a project itself is its lab's to see.
     name = Offer.terms["project_name"].astext
@@ -243,7 +244,7 @@ def statement_lines(
     if last is not None:
         wanted = wanted.where(Earning.week <= last)
     rows = session.execute(wanted.order_by(Earning.week, Earning.id)).all()
-    return [(line, project_name or "", state) for line, project_name, state in rows]
+    return [(line, project_name or line.note or "", state) for line, project_name, state in rows]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Row, Select, Uuid, and_, any_, func, literal, select
+from sqlalchemy import ARRAY, Row, Select, Uuid, and_, any_, exists, func, literal, select
 from sqlalchemy.orm import Session
 
+from market.golds.models import GoldCheck
 from market.lifts.models import LiftBatch, LiftEffect, LiftItem, LiftReport, LiftStudy
 from market.lifts.rules import LiftStudyNotFound, lift_reason
 from market.submissions.models import Submission
@@ -41,6 +42,7 @@ def delivered(
         select(Verdict.submission_id, Verdict.expert_id, Task.domain)
         .join(Task, Task.id == Verdict.task_id)
         .where(Verdict.project_id == project_id, Verdict.is_accepted)
+        .where(~exists().where(GoldCheck.task_id == Verdict.task_id))
         .order_by(Verdict.submission_id)
         .limit(limit)
     )

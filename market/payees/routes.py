@@ -9,7 +9,7 @@ from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 from sqlalchemy.orm import Session
 
-from market.auth import Principal
+from market.auth import Part, Principal
 from market.db import PLATFORM, database, now
 from market.http import Wire, get, post, put
 from market.payees.actions import become_payee
@@ -86,16 +86,18 @@ def get_payee(principal: NamedDependency[Principal]) -> PayeeOut:
 )
 def put_onboarding_link(principal: NamedDependency[Principal]) -> LinkOut:
     """A fresh page of Stripe's on which you give what is missing."""
-    return LinkOut(url=onboarding_url(principal.person_id))
+    home = "/console/reviewer" if principal.part is Part.REVIEWER else "/console/expert"
+    return LinkOut(url=onboarding_url(principal.person_id, home=home))
 
 
-def onboarding_url(owner_id: UUID) -> str:
-    """The address of a fresh page of Stripe's for somebody who is to be paid.
+def onboarding_url(owner_id: UUID, *, home: str = "/console/expert") -> str:
+    """The address of a fresh page of Stripe's for somebody who is to be paid, and comes back to its
+    earnings.
 
     Raises:
         NotAPayee, OnboardingNotReady.
     """
-    back = f"{in_force.settings.public_url}/console/expert/earnings"
+    back = f"{in_force.settings.public_url}{home}/earnings"
     with database.begin(PLATFORM) as session:
         try:
             call_id = plan_onboarding_link(

@@ -71,8 +71,9 @@ def observe_verdict(session: Session, submission_id: UUID, *, at: datetime) -> b
     if outcome is None or found is None:
         return False
     belief = weigh_votes(session, submission_id, found, at=at)
-    # Votes on a panel are of what its project calls a stump, which need not be of its target.
-    is_of_target = not found.is_tested or outcome.valid == float(found.is_stump)
+    # Votes on a panel are of what its project calls a stump, which need not be of its target; and
+    # what is known of a check is known whatever the votes say.
+    is_of_target = outcome.valid == float(found.is_stump if found.is_tested else found.is_accepted)
     if outcome.valid is not None and found.basis in VOTED and belief is not None and is_of_target:
         valid, weight = soft(belief)
         outcome = replace(outcome, valid=valid, valid_weight=weight)

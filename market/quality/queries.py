@@ -16,14 +16,15 @@ from market.quality.rules import STAGES, Calibration, calibration, weeks_of
 
 # A claim of a stump is fooling; whether it holds is for the verdict. Work without an attempt says
 # whether what is handed in holds, and nothing of a model. Where a panel was asked a stump may be
-# one of another model: what is learned is of the target alone.
+# one of another model: what is learned is of the target alone. Of a hidden check the
+# truth is known.
 _DECIDED = """
     select cast('verdict' as text) as kind, v.submission_id as subject_id, v.version,
         v.project_id, v.task_id, v.expert_id, t.domain, a.target_model_id,
         t.complexity - 1 as level, v.decided_at as at, 1.0::float8 as start,
         case when v.is_tested
             then (coalesce(a.claims_stump, false) or v.is_stump)::int end::float8 as fooled,
-        case when not v.is_tested then v.is_accepted::int
+        case when not v.is_tested then coalesce(k.is_right, v.is_accepted)::int
             when a.stump_rule is not null and (a.claims_stump or v.is_stump)
             then (a.state = 'verified')::int
             when coalesce(a.claims_stump, false) or v.is_stump then v.is_stump::int
@@ -32,6 +33,7 @@ _DECIDED = """
     join market.submission s on s.id = v.submission_id
     join market.task t on t.id = v.task_id
     left join market.attempt a on a.id = s.attempt_id
+    left join market.gold_check k on k.submission_id = v.submission_id
 """
 
 _ENDED = """
@@ -194,7 +196,9 @@ def difficulties(session: Session, task_ids: Sequence[UUID]) -> dict[UUID, tuple
 
 @dataclass(frozen=True, slots=True)
 class Ballot:
-    """One vote, of one who voted on one submission; `gold` what a senior decided, if one did."""
+    """One vote, of one who voted on one submission; `gold` what is known of it, by a hidden
+    check, or by what a senior decided.
+    """
 
     review_id: UUID
     submission_id: UUID
@@ -208,12 +212,14 @@ _BALLOTS = """
     select r.id as review_id, r.submission_id, r.reviewer_id,
         r.verdict in ('accept', 'accept_share')
             and coalesce(r.model_failed, true) and coalesce(r.attempt_fair, true) as says_yes,
-        case when v.basis in ('adjudication', 'appeal')
+        case when not v.is_tested and k.is_right is not null then k.is_right
+            when v.basis in ('adjudication', 'appeal')
             then case when v.is_tested then v.is_stump else v.is_accepted end end as gold
     from market.review r
     join market.submission s on s.id = r.submission_id
     join market.task t on t.id = s.task_id
     left join market.verdict v on v.submission_id = r.submission_id
+    left join market.gold_check k on k.submission_id = r.submission_id
     where r.kind = 'vote' and r.voted_at is not null and r.verdict <> 'rework'
 """
 

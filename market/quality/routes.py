@@ -36,7 +36,7 @@ from market.quality.queries import (
     reliabilities,
     series,
 )
-from market.quality.rules import Calibration
+from market.quality.rules import Calibration, what_would_change
 
 Days = Annotated[int, QueryParameter(ge=1, le=3660, description="How far to look back, days.")]
 
@@ -344,10 +344,7 @@ def _ability_out(row: Ability) -> AbilityOut:
         logit_sd=row.sd,
         outcomes=row.outcomes,
         at=row.at,
-        what_would_change_it=(
-            "Each decided piece of work moves it: more when the outcome was unlikely, and when"
-            f" little is known. The interval rests on {row.outcomes} outcomes of yours here."
-        ),
+        what_would_change_it=what_would_change(row.chance, row.sd, row.outcomes),
     )
 
 

@@ -1,5 +1,6 @@
 """How well predictions hold, and what may be refused; pure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -111,6 +112,32 @@ def soft(belief: float) -> tuple[float, float]:
     Source: weight 1 - 4 Var of a Bernoulli outcome; never quite nought, since it was decided.
     """
     return belief, max(1 - 4 * belief * (1 - belief), 0.05)
+
+
+def after_next(chance: float, sd: float) -> tuple[float, float]:
+    """About where a chance of a stump stands after one more piece of work of the middle complexity:
+    after a stump, and after none.
+
+    Units: `sd` logits. Source: one step of a Gaussian belief under a logistic outcome; the model
+        itself also looks at the task and at the day.
+    """
+    kept = min(max(chance, 1e-6), 1 - 1e-6)
+    logit = math.log(kept / (1 - kept))
+    variance = 1 / (1 / sd**2 + kept * (1 - kept)) if sd > 0 else 0.0
+    up, down = logit + variance * (1 - kept), logit - variance * kept
+    return 1 / (1 + math.exp(-up)), 1 / (1 + math.exp(-down))
+
+
+def what_would_change(chance: float, sd: float, outcomes: int) -> str:
+    """What an ability rests on, and how far the next piece of work can move it."""
+    stump, none = after_next(chance, sd)
+    noun = "outcome" if outcomes == 1 else "outcomes"
+    return (
+        f"It rests on {outcomes} {noun} of yours here. With the next decided piece of work, at the"
+        f" middle complexity, a stump would bring it to about {stump:.0%}, and none to about"
+        f" {none:.0%}: further the less is known. A harder task counts for more if its model fails,"
+        " and for less if it does not."
+    )
 
 
 def weeks_of(at: datetime) -> float:

@@ -158,6 +158,8 @@ SOURCES: tuple[Source, ...] = (
 OTHERS: Mapping[str, str] = MappingProxyType(
     {
         "market.audit_link": "digests over the audit log",
+        "market.gold_check": "which tasks were hidden checks: who knows them is checked no more;"
+        " the tasks, their verdicts and what was learned of them stand with all others",
         "market.state_change": "moves of machines; whose subject a person may see, it reads there",
         "market.message_copy": "each copy is the notification beside it",
         "market.policy": "what ops wrote, in the part of ops",

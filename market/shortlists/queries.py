@@ -263,6 +263,11 @@ PAIRS = """
         from run_task t
         join market.interest i on i.task_id = t.id
         join run_fit f on f.domain_n = t.domain_n and f.expert_id = i.expert_id
+        union
+        select t.n, f.n
+        from run_task t
+        join market.gold_check c on c.task_id = t.id
+        join run_fit f on f.domain_n = t.domain_n and f.expert_id = c.expert_id
     )
     select f.expert_n, t.n as task_n, f.n as fit_n, coalesce(i.value, 'nan')::float8 as interest
     from picked
@@ -279,6 +284,8 @@ PAIRS = """
       and (i.value is not null or not p.require_interest)
       and not exists (select from market.offer o
           where o.task_id = t.id and o.expert_id = f.expert_id and o.state not in ({gone}))
+      and not exists (select from market.gold_check c
+          where c.task_id = t.id and c.expert_id <> f.expert_id)
       and not exists (select from market.membership m
           where m.person_id = f.expert_id and m.organisation_id = p.organisation_id)
     """

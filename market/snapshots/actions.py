@@ -3,10 +3,11 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from market.events import Changes, Event, emit
+from market.golds.models import GoldCheck
 from market.projects.queries import project
 from market.snapshots.models import Snapshot, SnapshotAnswer
 from market.snapshots.rules import MAX_TASKS, NothingToDeliver
@@ -32,6 +33,8 @@ def take_snapshot(
         session.scalars(
             select(Task.id)
             .where(Task.project_id == found.id, Task.state == "accepted")
+            # What was put to check somebody is no answer that the lab lacked.
+            .where(~exists().where(GoldCheck.task_id == Task.id))
             .order_by(Task.id)
             .limit(MAX_TASKS)
             .with_for_update(key_share=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import Row, Select, exists, func, select, text
+from sqlalchemy import Row, Select, Uuid, bindparam, exists, func, select, text
 from sqlalchemy.orm import Session
 
 from market.db import Scope, database
@@ -97,11 +97,16 @@ def tasks_open_to(expert_id: UUID) -> Select[Task, Project, float | None]:
         Expert.id == expert_id, Expert.state.in_(WORKING), text(f"not {limited}")
     )
     is_free = exists().where(TaskSlot.task_id == Task.id, TaskSlot.state == "open")
+    # A check is for the one expert that it is put to, and looks to that one as any other task.
+    anothers = text(
+        "not exists (select from market.gold_check c where c.task_id = market.task.id"
+        " and c.expert_id <> :checked)"
+    ).bindparams(bindparam("checked", expert_id, Uuid()))
     return (
         select(Task, Project, Interest.value)
         .join(Project, Project.id == Task.project_id)
         .outerjoin(Interest, (Interest.task_id == Task.id) & (Interest.expert_id == expert_id))
-        .where(Project.state == "live", Task.state.in_(OFFERABLE), is_free, known, works)
+        .where(Project.state == "live", Task.state.in_(OFFERABLE), is_free, known, works, anothers)
     )
 
 

@@ -24,7 +24,7 @@ from market.predictions.models import (
 from market.predictions.queries import in_force, present, recomputed
 from market.predictions.rules import FitHeld
 from market.quality.jobs import learn_verdict, refit_stump_model
-from market.quality.rules import calibration
+from market.quality.rules import after_next, calibration, what_would_change
 from tests.factories import AT, key_for, make_caller
 from tests.market.reviewed import REJECT_STUMP, STUMP, cast, hand_in
 
@@ -172,7 +172,7 @@ def test_experts_read_their_own_ability_and_ops_read_how_well_it_is_told(
     expert = key_for(db, web, handed.expert_id, Part.EXPERT)
     own = expert.get("/v1/abilities/me").json()
     assert own["abilities"][0]["outcomes"] == 1
-    assert "1 outcomes" in own["abilities"][0]["what_would_change_it"]
+    assert "1 outcome of yours" in own["abilities"][0]["what_would_change_it"]
     assert own["evidence"][0]["came"] > 0.5
     assert expert.get("/v1/stump-model").status_code == 403
     ops = make_caller(db, web, Part.OPS)
@@ -202,3 +202,18 @@ def test_a_calibrated_forecast_has_a_small_error_and_a_boastful_one_a_large_one(
     assert boastful.ece is not None
     assert honest.ece < 0.05 < 0.15 < boastful.ece
     assert calibration(np.zeros(0), np.zeros(0), []).ece is None
+
+
+def test_what_would_change_an_ability_is_told_in_chances_and_moves_less_the_more_is_known() -> None:
+    up, down = after_next(0.4, 1.0)
+    assert down < 0.4 < up
+    # Twice the expectation of it lies where it stood, and an unlikely outcome moves it further.
+    assert up - 0.4 > 0.4 - down
+    sure_up, sure_down = after_next(0.4, 0.1)
+    assert 0.4 < sure_up < up
+    assert down < sure_down < 0.4
+    assert after_next(0.4, 0.0) == pytest.approx((0.4, 0.4))
+    told = what_would_change(0.4, 1.0, 1)
+    assert "1 outcome of yours" in told
+    assert f"{up:.0%}" in told
+    assert f"{down:.0%}" in told

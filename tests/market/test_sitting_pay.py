@@ -33,6 +33,7 @@ from payouts.ledger import balance
 from payouts.pay import pay_minor
 from tests.factories import AT, key_for, make_caller, make_expert, make_project
 from tests.market.banked import BANK, make_bank, seat, sit
+from tests.market.test_console import come_in
 
 React = Callable[[], list[str]]
 Web = TestClient[Any]
@@ -142,3 +143,46 @@ def test_the_time_of_a_baseline_is_paid_by_its_project_once_as_far_as_it_went(
     assert len(db.scalars(select(Earning)).all()) == 2
     assert violations(db) == []
     assert untrue(db) == []
+
+
+def test_who_reviews_is_paid_for_its_tests_and_reads_its_pay(
+    db: Session, web: Web, react: React
+) -> None:
+    make_bank(db)
+    row = seat(db)
+    sit(db, row, lambda _: True)
+    db.commit()
+    react()
+    line = db.scalars(select(Earning).where(Earning.expert_id == row.person_id)).one()
+    assert line.note is not None
+    reviewer = key_for(db, web, row.person_id, Part.REVIEWER)
+    (told,) = reviewer.get("/v1/earnings").json()["items"]
+    assert (told["kind"], told["pay_minor"]) == ("sitting", line.pay_minor)
+    # It stands in the statement under what it is for.
+    (stated,) = reviewer.get("/v1/statement").json()["lines"]
+    assert stated["project"] == line.note
+    assert line.note in reviewer.get("/v1/earnings.csv").text
+    (owed,) = reviewer.get("/v1/earnings/balance").json()
+    assert owed["currency"] == "USD"
+    line_url = f"/v1/earnings/ear_{line.id.hex}"
+    seen = reviewer.get(line_url).json()
+    assert seen["kind"] == "sitting"
+    assert sum(one["paid_s"] for one in seen["minutes"]) == line.seconds
+    for path in ("/v1/pay-calendar", "/v1/payouts", "/v1/fraud-cases", "/v1/recovery-cases"):
+        assert reviewer.get(path).status_code == 200, path
+    made = reviewer.post("/v1/payees/me", json={"country": "US"})
+    assert made.status_code == 201, made.text
+    assert reviewer.get("/v1/payees/me").json()["is_ready"] is False
+    expert = key_for(db, web, row.person_id, Part.EXPERT)
+    come_in(web, expert)
+    assert line.note in web.get("/console/expert/earnings").text
+    page = web.get(f"/console/expert/earnings/ear_{line.id.hex}")
+    assert page.text.count('data-name="Item"') == len(seen["minutes"])
+    come_in(web, reviewer)
+    page = web.get("/console/reviewer/earnings")
+    assert line.note in page.text
+    assert 'action="/console/reviewer/onboarding"' in page.text
+    # Nobody else's.
+    other = make_caller(db, web, Part.REVIEWER)
+    assert other.get("/v1/earnings").json()["items"] == []
+    assert other.get(line_url).status_code == 404

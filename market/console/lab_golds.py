@@ -1,0 +1,114 @@
+"""A lab's page on its gold: tasks whose answer is known, put as hidden checks."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from litestar import Request, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, FromQuery
+from litestar.response import Redirect, Template
+
+from market.console.forms import REFUSALS, Form, field, once, said_no, whole_number
+from market.console.frame import Notice, page
+from market.console.visitors import LAB, FormUnreadable
+from market.db import database, now
+from market.golds.actions import add_golds, retire_gold
+from market.golds.models import Gold
+from market.golds.queries import gold, golds, graded
+from market.golds.rules import MOST_EXPOSURES, GoldRow
+from market.http import page_of, read_id
+from market.projects.queries import project
+
+PAGE = 50
+
+
+@get("/projects/{project_id:str}/golds", guards=LAB, sync_to_thread=True)
+def get_golds(
+    request: Request[Any, Any, Any],
+    project_id: FromPath[str],
+    cursor: FromQuery[str | None] = None,
+) -> Template:
+    """The gold of a project and how it was answered."""
+    return _golds(request, read_id("prj", project_id), cursor=cursor)
+
+
+def _golds(
+    request: Request[Any, Any, Any],
+    project_id: UUID,
+    *,
+    cursor: str | None = None,
+    status: int = 200,
+    notice: Notice | None = None,
+    typed: Mapping[str, str] | None = None,
+) -> Template:
+    with database.begin() as session:
+        found = project(session, project_id)
+        rows, following = page_of(
+            session,
+            golds(found.id),
+            Gold.id,
+            limit=PAGE,
+            cursor=cursor,
+            filters=f"gold of {found.id}",
+        )
+        return page(
+            request,
+            "lab/golds.html",
+            status=status,
+            notice=notice,
+            project=found,
+            rows=rows,
+            right=graded(session, [one.id for one in rows]),
+            following=following,
+            most=MOST_EXPOSURES,
+            typed=typed or {},
+        )
+
+
+@post("/projects/{project_id:str}/golds", guards=LAB, sync_to_thread=True, status_code=303)
+def post_gold(
+    request: Request[Any, Any, Any], project_id: FromPath[str], data: Form
+) -> Redirect | Template:
+    """Add a task whose answer is known."""
+    found_id = read_id("prj", project_id)
+
+    def act() -> str:
+        row = GoldRow(
+            external_id=field(data, "external_id"),
+            domain=field(data, "domain"),
+            payload={"instructions": text} if (text := field(data, "instructions")) else {},
+            answers=tuple(one.strip() for one in field(data, "answers").split("\n") if one.strip()),
+            complexity=whole_number(data, "complexity", "complexity", least=1, most=10, absent=1),
+            expected_s=60
+            * whole_number(data, "minutes", "the minutes", least=1, most=10_000, absent=30),
+        )
+        with database.begin() as session:
+            (told,) = add_golds(session, found_id, [row], at=now())
+        if told.detail is not None:
+            raise FormUnreadable(told.detail)
+        return f"/console/lab/projects/{project_id}/golds?said=gold"
+
+    try:
+        return once(data, act)
+    except REFUSALS as refusal:
+        status, notice = said_no(refusal)
+        return _golds(request, found_id, status=status, notice=notice, typed=data)
+
+
+@post("/golds/{gold_id:str}/retire", guards=LAB, sync_to_thread=True, status_code=303)
+def post_retire(request: Request[Any, Any, Any], gold_id: FromPath[str], data: Form) -> Redirect:
+    """Put an item to nobody any more."""
+    del request
+    found_id = read_id("gld", gold_id)
+
+    def act() -> str:
+        with database.begin() as session:
+            retire_gold(session, found_id, why="withdrawn", at=now())
+            owner = gold(session, found_id).project_id
+        return f"/console/lab/projects/prj_{owner.hex}/golds?said=gold_retired"
+
+    return once(data, act)
+
+
+ROUTES: list[HTTPRouteHandler] = [get_golds, post_gold, post_retire]
