@@ -152,8 +152,11 @@ def put_check(session: Session, submission_id: UUID, *, at: datetime) -> Task | 
 
     It is a new task of the same project and domain, with the same pay, that only this expert is
     offered; none while an earlier check waits, or where no item is left that it does not know.
+    Once for each work that was handed in.
     """
     handed = session.get_one(Submission, submission_id)
+    if session.scalar(select(exists().where(GoldCheck.after_id == submission_id))):
+        return None
     item = session.scalar(
         select(Gold)
         .join(Task, Task.id == handed.task_id)
@@ -201,6 +204,7 @@ def put_check(session: Session, submission_id: UUID, *, at: datetime) -> Task | 
             project_id=item.project_id,
             expert_id=handed.expert_id,
             put_at=at,
+            after_id=submission_id,
         )
     )
     item.exposures += 1

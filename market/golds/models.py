@@ -67,7 +67,10 @@ class Gold(Base):
 
 
 class GoldCheck(Base):
-    """Gold put to one expert, as a task like any other that only that expert is offered."""
+    """Gold put to one expert, as a task like any other that only that expert is offered.
+
+    `after_id` is the work that it was put after: one check at most for each.
+    """
 
     __tablename__ = "gold_check"
     __table_args__ = (
@@ -85,6 +88,9 @@ class GoldCheck(Base):
     expert_id: Mapped[UUID] = mapped_column(ForeignKey("market.person.id"))
     put_at: Mapped[datetime]
     submission_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("market.submission.id"), unique=True, default=None
+    )
+    after_id: Mapped[UUID | None] = mapped_column(
         ForeignKey("market.submission.id"), unique=True, default=None
     )
     is_right: Mapped[bool | None] = mapped_column(default=None)

@@ -190,6 +190,17 @@ def test_a_check_comes_when_it_is_due_and_never_while_another_waits(db: Session)
 # Hidden -------------------------------------------------------------------------------------------
 
 
+def test_a_check_is_put_once_for_each_work_however_often_its_job_runs(db: Session) -> None:
+    project, expert = make_project(db, state="live"), make_expert(db)
+    gold_in(db, project, "g-1", "g-2")
+    handed = work_of(db, project, expert.id)
+    first = put_check(db, handed.id, at=AT)
+    assert first is not None
+    # Nothing waits any more that would keep a second one away.
+    answered(db, first, expert.id, "42")
+    assert put_check(db, handed.id, at=LATER) is None
+
+
 def test_a_check_is_offered_to_its_expert_alone_on_the_terms_of_all_other_work(
     db: Session,
 ) -> None:
