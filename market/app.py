@@ -68,6 +68,7 @@ from market.notices.routes import ROUTES as NOTICES
 from market.notices.routes import encoded
 from market.offers.routes import ROUTES as OFFERS
 from market.panels.routes import ROUTES as PANELS
+from market.pay_rates.routes import ROUTES as PAY_RATES
 from market.payees.routes import ROUTES as PAYEES
 from market.people.queries import principal_of, refused_keys
 from market.people.routes import ROUTES as PEOPLE
@@ -158,6 +159,7 @@ ROUTES = [
     *FUNDINGS,
     *CHARGEBACKS,
     *INVOICES,
+    *PAY_RATES,
     *PAYEES,
     *TREASURY,
     *RECOVERIES,

@@ -21,6 +21,7 @@ from market.db import database, now
 from market.earnings.models import Earning
 from market.earnings.rules import week_of
 from market.http import page_of, read_id, wire_id
+from market.pay_rates.queries import pay_rates
 from market.people.queries import names_of
 from market.treasury.actions import (
     approve_again,
@@ -82,6 +83,7 @@ def get_money(request: Request[Any, Any, Any], said: FromQuery[str | None] = Non
             newest=next(iter(proofs(session, before=None, limit=1)), None),
             at_stripe=at_stripe(session),
             paid=pay_by_week(session),
+            rates=pay_rates(session, "domain", first=week_of(now()) - timedelta(weeks=WEEKS)),
         )
 
 

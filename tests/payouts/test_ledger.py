@@ -476,7 +476,7 @@ def test_nobody_reads_the_other_ends_balance_in_a_posting(
             db.scalars(select(column)).all()
 
 
-def test_nobody_but_the_platform_posts_and_reviewers_see_nothing(
+def test_nobody_but_the_platform_posts_and_reviewers_see_what_is_theirs(
     db: Session, budget: AccountRef
 ) -> None:
     for role in ("stumpwork_lab", "stumpwork_expert", "stumpwork_reviewer"):
@@ -485,9 +485,13 @@ def test_nobody_but_the_platform_posts_and_reviewers_see_nothing(
             with pytest.raises(DBAPIError, match="permission denied"), db.begin_nested():
                 post_entry(db, key="x", kind="x", lines=[Line(CLEARING, budget, 1)], at=AT)
             attempt.rollback()
-    take_scope(db, Scope("stumpwork_reviewer", EXPERT))
-    with pytest.raises(DBAPIError, match="permission denied"), db.begin_nested():
-        db.scalars(select(LedgerAccount)).all()
+    reserve_work(db, 500, 100)
+    owned = select(LedgerAccount.tenant_id).distinct()
+    for tenant, seen in ((EXPERT, [EXPERT]), (uuid4(), [])):
+        with db.begin_nested() as attempt:
+            take_scope(db, Scope("stumpwork_reviewer", tenant))
+            assert db.scalars(owned).all() == seen
+            attempt.rollback()
 
 
 def test_the_books_of_all_this_are_whole(db: Session, post: Post, budget: AccountRef) -> None:

@@ -1,0 +1,1 @@
+"""What an hour was paid on average, by project, lab, domain or tier, and how much was judged."""
