@@ -11,9 +11,9 @@ class StateConflict(MarketError):
 
     def __init__(self, machine: str, state: str, action: str, allowed: Iterable[str]) -> None:
         options = ", ".join(sorted(allowed)) or "nothing"
-        super().__init__(
-            f"a {machine.replace('_', ' ')} that is {state} cannot {action}; allowed now: {options}"
-        )
+        article = "an" if machine[0] in "aeiou" else "a"
+        subject = f"{article} {machine.replace('_', ' ')} that is {state.replace('_', ' ')}"
+        super().__init__(f"{subject} cannot {action.replace('_', ' ')}; allowed now: {options}")
         self.machine = machine
         self.state = state
         self.action = action

@@ -42,7 +42,7 @@ AT = datetime(2026, 1, 5, tzinfo=UTC)
 STEP_S = 120
 WORK_S = 60
 EXPERTS = 64
-MOST_A_SECOND = 400
+MOST_A_SECOND = 1_500
 """Cycles that a run may come to; offers are set aside for as many."""
 KINDS = {"task": "a", "task_slot": "b", "offer": "c", "expert": "e"}
 """The first digit of the ids of rows made in bulk; the last twelve are their number."""
