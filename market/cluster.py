@@ -233,7 +233,8 @@ def end_orphan(data_dir: Path) -> None:
     Whoever calls holds the directory's lock, so a server that is still there has lost its owner
     and is on its way out. A number in its file that by now belongs to another program, or to a
     zombie that nobody reaps, would make PostgreSQL refuse to start; a number that belongs to
-    nobody it handles by itself.
+    nobody it handles by itself. A file without a number, as a server leaves it that is killed
+    while it makes it, it refuses as well.
 
     Raises:
         DataDirectoryInUse.
@@ -241,6 +242,11 @@ def end_orphan(data_dir: Path) -> None:
     cluster = data_dir / "cluster"
     pid_file = cluster / "postmaster.pid"
     deadline = time.monotonic() + ORPHAN_GRACE_S
+    while pid_file.exists() and pid_in(pid_file) is None:
+        # A server that lives writes its number at once.
+        if time.monotonic() > deadline:
+            pid_file.unlink(missing_ok=True)
+        time.sleep(0.02)
     urged = False
     while (pid := pid_in(pid_file)) is not None and _exists(pid):
         if not _is_server_of(pid, cluster):

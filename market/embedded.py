@@ -170,6 +170,7 @@ class EmbeddedPostgres:
                 # Struck down before it answered, as it may be while it recovers from the last time:
                 # that says nothing about whether it can start. What it left behind goes with it.
                 self._server.kill_group()
+                end_orphan(self.data_dir)
             else:
                 raise PostgresDidNotStart(self.log, output)
 

@@ -255,6 +255,13 @@ def test_a_server_that_is_killed_while_it_starts_is_started_again(used: Path) ->
         assert server.strokes == 2
 
 
+def test_a_lock_file_in_which_nothing_stands_yet_keeps_no_server_from_starting(used: Path) -> None:
+    # As it is left by a server that is killed between making the file and writing into it.
+    (used / "cluster" / "postmaster.pid").touch()
+    with EmbeddedPostgres(used, durable=False) as server, connect(server) as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+
+
 def test_a_killed_server_is_recovered_by_the_next_owner(used: Path) -> None:
     first = EmbeddedPostgres(used).start()
     with connect(first) as session:
