@@ -83,7 +83,7 @@ def play(cases: Iterable[Case], place: Place, stripe: FakeStripe, mailbox: Mailb
             stripe.ask("POST", "/_pace", allowed=100_000)
             mailbox.take()
             empty(place.database_url)
-            gateway = Gateway(api_key=place.api_key, base_url=stripe.url, timeout_s=1)
+            gateway = Gateway(api_key=place.api_key, base_url=stripe.url, timeout_s=2)
             run = Run(case, Books(stripe, mailbox, gateway), workshop, place)
             try:
                 run.play()

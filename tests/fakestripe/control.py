@@ -90,6 +90,8 @@ async def _route(app: FakeStripeApp, method: str, parts: list[str], data: Json) 
         case ("DELETE", "_answers", "withhold"):
             app.withhold = ""
             return {}
+        case ("GET", "_requests"):
+            return {"in_flight": len(app.in_flight)}
         case ("POST", "_clock"):
             world.clock_offset_s += float(data.get("advance_s", 0))
             world.paused = bool(data.get("paused", world.paused))
