@@ -49,6 +49,7 @@ from market.earnings.routes import ROUTES as EARNINGS
 from market.edits.routes import ROUTES as EDITS
 from market.eligibility.routes import ROUTES as ELIGIBILITY
 from market.experiments.routes import ROUTES as EXPERIMENTS
+from market.expert_imports.routes import ROUTES as EXPERT_IMPORTS
 from market.experts.routes import ROUTES as EXPERTS
 from market.expressions.routes import ROUTES as EXPRESSIONS
 from market.forecasts.routes import ROUTES as FORECASTS
@@ -69,6 +70,7 @@ from market.notices.routes import encoded
 from market.offers.routes import ROUTES as OFFERS
 from market.panels.routes import ROUTES as PANELS
 from market.pay_rates.routes import ROUTES as PAY_RATES
+from market.pay_tiers.routes import ROUTES as PAY_TIERS
 from market.payees.routes import ROUTES as PAYEES
 from market.people.queries import principal_of, refused_keys
 from market.people.routes import ROUTES as PEOPLE
@@ -94,6 +96,7 @@ from market.screeners.routes import ROUTES as SCREENERS
 from market.settings import Settings, in_force, read_settings
 from market.sittings.routes import ROUTES as SITTINGS
 from market.snapshots.routes import ROUTES as SNAPSHOTS
+from market.standings.routes import ROUTES as STANDINGS
 from market.streams import Streams
 from market.stumps.routes import ROUTES as STUMPS
 from market.submissions.routes import ROUTES as SUBMISSIONS
@@ -130,6 +133,9 @@ ROUTES = [
     *PEOPLE,
     *AVAILABILITY,
     *EXPERTS,
+    *PAY_TIERS,
+    *STANDINGS,
+    *EXPERT_IMPORTS,
     *EXPRESSIONS,
     *QUALIFICATIONS,
     *ITEM_BANKS,

@@ -57,6 +57,7 @@ from market.messages import rules as messages
 from market.notices import rules as notices
 from market.offers import rules as offers
 from market.panels import rules as panels
+from market.pay_tiers import rules as pay_tiers
 from market.payees import rules as payees
 from market.people import rules as people
 from market.policies import rules as policies
@@ -76,6 +77,7 @@ from market.runs import rules as runs
 from market.screeners import rules as screeners
 from market.sittings import rules as sittings
 from market.snapshots import rules as snapshots
+from market.standings import rules as standings
 from market.submissions import rules as submissions
 from market.targets import rules as targets
 from market.tasks import rules as tasks
@@ -121,10 +123,10 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     availability.AvailabilityInvalid: (422, "availability_invalid"),
     experts.ProfileExists: (409, "profile_exists"),
     experts.ReasonMissing: (422, "reason_missing"),
-    experts.EvidenceMissing: (422, "evidence_missing"),
-    experts.MeasureUnfit: (422, "measure_unfit"),
-    experts.TierInForce: (409, "tier_in_force"),
-    experts.TierInPast: (409, "tier_in_past"),
+    standings.EvidenceMissing: (422, "evidence_missing"),
+    standings.MeasureUnfit: (422, "measure_unfit"),
+    pay_tiers.TierInForce: (409, "tier_in_force"),
+    pay_tiers.TierInPast: (409, "tier_in_past"),
     language.ExpressionInvalid: (422, "expression_invalid"),
     language.ExpressionTooLarge: (422, "expression_too_large"),
     language.FieldGone: (409, "field_gone"),

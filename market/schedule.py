@@ -12,7 +12,6 @@ from market.departures.jobs import advance_departures
 from market.disputes.jobs import end_due_disputes
 from market.eligibility.jobs import widen_tasks
 from market.experiments.jobs import look_at_experiments
-from market.experts.jobs import lift_measures
 from market.frauds.jobs import miss_fraud_appeals
 from market.golds.jobs import drop_stale_checks
 from market.item_banks.jobs import calibrate_banks
@@ -27,6 +26,7 @@ from market.reviews.jobs import requeue_reviews
 from market.runs.jobs import match_market
 from market.sitting_pay.jobs import pay_left_baselines
 from market.sittings.jobs import end_sittings
+from market.standings.jobs import lift_measures
 from market.submissions.jobs import end_left_offers
 from market.targets.jobs import watch_targets
 from market.tasks.jobs import settle_projects

@@ -27,15 +27,16 @@ from market.appeals.rules import (
 )
 from market.db import new_id
 from market.events import Changes, Event, change_state
-from market.experts.actions import lift_measure, postpone_tier, undo_tier
 from market.experts.models import Measure, TierAssignment
 from market.experts.queries import expert
+from market.pay_tiers.actions import postpone_tier, undo_tier
 from market.people.queries import in_conflict
 from market.qualifications.actions import regrade_qualification
 from market.qualifications.models import Qualification
 from market.qualifications.rules import QualificationHeld
 from market.reviews.models import Review
 from market.reviews.rules import REVIEW
+from market.standings.actions import lift_measure
 from market.submissions.models import Submission
 from market.submissions.queries import submission as any_submission
 from market.submissions.rules import SUBMISSION

@@ -7,28 +7,25 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import numpy as np
-from sqlalchemy import ARRAY, Uuid, bindparam, func, select, text
+from sqlalchemy import ARRAY, Uuid, bindparam, func, insert, select, text
 from sqlalchemy.orm import Session
 
 from market.availability.queries import calendars_of
 from market.availability.rules import Calendar, not_due_before, room_s
-from market.candidates.rules import (
-    Candidates,
-    ProjectFacts,
-    id_at,
-    worst_costs,
-)
+from market.candidates.rules import Candidates, ProjectFacts, id_at, worst_costs
 from market.db import new_id
+from market.events import Event, EventRow, StateChange
+from market.experiments.actions import Touched, expose
 from market.experiments.queries import arms_for
 from market.experiments.rules import SHOWN_WITH_TASK
 from market.experts.queries import tiers_of
 from market.explanations.rules import why_chosen
-from market.offers.actions import make_offers
 from market.offers.models import Offer
 from market.offers.queries import live_seconds, room_of, taken_pairs
-from market.offers.rules import LIVE, RECORDING, Terms, reservation_key, terms_digest
+from market.offers.rules import LIVE, OFFER, RECORDING, Terms, reservation_key, terms_digest
 from market.projects.models import Project
 from market.tasks.models import Task
+from market.tasks.rules import SLOT
 from payouts.chart import owed_to, platform_fee, project_budget
 from payouts.ledger import Line
 from payouts.pay import pay_minor
@@ -45,6 +42,15 @@ _FREE_SLOTS = text(
     order by s.task_id, s.number for no key update of s skip locked
     """
 ).bindparams(bindparam("tasks", type_=ARRAY(Uuid())))
+
+_PROMISE_SLOTS = text(
+    """
+    update market.task_slot s
+    set state = 'offered', offer_id = v.offer_id, version = s.version + 1
+    from unnest(:slots, :offers) as v (slot_id, offer_id) where s.id = v.slot_id
+    returning s.id
+    """
+).bindparams(bindparam("slots", type_=ARRAY(Uuid())), bindparam("offers", type_=ARRAY(Uuid())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,3 +298,63 @@ class _Told:
             not_due_before=floor.isoformat() if floor else None,
             trials=tuple(one.told() for one in arms),
         )
+
+
+def make_offers(session: Session, offers: Sequence[Offer], *, at: datetime) -> None:
+    """Put chosen pairs to their experts: offers, slots, history and events, in a few statements.
+
+    The caller holds the open slots locked and has reserved each offer's money.
+    """
+    if not offers:
+        return
+    session.add_all(offers)
+    session.flush()
+    slots = session.execute(
+        _PROMISE_SLOTS,
+        {"slots": [one.slot_id for one in offers], "offers": [one.id for one in offers]},
+    ).scalars()
+    if len(list(slots)) != len(offers):
+        raise RuntimeError("an offer was made for a slot that is not there")
+    touched = [
+        Touched(one.id, one.expert_id, one.project_id, one.run_id, one.terms.get("trials") or ())
+        for one in offers
+    ]
+    expose(session, touched, at=at)
+    told = {one.id: new_id() for one in offers}
+    cause = session.info.get("cause")
+    session.execute(
+        insert(EventRow),
+        [
+            {
+                "id": told[one.id],
+                "type": Event.OFFER_CREATED.value,
+                "subject_id": one.id,
+                "at": at,
+                "organisation_id": one.organisation_id,
+                "person_id": one.expert_id,
+                "cause": cause,
+                "data": {},
+            }
+            for one in offers
+        ],
+    )
+    session.execute(
+        insert(StateChange),
+        [
+            {
+                "id": new_id(),
+                "machine": machine,
+                "subject_id": subject,
+                "from_state": before,
+                "to_state": after,
+                "action": action,
+                "at": at,
+                "event_id": told[one.id] if subject == one.id else None,
+            }
+            for one in offers
+            for machine, subject, before, after, action in (
+                (OFFER.name, one.id, "", "pending", "create"),
+                (SLOT.name, one.slot_id, "open", "offered", "offer"),
+            )
+        ],
+    )

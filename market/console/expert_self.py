@@ -23,10 +23,11 @@ from market.console.visitors import EXPERT, FormUnreadable, my_id
 from market.db import PLATFORM, database, now
 from market.experts.actions import change_profile, create_profile
 from market.experts.models import Expert, Measure
-from market.experts.queries import announced_tier, domains_of, measures_of, profile_of, tiers_of
+from market.experts.queries import domains_of, profile_of, tiers_of
 from market.experts.rules import Claim, Profile
 from market.explanations.queries import work_for
 from market.http import NotFound, read_id, wire_id
+from market.pay_tiers.queries import announced_tier
 from market.payees.actions import become_payee
 from market.payees.routes import onboarding_url
 from market.people.queries import person
@@ -38,6 +39,7 @@ from market.records.routes import FILE, record_lines
 from market.settings import in_force
 from market.sittings.models import Sitting
 from market.sittings.queries import prospects_of, sittings
+from market.standings.queries import measures_of
 
 MINUTE = "%Y-%m-%d %H:%M"
 """A moment of time off as it is typed, on the expert's clock."""

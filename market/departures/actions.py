@@ -24,9 +24,10 @@ from market.departures.rules import (
 )
 from market.events import Event, change_state, emit
 from market.experts.models import Expert
-from market.experts.queries import expert, measure_in_force
+from market.experts.queries import expert
 from market.experts.rules import STANDING, WORKING
 from market.payees.rules import CountryInvalid, is_country
+from market.standings.queries import measure_in_force
 from payouts.payees import let_leave
 
 INTO = {"returning": "return_work", "settling": "settle", "paying": "pay", "done": "finish"}

@@ -7,10 +7,10 @@ from uuid import UUID
 
 from sqlalchemy import ARRAY, Select, Uuid, bindparam, exists, func, literal, select, text
 from sqlalchemy.dialects.postgresql import TSTZRANGE, Range
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from market.availability.queries import away_in, week_in
-from market.experts.models import Expert, ExpertDomain, Measure, PayTier, TierAssignment
+from market.experts.models import Expert, ExpertDomain, PayTier, TierAssignment
 from market.experts.rules import DOMAINS_MEET, Claim, ExpertNotFound, Profile
 from market.language import Facts, Known
 from market.people.models import Person
@@ -111,22 +111,6 @@ def tiers_of(session: Session, expert_ids: Sequence[UUID], at: datetime) -> dict
     return {row.expert_id: row.tier for row in rows}
 
 
-def announced_tier(session: Session, expert_id: UUID, at: datetime) -> TierAssignment | None:
-    """The step down to a lower pay tier that was announced and has not begun."""
-    return session.scalar(
-        select(TierAssignment).where(
-            TierAssignment.expert_id == expert_id,
-            TierAssignment.announced_at.is_not(None),
-            func.lower(TierAssignment.during) > at,
-        )
-    )
-
-
-def tier_steps(expert_id: UUID) -> Select[TierAssignment]:
-    """Every pay tier of an expert, as a statement to page through."""
-    return select(TierAssignment).where(TierAssignment.expert_id == expert_id)
-
-
 def profile_of(session: Session, found: Expert) -> Profile:
     """What an expert says about itself now; domains that were shown by a test are not said."""
     return Profile(
@@ -186,47 +170,3 @@ def tier_rates(session: Session, currency: str, at: datetime) -> dict[str, int]:
         )
     )
     return {row.name: row.rate_minor_per_hour for row in rows}
-
-
-def measures_of(expert_id: UUID) -> Select[Measure]:
-    """Every step of an expert's standing, as a statement to page through."""
-    return select(Measure).where(Measure.expert_id == expert_id)
-
-
-def measure_in_force(session: Session, expert_id: UUID) -> Measure | None:
-    """The latest step of an expert's standing that has not ended."""
-    return session.scalar(
-        select(Measure)
-        .where(Measure.expert_id == expert_id, Measure.ended_at.is_(None))
-        .order_by(Measure.id.desc())
-        .limit(1)
-    )
-
-
-def is_reviewed_whole(session: Session, expert_id: UUID, *, at: datetime) -> bool:
-    """Whether a step in force asks that all that the expert hands in is reviewed."""
-    asked = exists().where(
-        Measure.expert_id == expert_id,
-        Measure.reviews_all,
-        Measure.ended_at.is_(None),
-        (Measure.until.is_(None)) | (Measure.until > at),
-    )
-    return bool(session.scalar(select(asked)))
-
-
-def ended_measures(session: Session, *, at: datetime, limit: int) -> list[UUID]:
-    """Steps of standing whose time is over, where no later step of the same expert goes on."""
-    later = aliased(Measure)
-    goes_on = exists().where(
-        later.expert_id == Measure.expert_id,
-        later.ended_at.is_(None),
-        later.id > Measure.id,
-    )
-    return list(
-        session.scalars(
-            select(Measure.id)
-            .where(Measure.ended_at.is_(None), Measure.until <= at, ~goes_on)
-            .order_by(Measure.until)
-            .limit(limit)
-        )
-    )

@@ -3,19 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Literal
-from uuid import UUID
+from typing import Annotated
 
 import msgspec
 from litestar import Response
-from litestar.di import NamedDependency, Provide
+from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody
-from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
+from litestar.status_codes import HTTP_201_CREATED
 from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy.orm import Session
 
-from market.auth import Principal, tell_of
+from market.auth import Principal
 from market.availability.queries import away_in, week_in
 from market.availability.rules import (
     MAX_TIME_OFF,
@@ -27,22 +26,14 @@ from market.availability.rules import (
     windows_of,
 )
 from market.db import PLATFORM, database, now
-from market.experts.actions import (
-    assign_tier,
-    change_profile,
-    change_standing,
-    create_profile,
-    import_experts,
-)
-from market.experts.models import Expert, Measure, TierAssignment
+from market.experts.actions import change_profile, create_profile
+from market.experts.models import Expert
 from market.experts.queries import (
     domains_of,
     expert,
     experts_found,
-    measures_of,
     people_behind,
     profile_of,
-    tier_steps,
     tiers_of,
 )
 from market.experts.rules import EXPERT_FIELDS, Claim, Profile, tenths
@@ -54,7 +45,6 @@ from market.http import (
     Wire,
     expect_version,
     get,
-    listed,
     page,
     page_of,
     patch,
@@ -63,8 +53,6 @@ from market.http import (
     tagged,
     wire_id,
 )
-from market.imports import ImportOut, import_out, take_in
-from market.uploads import MAX_UPLOAD_BYTES, Upload, UploadOperation, spool_upload
 
 Years = Annotated[float, Meta(ge=0, le=99)]
 Hours = Annotated[int, Meta(ge=0, le=168)]
@@ -155,57 +143,6 @@ class NamedExpertOut(ExpertOut):
     email: str
 
 
-class TierIn(Wire):
-    """The pay tier that an expert gets from now on, and why."""
-
-    tier: Literal["T1", "T2", "T3", "T4"]
-    reason: Annotated[str, Meta(min_length=1, max_length=1000)]
-
-
-class TierStepOut(Wire):
-    """A pay tier and when it counts. A step down was `announced_at` and can be appealed (`tie_`);
-    `is_taken_back` one never began.
-    """
-
-    id: str
-    tier: str
-    starts_at: datetime | None
-    ends_at: datetime | None
-    reason: str
-    announced_at: datetime | None
-    is_taken_back: bool
-
-
-class StandingIn(Wire):
-    """A step of an expert's standing; the note says on what evidence."""
-
-    action: str
-    reason_code: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
-    note: Annotated[str, Meta(min_length=1, max_length=4000)] | None = None
-    evidence: Annotated[
-        tuple[Annotated[str, Meta(min_length=1, max_length=2000)], ...], Meta(max_length=50)
-    ] = ()
-    domains: tuple[str, ...] = ()
-    until: Annotated[datetime, Meta(tz=True)] | None = None
-    reviews_all: bool = False
-
-
-class MeasureOut(Wire):
-    """A step of standing: why, on what evidence, how far it reaches, and when it ended."""
-
-    id: str
-    step: str
-    reason_code: str
-    note: str
-    evidence: list[str]
-    domains: list[str]
-    reviews_all: bool
-    until: datetime | None
-    taken_at: datetime
-    ended_at: datetime | None
-    end_reason: str | None
-
-
 @post("/experts/me", scope="profile:write", status_code=HTTP_201_CREATED, tags=["Experts"])
 def post_my_profile(
     data: JSONBody[ProfileIn], principal: NamedDependency[Principal]
@@ -276,7 +213,7 @@ def get_experts(
             cursor=cursor,
             filters=f"experts {domain} {standing} {matching}",
         )
-        return page(_named(session, rows), following)
+        return page(named_out(session, rows), following)
 
 
 @get("/experts/{expert_id:str}", scope="expert:read", tags=["Experts"])
@@ -284,170 +221,7 @@ def get_expert(expert_id: FromPath[str]) -> Response[NamedExpertOut]:
     """One expert."""
     with database.begin() as session:
         found = expert(session, read_id("per", expert_id))
-        return tagged(_named(session, [found])[0], found.version)
-
-
-@post(
-    "/experts/{expert_id:str}/tier",
-    scope="expert:write",
-    status_code=HTTP_201_CREATED,
-    tags=["Experts"],
-)
-def post_tier(
-    expert_id: FromPath[str], data: JSONBody[TierIn], principal: NamedDependency[Principal]
-) -> Response[NamedExpertOut]:
-    """Put an expert on another pay tier: a higher one from now on, a lower one a week after it was
-    announced at the earliest, with the pay week that begins then.
-    """
-    with database.begin() as session:
-        found = expert(session, read_id("per", expert_id), lock=True)
-        expect_version(found.version, required=False)
-        assign_tier(
-            session,
-            found.id,
-            data.tier,
-            at=now(),
-            reason=data.reason,
-            actor_id=principal.person_id,
-        )
-        return tagged(_named(session, [found])[0], found.version, status=HTTP_201_CREATED)
-
-
-@post(
-    "/experts/{expert_id:str}/transitions",
-    scope="expert:write",
-    status_code=HTTP_200_OK,
-    tags=["Experts"],
-)
-def post_standing(
-    expert_id: FromPath[str], data: JSONBody[StandingIn], principal: NamedDependency[Principal]
-) -> Response[NamedExpertOut]:
-    """Take a step of an expert's standing: watch, limit, suspend, close or lift."""
-    with database.begin() as session:
-        found = expert(session, read_id("per", expert_id), lock=True)
-        expect_version(found.version)
-        change_standing(
-            session,
-            found.id,
-            data.action,
-            at=now(),
-            reason_code=data.reason_code,
-            note=data.note,
-            evidence=data.evidence,
-            domains=data.domains,
-            until=data.until,
-            reviews_all=data.reviews_all,
-            actor_id=principal.person_id,
-        )
-        return tagged(_named(session, [found])[0], found.version)
-
-
-@post(
-    "/experts:import",
-    scope="expert:write",
-    keyed="required",
-    streamed=True,
-    status_code=HTTP_201_CREATED,
-    request_max_body_size=MAX_UPLOAD_BYTES,
-    operation_class=UploadOperation,
-    dependencies={"upload": Provide(spool_upload)},
-    tags=["Experts"],
-)
-def post_experts_import(upload: NamedDependency[Upload]) -> Response[bytes]:
-    """Upload experts as JSON lines, CSV or Parquet: every row gets a verdict.
-
-    A row has `email` and `name`, and may have the fields of a profile and `tier`. `languages`,
-    `domains`, `windows` and `time_off` are lists (JSON text in CSV). All that can be taken is taken
-    together, or nothing.
-    """
-
-    def act() -> ImportOut:
-        with database.begin() as session:
-            return import_out(session, import_experts(session, upload, now=now))
-
-    return take_in(upload, act)
-
-
-@get("/experts/me/measures", scope="profile:read", tags=["Experts"])
-def get_my_measures(
-    principal: NamedDependency[Principal], limit: Limit = 50, cursor: Cursor = None
-) -> Page[MeasureOut]:
-    """Every step of your standing with its reason and its evidence, newest first; each can be
-    appealed.
-    """
-    return _measures(principal.person_id, limit, cursor)
-
-
-@get("/experts/{expert_id:str}/measures", scope="expert:read", tags=["Experts"])
-def get_measures(
-    expert_id: FromPath[str], limit: Limit = 50, cursor: Cursor = None
-) -> Page[MeasureOut]:
-    """Every step of an expert's standing, newest first."""
-    return _measures(read_id("per", expert_id), limit, cursor)
-
-
-@get("/experts/me/tiers", scope="profile:read", tags=["Experts"])
-def get_my_tiers(
-    principal: NamedDependency[Principal], limit: Limit = 50, cursor: Cursor = None
-) -> Page[TierStepOut]:
-    """Your pay tiers, what is announced first, with reasons; a step down can be appealed."""
-    return _tiers(principal.person_id, limit, cursor)
-
-
-@get("/experts/{expert_id:str}/tiers", scope="expert:read", tags=["Experts"])
-def get_tiers(
-    expert_id: FromPath[str], limit: Limit = 50, cursor: Cursor = None
-) -> Page[TierStepOut]:
-    """An expert's pay tiers, newest first."""
-    return _tiers(read_id("per", expert_id), limit, cursor)
-
-
-def _tiers(expert_id: UUID, limit: int, cursor: str | None) -> Page[TierStepOut]:
-    tell_of(expert_id)
-    with database.begin() as session:
-        return listed(
-            session,
-            tier_steps(expert(session, expert_id).id),
-            TierAssignment.id,
-            lambda one: TierStepOut(
-                id=wire_id("tie", one.id),
-                tier=one.tier,
-                starts_at=one.during.lower,
-                ends_at=one.during.upper,
-                reason=one.reason,
-                announced_at=one.announced_at,
-                is_taken_back=one.during.isempty,
-            ),
-            limit=limit,
-            cursor=cursor,
-            filters=f"tiers {expert_id}",
-        )
-
-
-def _measures(expert_id: UUID, limit: int, cursor: str | None) -> Page[MeasureOut]:
-    tell_of(expert_id)
-    with database.begin() as session:
-        return listed(
-            session,
-            measures_of(expert(session, expert_id).id),
-            Measure.id,
-            lambda one: MeasureOut(
-                id=wire_id("mea", one.id),
-                step=one.step,
-                reason_code=one.reason_code,
-                note=one.note,
-                evidence=one.evidence,
-                domains=one.domains,
-                reviews_all=one.reviews_all,
-                until=one.until,
-                taken_at=one.taken_at,
-                ended_at=one.ended_at,
-                end_reason=one.end_reason,
-            ),
-            limit=limit,
-            cursor=cursor,
-            filters=f"measures {expert_id}",
-        )
+        return tagged(named_out(session, [found])[0], found.version)
 
 
 _PLAIN = ("headline", "bio", "country", "timezone", "weekly_hours", "max_concurrent")
@@ -488,7 +262,8 @@ def _experts_out(session: Session, rows: Sequence[Expert]) -> list[ExpertOut]:
     ]
 
 
-def _named(session: Session, rows: Sequence[Expert]) -> list[NamedExpertOut]:
+def named_out(session: Session, rows: Sequence[Expert]) -> list[NamedExpertOut]:
+    """Experts as ops see them, with the people behind them."""
     people = people_behind(session, [row.id for row in rows])
     return [
         NamedExpertOut(
@@ -504,11 +279,4 @@ ROUTES: list[HTTPRouteHandler] = [
     patch_my_profile,
     get_experts,
     get_expert,
-    post_tier,
-    post_standing,
-    get_my_tiers,
-    get_tiers,
-    get_my_measures,
-    get_measures,
-    post_experts_import,
 ]

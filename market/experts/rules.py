@@ -3,21 +3,15 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from functools import cache
-from typing import Annotated, Literal
 from uuid import UUID
 from zoneinfo import available_timezones
 
-import msgspec
-from msgspec import Meta
-
-from market.availability.rules import Spans, TimeOff, Week, Window
+from market.availability.rules import Spans, Week
 from market.errors import MarketError
 from market.language import Field, Vocabulary
 from market.states import Machine, Move
-from market.uploads import Shape
 
 LEVELS = ("claimed", "qualified")
 """How sure we are of a domain, in rising order: the expert's word, or a test."""
@@ -28,8 +22,6 @@ TIERS = ("T1", "T2", "T3", "T4")
 ENTRY_TIER = "T1"
 """Where everyone starts."""
 
-DEMOTION_NOTICE = timedelta(days=7)
-"""How long before it begins at least a step down to a lower pay tier is announced."""
 
 STANDING = Machine(
     "standing",
@@ -49,8 +41,6 @@ STANDING = Machine(
     ),
 )
 
-STEPS = ("watch", "limit", "suspend", "close", "lift")
-"""What ops, and the rules that they write, can do about somebody's standing."""
 
 WORKING = ("good", "watched", "limited")
 """The standings in which an expert may be offered work."""
@@ -223,35 +213,6 @@ def checked_domains(domains: Iterable[str]) -> list[str]:
     return found
 
 
-class DomainRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A domain in a row of an upload."""
-
-    domain: str
-    years: Annotated[float, Meta(ge=0, le=MAX_YEARS)] = 0
-
-
-class ExpertRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """An expert as a row of an upload; `tier` is where it starts, the first pay tier otherwise."""
-
-    email: Annotated[str, Meta(min_length=3, max_length=320)]
-    name: Annotated[str, Meta(min_length=1, max_length=200)]
-    external_id: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
-    headline: str = ""
-    bio: str = ""
-    country: str | None = None
-    timezone: str = "UTC"
-    languages: tuple[str, ...] = ()
-    weekly_hours: int = 20
-    max_concurrent: int = 3
-    domains: tuple[DomainRow, ...] = ()
-    windows: tuple[Window, ...] = ()
-    time_off: tuple[TimeOff, ...] = ()
-    tier: Literal["T1", "T2", "T3", "T4"] | None = None
-
-
-EXPERT_ROWS = Shape(ExpertRow, "email", nested=("languages", "domains", "windows", "time_off"))
-
-
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A domain that an expert says to know, and for how many years it has worked in it."""
@@ -332,13 +293,6 @@ def _timezones() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
-def demotion_starts(announced_at: datetime) -> datetime:
-    """When a step down begins: with a pay week, the first that begins after the notice for it."""
-    earliest = announced_at.astimezone(UTC) + DEMOTION_NOTICE
-    monday = datetime.combine(earliest.date() - timedelta(days=earliest.weekday()), time(), UTC)
-    return monday if monday >= earliest else monday + timedelta(days=7)
-
-
 class DomainInvalid(MarketError):
     """A text that is no domain."""
 
@@ -381,40 +335,9 @@ class ProfileExists(MarketError):
         super().__init__("you have a profile; change it with PATCH")
 
 
-class TierInForce(MarketError):
-    """An expert stands on this pay tier already, or an assignment starts at this very moment."""
-
-    def __init__(self, tier: str) -> None:
-        super().__init__(f"the expert stands on pay tier {tier} already")
-        self.tier = tier
-
-
-class TierInPast(MarketError):
-    """A pay tier assigned from a time before the present assignment began."""
-
-    def __init__(self) -> None:
-        super().__init__("a pay tier cannot begin before the present one did")
-
-
 class ReasonMissing(MarketError):
     """A step that has to be given a reason."""
 
     def __init__(self, action: str) -> None:
         super().__init__(f"say why: {action} needs a reason")
         self.action = action
-
-
-class EvidenceMissing(MarketError):
-    """An expert shut out without evidence."""
-
-    def __init__(self, action: str) -> None:
-        super().__init__(f"{action} needs evidence: name one piece of it at least")
-        self.action = action
-
-
-class MeasureUnfit(MarketError):
-    """A step of standing with a reach or an end that does not fit."""
-
-    def __init__(self, field: str, wanted: str) -> None:
-        super().__init__(f"{field} must be {wanted}")
-        self.field = field

@@ -13,8 +13,7 @@ from sqlalchemy.orm import Session
 
 from market.db import new_id
 from market.events import Event, change_state, emit
-from market.experts.actions import change_standing
-from market.experts.queries import expert, measure_in_force
+from market.experts.queries import expert
 from market.experts.rules import STANDING, checked_domains
 from market.grammar import parse
 from market.http import wire_id
@@ -43,6 +42,8 @@ from market.quality_rules.rules import (
     looks_at,
     told_facts,
 )
+from market.standings.actions import change_standing
+from market.standings.queries import measure_in_force
 
 STEPS: dict[str, dict[str, tuple[str, ...]]] = {
     "watch": {"good": ("watch",)},

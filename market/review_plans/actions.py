@@ -8,7 +8,6 @@ import msgspec
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from market.experts.queries import is_reviewed_whole
 from market.projects.queries import project
 from market.review_plans.models import ReviewDraw, ReviewPlan
 from market.review_plans.queries import author_record, newest_plan
@@ -21,6 +20,7 @@ from market.review_plans.rules import (
     draw,
     unmet,
 )
+from market.standings.queries import is_reviewed_whole
 from market.submissions.models import Submission
 
 NOTHING = Record(0, 0, 0.0)

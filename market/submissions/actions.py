@@ -16,16 +16,11 @@ from sqlalchemy.orm import Session
 from market.db import Json, new_id
 from market.edits.actions import record_edit
 from market.events import Event, change_state
-from market.offers.actions import (
-    abandon_offer,
-    complete_locked,
-    recall_offer,
-    release_offer,
-    screen_out_offer,
-)
+from market.offers.actions import release_offer
 from market.offers.models import Offer
 from market.offers.queries import offer as any_offer
 from market.offers.queries import own_offer
+from market.seats.actions import abandon_offer, complete_locked, recall_offer, screen_out_offer
 from market.submissions.models import Submission
 from market.submissions.rules import (
     LEASE_GRACE,

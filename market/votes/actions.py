@@ -15,7 +15,6 @@ from sqlalchemy.orm import Session
 
 from market.attempts.models import Attempt
 from market.events import Changes, Event
-from market.offers.actions import reopen_offer
 from market.panels.models import PanelVote
 from market.panels.queries import models_failed
 from market.panels.rules import is_met
@@ -35,6 +34,7 @@ from market.reviews.rules import (
     ReviewTaken,
     SelfReview,
 )
+from market.seats.actions import reopen_offer
 from market.submissions.models import Submission
 from market.submissions.rules import SUBMISSION
 from market.tasks.models import Task

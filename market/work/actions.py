@@ -16,11 +16,11 @@ from sqlalchemy.orm import Session
 
 from market.db import Json, new_id
 from market.events import Event, StateChange, change_state, emit
-from market.offers.actions import activate_offer
 from market.offers.models import Offer
 from market.offers.queries import offer as any_offer
 from market.offers.queries import own_offer
 from market.offers.rules import LeaseLost
+from market.seats.actions import activate_offer
 from market.work.models import Heartbeat, TimeEntry, WorkSession
 from market.work.queries import Figures, before, figures, is_stale, pause_left, room_of, time_entry
 from market.work.rules import (

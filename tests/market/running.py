@@ -38,6 +38,12 @@ def run_now(db: Session, **wanted: object) -> MatchingRun:
     return db.get_one(MatchingRun, found.id)
 
 
+def make_offers(db: Session) -> list[Offer]:
+    """Run the matcher over whatever there is; the offers that wait for an answer."""
+    found = run_now(db)
+    return list(db.scalars(select(Offer).where(Offer.run_id == found.id).order_by(Offer.id)))
+
+
 def policy_named(db: Session, name: str) -> UUID:
     """The newest version of a policy."""
     newest = select(PolicyVersion.id).where(PolicyVersion.name == name)

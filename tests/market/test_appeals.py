@@ -35,15 +35,15 @@ from market.attempts.models import Attempt
 from market.auth import Part
 from market.db import database, new_id
 from market.events import Event, EventRow
-from market.experts.actions import change_standing
-from market.experts.jobs import lift_measures
 from market.experts.models import Measure
-from market.experts.rules import EvidenceMissing, MeasureUnfit
 from market.moves import unfolded
 from market.offers.models import Offer
 from market.people.actions import claim_identity
 from market.qualifications.actions import revoke_qualification
 from market.reviews.models import Review
+from market.standings.actions import change_standing
+from market.standings.jobs import lift_measures
+from market.standings.rules import EvidenceMissing, MeasureUnfit
 from market.states import StateConflict
 from market.submissions.models import Submission
 from market.tasks.models import Task, TaskSlot

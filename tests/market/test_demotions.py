@@ -13,10 +13,13 @@ from market.appeals.actions import assign_appeal, decide_appeal, file_appeal, mi
 from market.appeals.rules import NothingToAppeal
 from market.auth import Part
 from market.db import new_id
-from market.experts.actions import assign_tier, create_profile
+from market.experts.actions import create_profile
 from market.experts.models import TierAssignment
-from market.experts.queries import announced_tier, rate_spans, tiers_of
-from market.experts.rules import Profile, TierInForce, demotion_starts
+from market.experts.queries import rate_spans, tiers_of
+from market.experts.rules import Profile
+from market.pay_tiers.actions import assign_tier
+from market.pay_tiers.queries import announced_tier
+from market.pay_tiers.rules import TierInForce, demotion_starts
 from tests.factories import make_caller, make_expert
 from tests.market.test_console import come_in, send, token
 

@@ -39,11 +39,11 @@ from market.earnings.actions import accrue_earning
 from market.earnings.models import Earning
 from market.earnings.rules import week_of
 from market.events import Event
-from market.experts.actions import change_standing, lift_measure
 from market.experts.models import Expert
-from market.experts.queries import measure_in_force
 from market.offers.models import Offer
 from market.settings import in_force
+from market.standings.actions import change_standing, lift_measure
+from market.standings.queries import measure_in_force
 from market.submissions.actions import leave_offer
 from market.treasury.actions import pay_again
 from market.work.actions import end_session, start_session

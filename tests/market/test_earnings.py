@@ -24,8 +24,8 @@ from market.earnings.models import Earning
 from market.earnings.queries import unbacked_lines
 from market.earnings.rules import Line, OfferNotOver, Stretch, plain_cell, priced, week_of
 from market.events import Event, EventRow, emit
-from market.experts.actions import assign_tier
 from market.offers.models import Offer
+from market.pay_tiers.actions import assign_tier
 from market.projects.models import Project
 from market.work.models import TimeEntry
 from payouts import chart

@@ -16,23 +16,24 @@ from sqlalchemy.orm import Session
 from market.auth import Part
 from market.db import Scope, database
 from market.events import StateChange
-from market.experts.actions import assign_tier, change_standing, create_profile
+from market.experts.actions import create_profile
 from market.experts.models import Expert, ExpertDomain
 from market.experts.queries import rate_spans
 from market.experts.rules import (
     DOMAINS_MEET,
     STANDING,
-    STEPS,
     Profile,
     ProfileExists,
     ReasonMissing,
-    TierInForce,
-    TierInPast,
     domain_within,
     domains_meet,
     is_domain,
 )
+from market.pay_tiers.actions import assign_tier
+from market.pay_tiers.rules import TierInForce, TierInPast
 from market.people.models import Membership, Person
+from market.standings.actions import change_standing
+from market.standings.rules import STEPS
 from market.states import StateConflict
 from payouts.pay import RateSpan
 from tests.factories import AT, Caller, make_caller, make_expert, pairs_in_database

@@ -16,13 +16,13 @@ from market.candidates.queries import candidates
 from market.candidates.rules import id_at
 from market.eligibility.actions import set_eligibility, widen_project
 from market.eligibility.rules import Step
-from market.experts.actions import change_standing
 from market.explanations.queries import Availability, NearMiss, hindrances, work_for
 from market.forecasts.queries import next_offer, project_forecast, waiting
 from market.forecasts.rules import LOOKED_BACK_D, dispersion, least_days, seats_paid, time_for
-from market.offers.actions import activate_offer, complete_offer
 from market.policies.rules import read_policy
 from market.projects.models import Project
+from market.seats.actions import activate_offer, complete_offer
+from market.standings.actions import change_standing
 from market.tasks.models import Task
 from market.tasks.queries import tasks_open_to
 from tests.factories import (

@@ -19,8 +19,6 @@ from market.errors import MarketError
 from market.moves import unfolded
 from market.offers.actions import (
     accept_offer,
-    activate_offer,
-    complete_offer,
     decline_offer,
     expire_offer,
     lapse_offer,
@@ -31,6 +29,7 @@ from market.offers.actions import (
 from market.offers.models import Offer
 from market.offers.rules import LIVE, RECORDING
 from market.projects.models import Project
+from market.seats.actions import activate_offer, complete_offer
 from market.submissions.actions import leave_offer
 from market.tasks.models import Task, TaskSlot
 from market.tasks.rules import FILLED

@@ -13,12 +13,12 @@ from market.auth import Part
 from market.db import PLATFORM, database
 from market.earnings.models import Earning
 from market.events import Event, EventRow
-from market.experts.actions import change_standing
 from market.inbox.rules import NOTICES
 from market.offers.models import Offer
 from market.offers.queries import offer as any_offer
 from market.offers.rules import LeaseLost
 from market.schedule import TIMETABLE
+from market.standings.actions import change_standing
 from market.submissions.actions import leave_offer, submit_work
 from market.submissions.queries import left_offers
 from market.work.actions import (

@@ -13,17 +13,11 @@ from sqlalchemy.orm import Session
 
 from market.db import PLATFORM, database
 from market.errors import MarketError
-from market.experts.actions import change_profile, change_standing
+from market.experts.actions import change_profile
 from market.experts.models import Expert
 from market.experts.queries import profile_of
 from market.keeper import Keeper
-from market.offers.actions import (
-    accept_offer,
-    activate_offer,
-    decline_offer,
-    expire_offer,
-    release_offer,
-)
+from market.offers.actions import accept_offer, decline_offer, expire_offer, release_offer
 from market.offers.models import Offer
 from market.plans.actions import Plans, note_change
 from market.plans.models import KeptPlanRow, PlanChange
@@ -31,6 +25,8 @@ from market.projects.actions import move_project
 from market.projects.models import Project
 from market.runs.actions import request_run
 from market.runs.models import MatchingRun
+from market.seats.actions import activate_offer
+from market.standings.actions import change_standing
 from market.tasks.actions import move_task
 from market.tasks.models import Task
 from tests.factories import make_expert, make_project, make_task

@@ -15,7 +15,7 @@ from market.experts.actions import change_profile
 from market.experts.queries import profile_of
 from market.keeper import Keeper
 from market.lease import LeaseTaken
-from market.offers.actions import accept_offer, activate_offer, decline_offer, expire_offer
+from market.offers.actions import accept_offer, decline_offer, expire_offer
 from market.offers.models import Offer
 from market.plans.actions import Plans, note_change
 from market.plans.jobs import note_run
@@ -26,6 +26,7 @@ from market.reactions import REACTIONS
 from market.runs.actions import request_run
 from market.runs.jobs import run_matching
 from market.runs.models import MatchingRun
+from market.seats.actions import activate_offer
 from market.tasks.actions import move_task
 from market.tasks.models import Task
 from matching.assign import assign

@@ -13,9 +13,7 @@ from sqlalchemy.orm import Session
 from market.appeals.actions import assign_appeal, decide_appeal, file_appeal
 from market.auth import Part
 from market.events import Event, EventRow
-from market.experts.actions import change_standing
 from market.experts.models import Expert, Measure
-from market.experts.queries import is_reviewed_whole
 from market.http import wire_id
 from market.moves import unfolded
 from market.quality_rules.actions import (
@@ -38,6 +36,8 @@ from market.quality_rules.rules import (
 )
 from market.review_plans.models import ReviewDraw
 from market.review_plans.rules import SampleRule
+from market.standings.actions import change_standing
+from market.standings.queries import is_reviewed_whole
 from tests.factories import AT, Caller, make_caller, make_expert, make_project
 from tests.market.reviewed import hand_in_to, make_decided, make_reviewer, plan_for
 from tests.market.test_console import send, token, visit

@@ -14,8 +14,8 @@ from market.auth import Part
 from market.db import PLATFORM, Scope, database
 from market.errors import MarketError
 from market.events import Event, EventRow, StateChange, change_state
-from market.experts.actions import change_standing
 from market.experts.models import ExpertDomain
+from market.standings.actions import change_standing
 from market.states import StateConflict
 from market.tasks.actions import extend_task, move_task
 from market.tasks.models import Interest, Task, TaskSlot

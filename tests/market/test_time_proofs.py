@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from market.auth import Part
 from market.earnings.actions import accrue_earning
-from market.experts.actions import assign_tier
 from market.offers.models import Offer
+from market.pay_tiers.actions import assign_tier
 from market.states import StateConflict
 from market.work.actions import (
     beat,

@@ -2,8 +2,8 @@
 
 from market.broker import job
 from market.db import database, now
-from market.experts.actions import lift_measure
-from market.experts.queries import ended_measures
+from market.standings.actions import lift_measure
+from market.standings.queries import ended_measures
 
 SWEEP = 1_000
 """The most rows that one sweep takes up; the next one comes soon."""

@@ -1,0 +1,1 @@
+"""Pay tiers: how an expert steps from one to another, announced before it is a step down."""
