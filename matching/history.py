@@ -12,6 +12,9 @@ from matching.responses import Responses
 FEATURES = 16
 """Columns that `History.look` returns."""
 
+BLOCK = 65_536
+"""Rows whose features are made before they are written down."""
+
 KEEP, KEEP_PAIR = 0.9, 0.7
 """Share of the running residual that one more answer leaves, of a subject and of a pair."""
 
@@ -128,18 +131,15 @@ class History:
 
         Shapes: table (rows, FEATURES), of any precision.
         """
-        block: list[tuple[float, ...]] = []
-        begun = 0
         columns = (rows.subject, rows.item, rows.group, rows.time, rows.outcome)
-        for u, i, g, t, y in zip(*(column.tolist() for column in columns), strict=True):
-            block.append(self.look(u, i, g, t))
-            self.learn(u, i, g, t, y)
-            if len(block) == 65536:
-                table[begun : begun + 65536] = block
-                begun += 65536
-                block = []
-        if block:
-            table[begun:] = block
+        for begin in range(0, len(rows), BLOCK):
+            part = slice(begin, begin + BLOCK)
+            seen: list[tuple[float, ...]] = []
+            # A part at a time, since numbers of Python's are four times as large.
+            for u, i, g, t, y in zip(*(column[part].tolist() for column in columns), strict=True):
+                seen.append(self.look(u, i, g, t))
+                self.learn(u, i, g, t, y)
+            table[part] = seen
 
 
 def usual_pause(rows: Responses) -> float:
