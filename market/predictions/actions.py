@@ -27,7 +27,7 @@ from market.predictions.models import (
     StumpVersion,
 )
 from market.predictions.queries import Present, abilities_now, difficulty_now, present, readable
-from market.predictions.rules import FIT_LEASE, FitHeld, Outcome, attempts_of
+from market.predictions.rules import BESIDE, FIT_LEASE, FitHeld, Outcome, attempts_of
 
 if TYPE_CHECKING:
     from matching.ability import StumpModel
@@ -38,13 +38,14 @@ def learn_outcomes(session: Session, outcomes: Sequence[Outcome], *, at: datetim
 
     An outcome is written once, however often it is told. One that corrects an earlier one takes
     its place. Only a single outcome is predicted, because an earlier one of several would not be
-    learned before the next is looked at.
+    learned before the next is looked at; those of a panel, which come with it, are not.
     """
     held = lock_present(session, at=at)
     written = 0
+    is_single = sum(one.kind != BESIDE for one in outcomes) == 1
     for outcome in outcomes:
         values: Json = asdict(outcome)
-        known = readable(session) if len(outcomes) == 1 else None
+        known = readable(session) if is_single and outcome.kind != BESIDE else None
         if known is not None:
             values |= _predicted(known, outcome)
         made = session.scalar(

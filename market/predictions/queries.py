@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from market.db import Json, now
 from market.predictions.models import Observation, StumpPresent, StumpVersion
 from market.predictions.rules import (
+    BESIDE,
     LEAST_ROWS,
     MIDDLE_LEVEL,
     Asked,
@@ -473,7 +474,12 @@ def difficulty_now(session: Session, known: Present, task_id: UUID, *, at: datet
             Observation.target_model_id,
             func.count().label("outcomes"),
         )
-        .where(Observation.task_id == task_id, Observation.replaced_at.is_(None))
+        .where(
+            Observation.task_id == task_id,
+            Observation.replaced_at.is_(None),
+            # A question to a whole panel is one piece of work, against the target.
+            Observation.kind != BESIDE,
+        )
         .group_by(Observation.domain, Observation.level, Observation.target_model_id)
         .order_by(func.count().desc())
         .limit(1)

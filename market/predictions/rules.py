@@ -28,8 +28,12 @@ difficulties have been estimated from verdicts."""
 PRIOR_VERDICTS = 4.0
 """Verdicts that the market's own share of accepted work counts as, beside an expert's."""
 
-KINDS = ("verdict", "offer", "release")
-"""What the stump model learns from: verdicts, offers that came to nothing, and new models."""
+BESIDE = "panel"
+"""What a verdict says of a model that was asked beside the target model."""
+
+KINDS = ("verdict", "offer", "release", BESIDE)
+"""What the stump model learns from: verdicts, offers that came to nothing, new models, and what a
+panel's other models made of a question."""
 
 FIT_STATES = ("waiting", "running", "succeeded", "failed")
 

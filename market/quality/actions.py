@@ -36,6 +36,7 @@ from market.quality.queries import (
     opening_before,
     outcome_of_offer,
     outcome_of_verdict,
+    outcomes_beside,
     people_of,
     standing,
     tried,
@@ -77,7 +78,7 @@ def observe_verdict(session: Session, submission_id: UUID, *, at: datetime) -> b
     if outcome.valid is not None and found.basis in VOTED and belief is not None and is_of_target:
         valid, weight = soft(belief)
         outcome = replace(outcome, valid=valid, valid_weight=weight)
-    is_new = learn_outcomes(session, [outcome], at=at) > 0
+    is_new = learn_outcomes(session, [outcome, *outcomes_beside(session, submission_id)], at=at) > 0
     if is_new:
         emit(session, Event.VERDICT_WEIGHED, submission_id, at=at, person_id=found.expert_id)
     return is_new

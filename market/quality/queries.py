@@ -54,6 +54,26 @@ _ENDED = """
             on s.id = v.submission_id where s.offer_id = o.id)
 """
 
+# Of another model of a panel: whether it failed, by the verdict, or by the votes where the work
+# came to nothing. That somebody began, and whether the work holds, is learned of the target, once.
+# Who concedes says nothing of models that need not fail, nor which of all that must.
+_BESIDE = """
+    select cast('panel' as text) as kind, b.id as subject_id, v.version,
+        v.project_id, v.task_id, v.expert_id, t.domain, b.target_model_id,
+        t.complexity - 1 as level, v.decided_at as at, cast(null as float8) as start,
+        case b.state when 'verified' then 1.0 when 'not_stumped' then 0.0
+            else (select avg(p.model_failed::int) from market.panel_vote p
+                join market.review r on r.id = p.review_id
+                where p.attempt_id = b.id and r.state <> 'recused') end::float8 as fooled,
+        cast(null as float8) as valid
+    from market.verdict v
+    join market.submission s on s.id = v.submission_id
+    join market.attempt a on a.id = s.attempt_id and a.stump_rule is not null
+    join market.attempt b on b.panel_of = a.id and b.state <> 'failed'
+        and (b.claims_stump or (b.claims_stump = false and a.stump_rule = 'any'))
+    join market.task t on t.id = v.task_id
+"""
+
 _WITH_PROFILE = """
     select f.*, d.years::float8 as years, (d.level = 'qualified')::int::float8 as qualified, (
         select s.tested from market.sitting s
@@ -72,6 +92,7 @@ _WITH_PROFILE = """
 _NEW = """
     where not exists (select from market.observation n where n.kind = f.kind
         and n.subject_id = f.subject_id and n.version >= f.version)
+        and (f.kind <> 'panel' or f.fooled is not null)
     order by f.at, f.subject_id limit :limit
 """
 
@@ -81,13 +102,25 @@ _OF_VERDICT = text(
 _OF_OFFER = text(_WITH_PROFILE.format(found=f"{_ENDED} and o.id = :subject_id")).bindparams(
     bindparam("subject_id", type_=Uuid())
 )
-_UNLEARNED = text(_WITH_PROFILE.format(found=f"{_DECIDED} union all {_ENDED}") + _NEW)
+_BESIDE_VERDICT = text(
+    _WITH_PROFILE.format(found=f"{_BESIDE} where v.submission_id = :subject_id")
+    + " where f.fooled is not null order by f.subject_id"
+).bindparams(bindparam("subject_id", type_=Uuid()))
+_UNLEARNED = text(
+    _WITH_PROFILE.format(found=f"{_DECIDED} union all {_ENDED} union all {_BESIDE}") + _NEW
+)
 
 
 def outcome_of_verdict(session: Session, submission_id: UUID) -> Outcome | None:
     """What a verdict has to teach."""
     row = session.execute(_OF_VERDICT, {"subject_id": submission_id}).one_or_none()
     return None if row is None else Outcome(**row._mapping)
+
+
+def outcomes_beside(session: Session, submission_id: UUID) -> list[Outcome]:
+    """What a verdict has to teach of the other models of the panel that its question was put to."""
+    rows = session.execute(_BESIDE_VERDICT, {"subject_id": submission_id})
+    return [Outcome(**row._mapping) for row in rows]
 
 
 def outcome_of_offer(session: Session, offer_id: UUID) -> Outcome | None:
@@ -167,7 +200,7 @@ _EVIDENCE = text(
     select domain, task_id, at, predicted_stump as expected,
         case when start = 0 or fooled = 0 then 0.0 else start * fooled * valid end::float8 as came
     from market.observation
-    where expert_id = :expert_id and replaced_at is null and kind <> 'release'
+    where expert_id = :expert_id and replaced_at is null and kind in ('verdict', 'offer')
     order by seq desc limit :limit
     """
 ).bindparams(bindparam("expert_id", type_=Uuid()))
