@@ -309,12 +309,16 @@ def due_calls(session: Session, at: datetime, *, limit: int = 100) -> list[UUID]
 
 
 def unknown_calls(session: Session, *, limit: int = 100) -> list[UUID]:
-    """Calls whose outcome nobody can tell yet; each wants `resolve_unknown`."""
+    """Calls whose outcome nobody can tell yet, each wants `resolve_unknown`; first what was not
+    looked for the longest, so that those which a person has to decide hold up no others.
+    """
     return list(
         session.scalars(
             select(ExternalCall.id)
             .where(ExternalCall.state == CallState.UNKNOWN)
-            .order_by(ExternalCall.planned_at, ExternalCall.id)
+            .order_by(
+                ExternalCall.last_lookup_at.nulls_first(), ExternalCall.planned_at, ExternalCall.id
+            )
             .limit(limit)
         )
     )

@@ -152,13 +152,21 @@ def locked_payouts(session: Session, payout_ids: Sequence[UUID]) -> dict[UUID, P
 
 
 def held_payouts(
-    session: Session, *, owner_id: UUID | None = None, limit: int = 1000
+    session: Session,
+    *,
+    owner_id: UUID | None = None,
+    after: UUID | None = None,
+    limit: int = 1000,
 ) -> list[UUID]:
-    """Payouts that wait, oldest first, for whoever reviews them; of one owner, or of all."""
+    """Payouts that wait, in the order they were opened, for whoever reviews them; of one owner, or
+    of all, from the one that follows another.
+    """
     query = select(Payout.id).where(Payout.state == PayoutState.HELD)
     if owner_id is not None:
         query = query.where(Payout.owner_id == owner_id)
-    return list(session.scalars(query.order_by(Payout.state_at, Payout.id).limit(limit)))
+    if after is not None:
+        query = query.where(Payout.id > after)
+    return list(session.scalars(query.order_by(Payout.id).limit(limit)))
 
 
 def name_reservation(payout: Payout) -> str:

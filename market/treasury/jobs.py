@@ -1,7 +1,8 @@
 """Asking Stripe and hearing from it: what stands between two transactions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 import structlog
@@ -10,6 +11,7 @@ from sqlalchemy.orm import Session
 from market.broker import job
 from market.db import database, now
 from market.earnings.rules import week_of
+from market.errors import MarketError
 from market.events import Event, emit
 from market.fundings.actions import warn_of_budgets
 from market.fundings.queries import funding
@@ -30,7 +32,7 @@ from market.treasury.queries import at_stripe, owed, owners_unready, payout, pay
 from market.treasury.rules import StripeDiffers, differences
 from payouts.calls import Fact, due_calls, unknown_calls
 from payouts.decisions import resolve_unknown
-from payouts.errors import GatewayRefused, GatewayUnknown
+from payouts.errors import GatewayKeyRejected, GatewayRefused, GatewayUnknown, PayoutsError
 from payouts.inbox import accounts_to_watch, catch_up, due_events
 from payouts.invoices import next_call, open_past_due, record_overdue
 from payouts.models import ExternalCall, Payee
@@ -52,10 +54,14 @@ OVERLAP = timedelta(hours=3)
 SEND_FOR = timedelta(seconds=20)
 """How long one job sends transfers before it lets other work of its queue have its turn."""
 
-SWEEP_FOR = timedelta(minutes=20)
+SWEEP_FOR = timedelta(seconds=50)
+"""How long each sweep sends: until the next one comes, so that they never fill their queue."""
 
 PAY_AT_ONCE = 100
 """How many payouts a run opens in one transaction: so long a cancellation waits at most."""
+
+REVIEW_AT_ONCE = 1000
+"""How many payouts that wait are listed together."""
 
 WRITES_OF_FUNDING = 4
 """An invoice takes the most: whom it is for, the invoice, its line, and letting it be paid."""
@@ -124,7 +130,7 @@ def create_payee(payee_id: str) -> None:
         payee = session.get_one(Payee, UUID(payee_id))
         owner_id, account_id, call_id = payee.owner_id, payee.account_id, payee.account_call_id
     if account_id is not None:
-        refresh_payee(database.begin, gateway(), owner_id, now=now, tell=tell, policy=hold_policy())
+        _refresh(owner_id)
     elif call_id is not None:
         _make_call(call_id)
 
@@ -203,25 +209,47 @@ def open_weekly_payouts(slot: str) -> None:
 
 @job(queue="money", time_limit_s=1800)
 def sweep_stripe(slot: str) -> None:
-    """Go on with what a crash, a lost job or a silent Stripe has left: calls, then events."""
+    """Go on with what a crash, a lost job or a silent Stripe has left: calls, then events.
+
+    What cannot be recorded fails this job, once everything else has had its turn.
+    """
     del slot
-    _send_transfers(SWEEP_FOR)
+    if not has_stripe():
+        return
+    failed = _each([partial(_send_transfers, SWEEP_FOR)])
     with database.begin() as session:
         due, unknown = due_calls(session, now()), unknown_calls(session)
         events = due_events(session, now())
-    for call_id in due:
-        _make_call(call_id)
-    for call_id in unknown:
+    failed += _each(
+        [
+            *(partial(_make_call, call_id) for call_id in due),
+            *(partial(_look_for, call_id) for call_id in unknown),
+            *(partial(apply_stripe_event, str(event_id)) for event_id in events),
+        ]
+    )
+    if failed:
+        raise failed[0]
+
+
+def _look_for(call_id: UUID) -> None:
+    resolve_unknown(database.begin, gateway(), call_id, now=now, tell=tell)
+
+
+def _each(turns: Sequence[Callable[[], None]]) -> list[PayoutsError | MarketError]:
+    """Let everything have its turn, whatever comes of the others; what could not be recorded."""
+    failed: list[PayoutsError | MarketError] = []
+    for turn in turns:
         try:
-            resolve_unknown(database.begin, gateway(), call_id, now=now, tell=tell)
-        except GatewayUnknown as silent:
-            # One look that got no answer must not keep the others from being looked for.
-            log.warning("stripe.not_found_out", call_id=str(call_id), reason=silent.reason)
-    for event_id in events:
-        try:
-            apply_stripe_event(str(event_id))
+            turn()
         except (GatewayUnknown, GatewayRefused) as silent:
-            log.warning("stripe.event_waits", event_id=str(event_id), reason=str(silent))
+            log.warning("stripe.silent", reason=str(silent))
+        except GatewayKeyRejected:
+            # Nobody could do anything with it.
+            raise
+        except (PayoutsError, MarketError) as refused:
+            log.exception("stripe.not_recorded")
+            failed.append(refused)
+    return failed
 
 
 @job(queue="money", time_limit_s=1800)
@@ -269,19 +297,32 @@ def review_held_payouts(slot: str) -> None:
     have been lost, and events of accounts cannot be listed afterwards.
     """
     del slot
-    with database.begin() as session:
-        waiting = held_payouts(session)
-        unready = owners_unready(session, waiting)
-    for owner_id in unready:
-        try:
-            refresh_payee(
-                database.begin, gateway(), owner_id, now=now, tell=tell, policy=hold_policy()
-            )
-        except (GatewayUnknown, GatewayRefused) as silent:
-            log.warning("stripe.payee_not_seen", owner_id=str(owner_id), reason=str(silent))
-    for payout_id in waiting:
+    failed = []
+    last: UUID | None = None
+    while True:
         with database.begin() as session:
-            tell(session, review_payout(session, payout_id, at=now(), policy=hold_policy()))
+            waiting = held_payouts(session, after=last, limit=REVIEW_AT_ONCE)
+            unready = owners_unready(session, waiting) if has_stripe() else []
+        failed += _each(
+            [
+                *(partial(_refresh, owner_id) for owner_id in unready),
+                *(partial(_review, payout_id) for payout_id in waiting),
+            ]
+        )
+        if len(waiting) < REVIEW_AT_ONCE:
+            break
+        last = waiting[-1]
+    if failed:
+        raise failed[0]
+
+
+def _refresh(owner_id: UUID) -> None:
+    refresh_payee(database.begin, gateway(), owner_id, now=now, tell=tell, policy=hold_policy())
+
+
+def _review(payout_id: UUID) -> None:
+    with database.begin() as session:
+        tell(session, review_payout(session, payout_id, at=now(), policy=hold_policy()))
 
 
 @job(queue="money")

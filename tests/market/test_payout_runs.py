@@ -4,6 +4,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import msgspec
 import pytest
 from sqlalchemy import select
 
@@ -12,6 +13,7 @@ from market.auth import Part
 from market.books.queries import EVERY_INVARIANT
 from market.earnings.actions import accrue_earning
 from market.events import Event
+from market.settings import in_force
 from market.treasury.jobs import (
     catch_up_stripe,
     open_weekly_payouts,
@@ -23,9 +25,11 @@ from market.treasury.jobs import (
 from market.treasury.models import PayoutRun
 from market.treasury.rules import PAYOUT_RUN, differences
 from payouts import chart
-from payouts.models import Payout
+from payouts.errors import PayoutStateConflict
+from payouts.models import ExternalCall, Payout
 from payouts.payees import payee_of
 from payouts.seen import BalanceSeen
+from payouts.transfers import move_payout
 from tests.factories import (
     AT,
     Caller,
@@ -264,6 +268,48 @@ def test_a_job_that_was_lost_is_made_up_for_by_the_sweep(house: House) -> None:
     sweep_stripe("2026-01-05T00:00:00+00:00")
     assert len(house.stripe.every("transfer")) == 1
     assert expert.get("/v1/payouts").json()["items"][0]["state"] == "transferred"
+
+
+def test_what_cannot_be_recorded_holds_nothing_else_up_in_the_sweep(house: House) -> None:
+    paid_in(house)
+    expert, ops, lab = house.expert(), house.caller(Part.OPS), house.caller(Part.LAB)
+    house.become_payee(expert)
+    earn(house, expert)
+    house.approve()
+    body = {"period_end": MONDAY.isoformat()}
+    answer = ops.post("/v1/payout-runs", json=body, headers={"Idempotency-Key": "k"})
+    run_payouts(str(UUID(answer.json()["id"].removeprefix("prn_"))))
+    # Its transfer is planned and goes; but where it stands meanwhile, it cannot have been sent.
+    with house.begin() as session:
+        payout = session.scalars(select(Payout)).one()
+        move_payout(session, payout, "refuse", at=datetime.now(UTC))
+    house.fund(lab, 10_000)
+    with pytest.raises(PayoutStateConflict):
+        sweep_stripe("2026-01-05T00:00:00+00:00")
+    assert len(house.stripe.every("payment_intent")) == 2
+    with house.begin() as session:
+        payout = session.scalars(select(Payout)).one()
+        for action in ("batch", "send"):
+            move_payout(session, payout, action, at=datetime.now(UTC))
+        call = session.scalars(
+            select(ExternalCall).where(ExternalCall.id == payout.call_id).with_for_update()
+        ).one()
+        # A minute has passed.
+        call.leased_until = datetime.now(UTC)
+    sweep_stripe("2026-01-05T00:00:00+00:00")
+    assert expert.get("/v1/payouts").json()["items"][0]["state"] == "transferred"
+    house.hear()
+
+
+def test_a_market_without_a_key_to_stripe_has_nothing_to_sweep(house: House) -> None:
+    paid_in(house)
+    earn(house, house.expert())
+    house.approve()
+    house.pay_out(house.caller(Part.OPS))
+    in_force.open(msgspec.structs.replace(in_force.settings, stripe_key=""))
+    sweep_stripe("2026-01-05T00:00:00+00:00")
+    # The payout waits for where it is to go, which is not asked for either.
+    review_held_payouts("2026-01-05T00:00:00+00:00")
 
 
 def test_a_run_that_died_half_way_goes_on_where_it_was(house: House) -> None:
