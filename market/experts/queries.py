@@ -23,7 +23,7 @@ def expert(session: Session, expert_id: UUID, *, lock: bool = False) -> Expert:
     Raises:
         ExpertNotFound.
     """
-    found = session.get(Expert, expert_id, with_for_update=lock or None)
+    found = session.get(Expert, expert_id, with_for_update=lock or None, populate_existing=lock)
     if found is None:
         raise ExpertNotFound(expert_id)
     return found

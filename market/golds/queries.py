@@ -27,7 +27,7 @@ def gold(session: Session, gold_id: UUID, *, lock: bool = False) -> Gold:
     Raises:
         GoldNotFound.
     """
-    found = session.get(Gold, gold_id, with_for_update=lock or None)
+    found = session.get(Gold, gold_id, with_for_update=lock or None, populate_existing=lock)
     if found is None:
         raise GoldNotFound(gold_id)
     return found

@@ -21,7 +21,7 @@ def lift_study(session: Session, study_id: UUID, *, lock: bool = False) -> LiftS
     Raises:
         LiftStudyNotFound.
     """
-    found = session.get(LiftStudy, study_id, with_for_update=lock or None)
+    found = session.get(LiftStudy, study_id, with_for_update=lock or None, populate_existing=lock)
     if found is None:
         raise LiftStudyNotFound(study_id)
     return found

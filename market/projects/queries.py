@@ -38,7 +38,7 @@ def project(session: Session, project_id: UUID, *, lock: bool = False) -> Projec
     Raises:
         ProjectNotFound.
     """
-    found = session.get(Project, project_id, with_for_update=lock or None)
+    found = session.get(Project, project_id, with_for_update=lock or None, populate_existing=lock)
     if found is None:
         raise ProjectNotFound(project_id)
     return found
@@ -56,7 +56,9 @@ def target_model(session: Session, target_model_id: UUID, *, lock: bool = False)
     Raises:
         TargetModelNotFound.
     """
-    found = session.get(TargetModel, target_model_id, with_for_update=lock or None)
+    found = session.get(
+        TargetModel, target_model_id, with_for_update=lock or None, populate_existing=lock
+    )
     if found is None:
         raise TargetModelNotFound(target_model_id)
     return found

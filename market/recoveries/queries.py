@@ -23,7 +23,9 @@ def case(session: Session, case_id: UUID, *, locked: bool = False) -> RecoveryCa
         CaseNotFound.
     """
     wanted = select(RecoveryCase).where(RecoveryCase.id == case_id)
-    found = session.scalar(wanted.with_for_update() if locked else wanted)
+    if locked:
+        wanted = wanted.with_for_update().execution_options(populate_existing=True)
+    found = session.scalar(wanted)
     if found is None:
         raise CaseNotFound(case_id)
     return found

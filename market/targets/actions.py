@@ -113,7 +113,7 @@ def end_target(session: Session, target_id: UUID, *, at: datetime) -> None:
     Raises:
         TargetNotFound.
     """
-    found = session.get(ServiceTarget, target_id, with_for_update=True)
+    found = session.get(ServiceTarget, target_id, with_for_update=True, populate_existing=True)
     if found is None or found.ended_at is not None:
         raise TargetNotFound(target_id)
     _end(session, [found], at=at)

@@ -56,7 +56,7 @@ def task(session: Session, task_id: UUID, *, lock: bool = False) -> Task:
     Raises:
         TaskNotFound.
     """
-    found = session.get(Task, task_id, with_for_update=lock or None)
+    found = session.get(Task, task_id, with_for_update=lock or None, populate_existing=lock)
     if found is None:
         raise TaskNotFound(task_id)
     return found

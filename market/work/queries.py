@@ -303,7 +303,7 @@ def time_entry(session: Session, entry_id: UUID) -> TimeEntry:
     Raises:
         TimeEntryNotFound.
     """
-    found = session.scalar(select(TimeEntry).where(TimeEntry.id == entry_id).with_for_update())
+    found = session.get(TimeEntry, entry_id, with_for_update=True, populate_existing=True)
     if found is None:
         raise TimeEntryNotFound(entry_id)
     return found

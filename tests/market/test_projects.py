@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from market.auth import Part
 from market.db import PLATFORM, Scope, database
 from market.errors import MarketError
-from market.events import EventRow, StateChange
+from market.events import EventRow, StateChange, change_state
 from market.projects.actions import (
     allocate_budget,
     close_project,
@@ -22,6 +22,7 @@ from market.projects.actions import (
     settle_project,
 )
 from market.projects.models import Project
+from market.projects.queries import project
 from market.projects.rules import PROJECT
 from payouts.chart import lab_funding
 from payouts.ledger import balance
@@ -353,3 +354,16 @@ def test_under_a_labs_role_sql_reads_and_writes_no_row_of_another_lab(db: Sessio
                 )
     db.expire_all()
     assert db.get_one(Project, theirs.id).version == 1
+
+
+@pytest.mark.usefixtures("committed")
+def test_a_row_that_was_read_before_is_locked_as_others_left_it() -> None:
+    with database.begin() as session:
+        project_id = make_project(session, budget_minor=0).id
+    with database.begin() as session:
+        seen = project(session, project_id)
+        with database.begin() as another:
+            change_state(another, PROJECT, project(another, project_id, lock=True), "pause", at=AT)
+        locked = project(session, project_id, lock=True)
+        assert locked is seen
+        assert (locked.state, locked.version) == ("paused", 2)
