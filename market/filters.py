@@ -1,4 +1,6 @@
-"""Expressions as SQL: conditions with bound parameters, for lists and for whoever is eligible."""
+"""What a list is narrowed by: values of its columns, and expressions as SQL with bound parameters,
+which also say who is eligible.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,6 +9,7 @@ from typing import Annotated, TypeVarTuple
 
 from litestar.params import QueryParameter
 from sqlalchemy import Select, text
+from sqlalchemy.orm import InstrumentedAttribute
 
 from market.grammar import parse
 from market.language import (
@@ -90,6 +93,14 @@ def filtered(
         return statement
     made = compiled(parse(source, vocabulary).tree, vocabulary, row=row, at=at, prefix="filter")
     return statement.where(text(made.sql).bindparams(**made.values))
+
+
+def narrowed(
+    statement: Select[*Ts], *wanted: tuple[InstrumentedAttribute[object], object | None]
+) -> Select[*Ts]:
+    """A list with only the rows whose columns have the wanted values; None wants nothing of one."""
+    given = ((column, value) for column, value in wanted if value is not None)
+    return statement.where(*(column == value for column, value in given))
 
 
 def tree_sql(tree: Tree, leaf: Callable[[Condition], str]) -> str:

@@ -200,6 +200,15 @@ def read_id(prefix: str, text_id: str) -> UUID:
         raise NotFound(KINDS[prefix], text_id[:64]) from None
 
 
+def read_ids(prefix: str, text_id: str | None) -> UUID | None:
+    """The same for an id that may be absent.
+
+    Raises:
+        NotFound.
+    """
+    return None if text_id is None else read_id(prefix, text_id)
+
+
 # Handlers -----------------------------------------------------------------------------------------
 
 

@@ -35,6 +35,7 @@ from market.http import (
     listed,
     post,
     read_id,
+    read_ids,
     wire_id,
     wire_ids,
 )
@@ -137,7 +138,7 @@ def get_hours(
     cursor: Cursor = None,
 ) -> Page[WaitingOut]:
     """Lines of pay on your projects that wait for you, newest first, or those in another state."""
-    project = None if project_id is None else read_id("prj", project_id)
+    project = read_ids("prj", project_id)
     with database.begin() as session:
         return listed(
             session,

@@ -7,6 +7,7 @@ from sqlalchemy import Select, select, text
 from sqlalchemy.orm import Session
 
 from market.audit.models import AuditEntry, AuditLink
+from market.filters import narrowed
 
 _BROKEN = text(
     """
@@ -38,17 +39,15 @@ def audit_entries(
     until: datetime | None = None,
 ) -> Select[AuditEntry]:
     """Entries that fit everything that is given, as a statement to page through."""
-    statement = select(AuditEntry)
+    statement = narrowed(
+        select(AuditEntry),
+        (AuditEntry.actor_id, actor_id),
+        (AuditEntry.kind, kind),
+        (AuditEntry.route, route),
+        (AuditEntry.request_id, request_id),
+    )
     if person_id is not None:
         statement = statement.where(AuditEntry.people.contains([person_id]))
-    if actor_id is not None:
-        statement = statement.where(AuditEntry.actor_id == actor_id)
-    if kind is not None:
-        statement = statement.where(AuditEntry.kind == kind)
-    if route is not None:
-        statement = statement.where(AuditEntry.route == route)
-    if request_id is not None:
-        statement = statement.where(AuditEntry.request_id == request_id)
     if since is not None:
         statement = statement.where(AuditEntry.at >= since)
     if until is not None:

@@ -20,7 +20,7 @@ from market.http import (
     listed,
     page,
     page_of,
-    read_id,
+    read_ids,
     wire_id,
     wire_ids,
 )
@@ -80,8 +80,8 @@ def get_audit(
     description of this API writes it, such as `/v1/experts/{expert_id}`.
     """
     wanted = audit_entries(
-        person_id=None if person_id is None else read_id("per", person_id),
-        actor_id=None if actor_id is None else read_id("per", actor_id),
+        person_id=read_ids("per", person_id),
+        actor_id=read_ids("per", actor_id),
         kind=kind,
         route=route,
         request_id=request_id,

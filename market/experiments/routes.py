@@ -3,7 +3,6 @@
 import csv
 import io
 from datetime import datetime
-from uuid import UUID
 
 from litestar import Response
 from litestar.di import NamedDependency
@@ -38,10 +37,9 @@ from market.http import (
     Wire,
     get,
     listed,
-    page,
-    page_of,
     post,
     read_id,
+    read_ids,
     wire_id,
     wire_ids,
 )
@@ -161,9 +159,9 @@ def post_experiment(
         metric=data.metric,
         guardrails=GUARDRAILS if data.guardrails is None else tuple(data.guardrails),
         domain=data.domain,
-        project_id=None if data.project_id is None else read_id("prj", data.project_id),
-        control_policy_id=_policy(data.control_policy_id),
-        treated_policy_id=_policy(data.treated_policy_id),
+        project_id=read_ids("prj", data.project_id),
+        control_policy_id=read_ids("plc", data.control_policy_id),
+        treated_policy_id=read_ids("plc", data.treated_policy_id),
         treatment=data.treatment,
     )
     with database.begin() as session:
@@ -202,27 +200,21 @@ def get_exposures(
     """The offers that an experiment touched, the oldest first."""
     with database.begin() as session:
         found = experiment(session, read_id("exp", experiment_id))
-        rows, following = page_of(
+        unit = "per" if found.unit == "expert" else "prj"
+        return listed(
             session,
             exposures(found.id),
             Exposure.id,
+            lambda row: ExposureOut(
+                offer_id=wire_id("ofr", row.offer_id),
+                unit_id=wire_id(unit, row.unit_id),
+                arm=row.arm,
+                at=row.at,
+            ),
             limit=limit,
             cursor=cursor,
             filters=f"exposures {found.id}",
             newest_first=False,
-        )
-        unit = "per" if found.unit == "expert" else "prj"
-        return page(
-            [
-                ExposureOut(
-                    offer_id=wire_id("ofr", row.offer_id),
-                    unit_id=wire_id(unit, row.unit_id),
-                    arm=row.arm,
-                    at=row.at,
-                )
-                for row in rows
-            ],
-            following,
         )
 
 
@@ -328,10 +320,6 @@ def get_offer_variants(offer_id: FromPath[str]) -> VariantsOut:
                 for touched, found in variants(session, read_id("ofr", offer_id))
             ]
         )
-
-
-def _policy(text_id: str | None) -> UUID | None:
-    return None if text_id is None else read_id("plc", text_id)
 
 
 def _report(session: Session, found: Experiment) -> ReportOut:

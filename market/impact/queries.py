@@ -8,6 +8,7 @@ import numpy as np
 from sqlalchemy import ARRAY, Row, Uuid, any_, func, literal, select
 from sqlalchemy.orm import Session
 
+from market.filters import narrowed
 from market.impact.models import ExpertImpact, ItemCredit
 from market.quality.models import ItemBelief
 from matching.problem import Float64
@@ -76,11 +77,9 @@ def impacts(
     session: Session, *, expert_id: UUID | None = None, domain: str | None = None, limit: int = 200
 ) -> Sequence[ExpertImpact]:
     """Experts' impact, the highest rate first."""
-    statement = select(ExpertImpact)
-    if expert_id is not None:
-        statement = statement.where(ExpertImpact.expert_id == expert_id)
-    if domain is not None:
-        statement = statement.where(ExpertImpact.domain == domain)
+    statement = narrowed(
+        select(ExpertImpact), (ExpertImpact.expert_id, expert_id), (ExpertImpact.domain, domain)
+    )
     return session.scalars(
         statement.order_by(ExpertImpact.rate.desc(), ExpertImpact.expert_id).limit(limit)
     ).all()

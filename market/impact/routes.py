@@ -9,7 +9,7 @@ from litestar.params import FromQuery, QueryParameter
 
 from market.auth import Principal
 from market.db import PLATFORM, database, now
-from market.http import Limit, Wire, get, read_id, wire_id
+from market.http import Limit, Wire, get, read_ids, wire_id
 from market.impact.models import ExpertImpact
 from market.impact.queries import impacts, latest_credits, volumes
 from market.impact.rules import what_would_change
@@ -113,7 +113,7 @@ def get_impact(
     limit: Limit = 50,
 ) -> list[ImpactOut]:
     """Experts by their rate of credit, the highest first."""
-    wanted = None if expert_id is None else read_id("per", expert_id)
+    wanted = read_ids("per", expert_id)
     with database.begin() as session:
         return [_out(row) for row in impacts(session, expert_id=wanted, domain=domain, limit=limit)]
 

@@ -19,8 +19,6 @@ from market.http import (
     Wire,
     get,
     listed,
-    page,
-    page_of,
     post,
     read_id,
     wire_id,
@@ -40,6 +38,7 @@ from market.lifts.queries import (
 from market.lifts.rules import MOST_ROWS, Reported
 from market.projects.queries import project
 from market.submissions.models import Submission
+from market.tasks.models import Task
 
 
 class LiftStudyIn(Wire):
@@ -225,27 +224,15 @@ def get_lift_items(
     """The items of one batch, to train on, oldest first; whose they are is not said."""
     with database.begin() as session:
         found = lift_batch(session, read_id("lfb", batch_id))
-        rows, following = page_of(
+        return listed(
             session,
             items_of(found.id),
             Submission.id,
+            lambda one: _item_out(*one),
             limit=limit,
             cursor=cursor,
             filters=f"{principal.tenant}|lift-items|{found.id}",
             newest_first=False,
-        )
-        return page(
-            [
-                LiftItemOut(
-                    submission_id=wire_id("sub", row.id),
-                    external_id=task.external_id,
-                    domain=task.domain,
-                    complexity=task.complexity,
-                    payload=row.payload,
-                )
-                for row, task in rows
-            ],
-            following,
         )
 
 
@@ -286,6 +273,16 @@ def post_lift_reports(
             )
             for number, (row, one) in enumerate(zip(data.rows, verdicts, strict=True), start=1)
         ],
+    )
+
+
+def _item_out(row: Submission, task: Task) -> LiftItemOut:
+    return LiftItemOut(
+        submission_id=wire_id("sub", row.id),
+        external_id=task.external_id,
+        domain=task.domain,
+        complexity=task.complexity,
+        payload=row.payload,
     )
 
 

@@ -14,7 +14,7 @@ from market.auth import Part, Principal, ScopeMissing
 from market.db import PLATFORM, database, now
 from market.expressions.queries import read_expression
 from market.expressions.rules import told
-from market.http import Cursor, Limit, Page, Wire, get, listed, post, read_id, wire_id
+from market.http import Cursor, Limit, Page, Wire, get, listed, post, read_id, read_ids, wire_id
 from market.language import from_json
 from market.messages.actions import send_message
 from market.messages.models import CohortMessage
@@ -158,7 +158,7 @@ def get_copies(
     """Who got a message and how, for ops, by the ids of people; `after` is the last one read."""
     if principal.part is not Part.OPS:
         raise ScopeMissing("people of a message", principal.part)
-    last: UUID | None = None if after is None else read_id("per", after)
+    last: UUID | None = read_ids("per", after)
     with database.begin() as session:
         found = message(session, read_id("msg", message_id))
         return [

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from market.experts.models import Expert
 from market.experts.rules import WORKING
+from market.filters import narrowed
 from market.offers.models import Offer
 from market.offers.rules import GONE, LIVE, OfferNotFound
 
@@ -49,17 +50,14 @@ def offers(
     state: str | None = None,
 ) -> Select[Offer]:
     """Offers with these properties, as a statement to page through."""
-    statement = select(Offer)
-    for column, wanted in (
+    return narrowed(
+        select(Offer),
         (Offer.expert_id, expert_id),
         (Offer.project_id, project_id),
         (Offer.run_id, run_id),
         (Offer.task_id, task_id),
         (Offer.state, state),
-    ):
-        if wanted is not None:
-            statement = statement.where(column == wanted)
-    return statement
+    )
 
 
 def open_offers(session: Session, expert_id: UUID, *, at: datetime) -> list[Offer]:

@@ -27,6 +27,7 @@ from market.http import (
     listed,
     post,
     read_id,
+    read_ids,
     tagged,
     wire_id,
 )
@@ -158,7 +159,7 @@ def get_offers(
     cursor: Cursor = None,
 ) -> Page[OfferOut]:
     """Your offers, newest first; for ops, everybody's."""
-    project = None if project_id is None else read_id("prj", project_id)
+    project = read_ids("prj", project_id)
     expert = None if principal.part is Part.OPS else principal.person_id
     with database.begin() as session:
         return listed(

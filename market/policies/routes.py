@@ -23,6 +23,7 @@ from market.http import (
     post,
     put,
     read_id,
+    read_ids,
     request_context,
     tagged,
     wire_id,
@@ -283,7 +284,7 @@ def get_policy_uses(
     project_id: ProjectFilter = None, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[UseOut]:
     """Which policies were obeyed from when on, by default or by one project, newest first."""
-    wanted = None if project_id is None else read_id("prj", project_id)
+    wanted = read_ids("prj", project_id)
     with database.begin() as session:
         return listed(
             session,
@@ -358,7 +359,7 @@ def put_project_policy(
     with database.begin() as session:
         found = project(session, read_id("prj", project_id), lock=True)
         expect_version(found.version)
-        wanted = None if data.policy_id is None else read_id("plc", data.policy_id)
+        wanted = read_ids("plc", data.policy_id)
         changed = choose_project_policy(
             session,
             found.id,

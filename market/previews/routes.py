@@ -24,6 +24,7 @@ from market.http import (
     listed,
     post,
     read_id,
+    read_ids,
     wire_id,
     wire_ids,
 )
@@ -155,7 +156,7 @@ def post_policy_preview(
             policy_id=read_id("plc", data.policy_id),
             since=data.since,
             until=data.until,
-            project_id=None if data.project_id is None else read_id("prj", data.project_id),
+            project_id=read_ids("prj", data.project_id),
             requested_by=principal.person_id,
             at=now(),
         )
@@ -170,14 +171,14 @@ def post_policy_search(
     with database.begin() as session:
         made, followed = request_search(
             session,
-            policy_id=None if data.policy_id is None else read_id("plc", data.policy_id),
+            policy_id=read_ids("plc", data.policy_id),
             since=data.since,
             until=data.until,
             goal_fill=data.goal_fill,
             domain=data.domain,
             knobs=data.knobs or (),
             evaluations=data.evaluations,
-            project_id=None if data.project_id is None else read_id("prj", data.project_id),
+            project_id=read_ids("prj", data.project_id),
             requested_by=principal.person_id,
             at=now(),
         )
@@ -189,7 +190,7 @@ def get_policy_previews(
     policy_id: PolicyFilter = None, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[PreviewOut]:
     """Previews and searches, newest first."""
-    wanted = None if policy_id is None else read_id("plc", policy_id)
+    wanted = read_ids("plc", policy_id)
     with database.begin() as session:
         return listed(
             session,

@@ -14,7 +14,7 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 from market.auth import Principal
 from market.db import PLATFORM, database, now
 from market.earnings.rules import plain_cell
-from market.http import Wire, get, read_id, wire_id
+from market.http import Wire, get, read_id, read_ids, wire_id
 from market.profiles.queries import (
     expert_profiles,
     model_profiles,
@@ -142,7 +142,7 @@ def get_expert_profiles(
     days: Days = 90, domain: FromQuery[str | None] = None, expert_id: FromQuery[str | None] = None
 ) -> list[ExpertProfileOut]:
     """How the reviewed work of each expert went, whoever has the most first."""
-    wanted = None if expert_id is None else read_id("per", expert_id)
+    wanted = read_ids("per", expert_id)
     with database.begin() as session:
         found = expert_profiles(session, _over(days), person_id=wanted, domain=domain)
     return [_expert_out(one) for one in found]
@@ -172,7 +172,7 @@ def get_reviewer_profiles(
     days: Days = 90, domain: FromQuery[str | None] = None, reviewer_id: FromQuery[str | None] = None
 ) -> list[ReviewerProfileOut]:
     """How the votes of each reviewer held, whoever cast the most first."""
-    wanted = None if reviewer_id is None else read_id("per", reviewer_id)
+    wanted = read_ids("per", reviewer_id)
     with database.begin() as session:
         found = reviewer_profiles(session, _over(days), person_id=wanted, domain=domain)
     return [_reviewer_out(one) for one in found]

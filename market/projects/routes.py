@@ -28,6 +28,7 @@ from market.http import (
     patch,
     post,
     read_id,
+    read_ids,
     request_context,
     tagged,
     wire_id,
@@ -263,7 +264,7 @@ def post_project(
             principal.tenant,
             Terms(
                 **{name: getattr(data, name) for name in _PLAIN},
-                target_model_id=_model_id(data.target_model_id),
+                target_model_id=read_ids("mdl", data.target_model_id),
             ),
             currency=data.currency,
             fee_basis_points=request.app.state["settings"].fee_basis_points,
@@ -316,7 +317,7 @@ def patch_project(
         given = {n: getattr(data, n) for n in _PLAIN if getattr(data, n) is not UNSET}
         terms = replace(terms, **given)
         if data.target_model_id is not UNSET:
-            terms = replace(terms, target_model_id=_model_id(data.target_model_id))
+            terms = replace(terms, target_model_id=read_ids("mdl", data.target_model_id))
         changed = change_project(session, found.id, terms, at=now(), actor_id=principal.person_id)
         return tagged(_project_out(changed), changed.version)
 
@@ -471,10 +472,6 @@ _ASKED = (
     "cost_cap_minor",
 )
 """The fields of a target model that travel as they are kept."""
-
-
-def _model_id(text_id: str | None) -> UUID | None:
-    return None if text_id is None else read_id("mdl", text_id)
 
 
 def _project_out(row: Project) -> ProjectOut:

@@ -6,6 +6,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, exists, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from market.filters import narrowed
 from market.qualifications.models import Qualification, SittingRate
 from market.qualifications.rules import QualificationNotFound
 
@@ -29,12 +30,9 @@ def qualifications(
     *, person_id: UUID | None = None, state: str | None = None
 ) -> Select[Qualification]:
     """Qualifications that the caller may see, as a statement to page through."""
-    statement = select(Qualification)
-    if person_id is not None:
-        statement = statement.where(Qualification.person_id == person_id)
-    if state is not None:
-        statement = statement.where(Qualification.state == state)
-    return statement
+    return narrowed(
+        select(Qualification), (Qualification.person_id, person_id), (Qualification.state, state)
+    )
 
 
 def is_qualified_for(

@@ -21,6 +21,7 @@ from market.http import (
     listed,
     post,
     read_id,
+    read_ids,
     wire_id,
 )
 from market.qualifications.actions import (
@@ -234,7 +235,7 @@ def get_qualifications(
     cursor: Cursor = None,
 ) -> Page[QualificationOut]:
     """Qualifications, newest first: your own, or as ops those of anyone."""
-    wanted = None if person_id is None else read_id("per", person_id)
+    wanted = read_ids("per", person_id)
     if principal.part is not Part.OPS:
         wanted = principal.person_id
     with database.begin() as session:

@@ -9,6 +9,7 @@ import numpy as np
 from sqlalchemy import ARRAY, Select, Uuid, bindparam, func, select, text
 from sqlalchemy.orm import Session
 
+from market.filters import narrowed
 from market.predictions.models import Ability, Observation
 from market.predictions.rules import Outcome
 from market.quality.models import FrontierAlarm, ReviewerReliability
@@ -139,12 +140,7 @@ def unlearned(session: Session, *, limit: int) -> list[Outcome]:
 
 def abilities(*, expert_id: UUID | None = None, domain: str | None = None) -> Select[Ability]:
     """Abilities that the caller may see, as a statement to page through."""
-    statement = select(Ability)
-    if expert_id is not None:
-        statement = statement.where(Ability.expert_id == expert_id)
-    if domain is not None:
-        statement = statement.where(Ability.domain == domain)
-    return statement
+    return narrowed(select(Ability), (Ability.expert_id, expert_id), (Ability.domain, domain))
 
 
 _PREDICTED = text(

@@ -19,7 +19,7 @@ from market.http import (
     get,
     listed,
     post,
-    read_id,
+    read_ids,
     wire_id,
     wire_ids,
 )
@@ -214,7 +214,7 @@ def get_abilities(
     cursor: Cursor = None,
 ) -> Page[AbilityOut]:
     """What is believed of experts, newest first."""
-    wanted = None if expert_id is None else read_id("per", expert_id)
+    wanted = read_ids("per", expert_id)
     with database.begin() as session:
         return listed(
             session,
@@ -310,7 +310,7 @@ def get_own_reliability(principal: NamedDependency[Principal]) -> list[Reliabili
 @get("/reliability", scope="expert:read", tags=["Quality"])
 def get_reliability(reviewer_id: FromQuery[str | None] = None) -> list[ReliabilityOut]:
     """How often reviewers are right, by domain."""
-    wanted = None if reviewer_id is None else read_id("per", reviewer_id)
+    wanted = read_ids("per", reviewer_id)
     with database.begin() as session:
         rows = session.scalars(reliabilities(reviewer_id=wanted).limit(1000))
         return [_reliability_out(row) for row in rows]

@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import ARRAY, DateTime, Select, Uuid, bindparam, func, select, text
 from sqlalchemy.orm import Session
 
-from market.filters import compiled
+from market.filters import compiled, narrowed
 from market.language import Condition, Expression, conditions, from_json
 from market.quality_rules.models import QualityRule, RuleFiring, RuleSimulation
 from market.quality_rules.rules import (
@@ -194,12 +194,9 @@ def simulations(session: Session, rule_id: UUID) -> Sequence[RuleSimulation]:
 
 def firings(*, rule_id: UUID | None = None, expert_id: UUID | None = None) -> Select[RuleFiring]:
     """Whom rules hit, as a statement to page through."""
-    statement = select(RuleFiring)
-    if rule_id is not None:
-        statement = statement.where(RuleFiring.rule_id == rule_id)
-    if expert_id is not None:
-        statement = statement.where(RuleFiring.expert_id == expert_id)
-    return statement
+    return narrowed(
+        select(RuleFiring), (RuleFiring.rule_id, rule_id), (RuleFiring.expert_id, expert_id)
+    )
 
 
 def firing_outcomes(session: Session, rule_ids: Sequence[UUID]) -> dict[UUID, tuple[int, int]]:

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
+from market.filters import narrowed
 from market.offers.rules import REASONS
 from market.repairs.models import TaskRepair, TaskSkip
 from market.repairs.rules import BUDGET, BUDGET_SPAN, RepairNotFound, frees_at, is_counted
@@ -50,12 +51,11 @@ def repairs(
     *, project_id: UUID | None = None, state: str | None = None
 ) -> Select[TaskRepair, Task]:
     """Repairs that the caller may see with their tasks, as a statement to page through."""
-    statement = select(TaskRepair, Task).join(Task, Task.id == TaskRepair.task_id)
-    if project_id is not None:
-        statement = statement.where(TaskRepair.project_id == project_id)
-    if state is not None:
-        statement = statement.where(TaskRepair.state == state)
-    return statement
+    return narrowed(
+        select(TaskRepair, Task).join(Task, Task.id == TaskRepair.task_id),
+        (TaskRepair.project_id, project_id),
+        (TaskRepair.state, state),
+    )
 
 
 def reasons_of(session: Session, task_ids: Collection[UUID]) -> Mapping[UUID, Mapping[str, int]]:

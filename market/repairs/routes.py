@@ -21,6 +21,7 @@ from market.http import (
     page_of,
     post,
     read_id,
+    read_ids,
     wire_id,
 )
 from market.repairs.actions import end_repair
@@ -82,7 +83,7 @@ def get_repairs(
     cursor: Cursor = None,
 ) -> Page[RepairOut]:
     """Tasks that experts say cannot be done as they stand, newest first."""
-    project = None if project_id is None else read_id("prj", project_id)
+    project = read_ids("prj", project_id)
     with database.begin() as session:
         rows, following = page_of(
             session,

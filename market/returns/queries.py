@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
+from market.filters import narrowed
 from market.offers.models import Offer
 from market.returns.models import ReturnRequest
 from market.returns.rules import HOLDING, ReturnRequestNotFound
@@ -32,12 +33,9 @@ def return_requests(
     *, project_id: UUID | None = None, state: str | None = None
 ) -> Select[ReturnRequest]:
     """Requests that the caller may see, as a statement to page through."""
-    statement = select(ReturnRequest)
-    if project_id is not None:
-        statement = statement.where(ReturnRequest.project_id == project_id)
-    if state is not None:
-        statement = statement.where(ReturnRequest.state == state)
-    return statement
+    return narrowed(
+        select(ReturnRequest), (ReturnRequest.project_id, project_id), (ReturnRequest.state, state)
+    )
 
 
 def due_requests(session: Session, *, at: datetime, limit: int) -> list[UUID]:

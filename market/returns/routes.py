@@ -21,6 +21,7 @@ from market.http import (
     listed,
     post,
     read_id,
+    read_ids,
     wire_id,
 )
 from market.returns.actions import answer_return, ask_back, withdraw_return
@@ -104,7 +105,7 @@ def get_return_requests(
     cursor: Cursor = None,
 ) -> Page[ReturnRequestOut]:
     """Requests that you made or that were made to you, newest first."""
-    project = None if project_id is None else read_id("prj", project_id)
+    project = read_ids("prj", project_id)
     with database.begin() as session:
         return listed(
             session,

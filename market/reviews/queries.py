@@ -6,6 +6,7 @@ from uuid import UUID
 from sqlalchemy import Select, exists, or_, select
 from sqlalchemy.orm import Session, aliased
 
+from market.filters import narrowed
 from market.people.queries import in_conflict
 from market.qualifications.queries import is_qualified_for
 from market.reviews.models import Review
@@ -28,12 +29,7 @@ def review(session: Session, review_id: UUID) -> Review:
 
 def reviews(*, state: str | None = None, submission_id: UUID | None = None) -> Select[Review]:
     """Reviews that the caller may see, as a statement to page through."""
-    statement = select(Review)
-    if state is not None:
-        statement = statement.where(Review.state == state)
-    if submission_id is not None:
-        statement = statement.where(Review.submission_id == submission_id)
-    return statement
+    return narrowed(select(Review), (Review.state, state), (Review.submission_id, submission_id))
 
 
 def claimable(reviewer_id: UUID, *, at: datetime) -> Select[Review]:

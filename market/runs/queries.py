@@ -7,6 +7,7 @@ from sqlalchemy import Select, exists, select
 from sqlalchemy.orm import Session
 
 from market.db import made_at
+from market.filters import narrowed
 from market.projects.models import Project
 from market.runs.models import MatchingRun, OpenSeat
 from market.runs.rules import ENDED, RunNotFound
@@ -26,10 +27,9 @@ def run(session: Session, run_id: UUID, *, locked: bool = False) -> MatchingRun:
 
 def runs(*, project_id: UUID | None = None, state: str | None = None) -> Select[MatchingRun]:
     """All matching runs, or those for a project or in a state, as a statement to page through."""
-    statement = select(MatchingRun)
-    if project_id is not None:
-        statement = statement.where(MatchingRun.project_id == project_id)
-    return statement if state is None else statement.where(MatchingRun.state == state)
+    return narrowed(
+        select(MatchingRun), (MatchingRun.project_id, project_id), (MatchingRun.state, state)
+    )
 
 
 def run_before(session: Session, project_id: UUID | None) -> UUID | None:

@@ -31,6 +31,7 @@ from market.http import (
     listed,
     post,
     read_id,
+    read_ids,
     wire_id,
     wire_ids,
 )
@@ -178,8 +179,8 @@ def post_matching_run(
     with database.begin() as session:
         made, followed = request_run(
             session,
-            project_id=None if data.project_id is None else read_id("prj", data.project_id),
-            policy_id=None if data.policy_id is None else read_id("plc", data.policy_id),
+            project_id=read_ids("prj", data.project_id),
+            policy_id=read_ids("plc", data.policy_id),
             seed=data.seed,
             requested_by=principal.person_id,
             at=now(),
@@ -200,7 +201,7 @@ def get_matching_runs(
     cursor: Cursor = None,
 ) -> Page[RunOut]:
     """Matching runs, newest first."""
-    project = None if project_id is None else read_id("prj", project_id)
+    project = read_ids("prj", project_id)
     with database.begin() as session:
         return listed(
             session,

@@ -10,6 +10,7 @@ import numpy as np
 from sqlalchemy import Select, Uuid, bindparam, func, select, text
 from sqlalchemy.orm import Session
 
+from market.filters import narrowed
 from market.item_banks.models import BankItem
 from market.item_banks.queries import (
     Calibrated,
@@ -56,14 +57,12 @@ def sittings(
     result: str | None = None,
 ) -> Select[Sitting]:
     """Sittings that the caller may see, as a statement to page through."""
-    statement = select(Sitting)
-    if person_id is not None:
-        statement = statement.where(Sitting.person_id == person_id)
-    if qualification_id is not None:
-        statement = statement.where(Sitting.qualification_id == qualification_id)
-    if result is not None:
-        statement = statement.where(Sitting.result == result)
-    return statement
+    return narrowed(
+        select(Sitting),
+        (Sitting.person_id, person_id),
+        (Sitting.qualification_id, qualification_id),
+        (Sitting.result, result),
+    )
 
 
 def steps_of(session: Session, sitting_id: UUID) -> Sequence[SittingItem]:

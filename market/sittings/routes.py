@@ -20,6 +20,7 @@ from market.http import (
     listed,
     post,
     read_id,
+    read_ids,
     wire_id,
     wire_ids,
 )
@@ -226,10 +227,10 @@ def get_sittings(
     cursor: Cursor = None,
 ) -> Page[SittingOut]:
     """Sittings, newest first: your own, or as ops those of anyone."""
-    whose = None if person_id is None else read_id("per", person_id)
+    whose = read_ids("per", person_id)
     if principal.part is not Part.OPS:
         whose = principal.person_id
-    which = None if qualification_id is None else read_id("qua", qualification_id)
+    which = read_ids("qua", qualification_id)
     with database.begin() as session:
         return listed(
             session,

@@ -25,6 +25,7 @@ from market.http import (
     page,
     page_of,
     read_id,
+    read_ids,
     wire_id,
     wire_ids,
 )
@@ -97,7 +98,7 @@ def get_submissions(
     cursor: Cursor = None,
 ) -> Page[SubmissionOut]:
     """Submissions, newest first: your own, or those to your projects."""
-    wanted = None if project_id is None else read_id("prj", project_id)
+    wanted = read_ids("prj", project_id)
     with database.begin() as session:
         return listed(
             session,

@@ -6,6 +6,7 @@ from uuid import UUID
 from sqlalchemy import Select, and_, exists, or_, select
 from sqlalchemy.orm import Session
 
+from market.filters import narrowed
 from market.offers.models import Offer
 from market.submissions.models import Submission
 from market.submissions.rules import LEASE_GRACE, SubmissionNotFound
@@ -58,9 +59,6 @@ def submission(session: Session, submission_id: UUID) -> Submission:
 
 def submissions(*, project_id: UUID | None = None, state: str | None = None) -> Select[Submission]:
     """Submissions that the caller may see, as a statement to page through."""
-    statement = select(Submission)
-    if project_id is not None:
-        statement = statement.where(Submission.project_id == project_id)
-    if state is not None:
-        statement = statement.where(Submission.state == state)
-    return statement
+    return narrowed(
+        select(Submission), (Submission.project_id, project_id), (Submission.state, state)
+    )

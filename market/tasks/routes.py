@@ -24,6 +24,7 @@ from market.http import (
     Wire,
     expect_version,
     get,
+    listed,
     page,
     page_of,
     post,
@@ -34,6 +35,7 @@ from market.http import (
     wire_ids,
 )
 from market.imports import ImportOut, RowOut, import_out, take_in
+from market.projects.models import Project
 from market.projects.queries import project
 from market.tasks.actions import import_interests, import_tasks, move_task, state_interest
 from market.tasks.models import Task
@@ -276,29 +278,14 @@ def get_open_tasks(
     """Tasks that you could be offered, without their contents, to say which of them you want."""
     # As the platform, since tasks are their lab's rows; only what is open to this expert is asked.
     with database.begin(PLATFORM) as session:
-        rows, following = page_of(
+        return listed(
             session,
             tasks_open_to(principal.person_id),
             Task.id,
+            lambda one: _open_out(*one),
             limit=limit,
             cursor=cursor,
             filters=f"open tasks {principal.person_id}",
-        )
-        return page(
-            [
-                OpenTaskOut(
-                    id=wire_id("tsk", found.id),
-                    project_name=owner.name,
-                    domain=found.domain,
-                    complexity=found.complexity,
-                    expected_s=found.expected_s,
-                    rate_minor_per_hour=owner.rate_minor_per_hour,
-                    currency=owner.currency,
-                    interest=interest,
-                )
-                for found, owner, interest in rows
-            ],
-            following,
         )
 
 
@@ -316,6 +303,19 @@ def put_interest(
             task_id=wire_id("tsk", said.task_id), value=said.value, stated_at=said.stated_at
         )
         return tagged(out, said.version)
+
+
+def _open_out(found: Task, owner: Project, interest: float | None) -> OpenTaskOut:
+    return OpenTaskOut(
+        id=wire_id("tsk", found.id),
+        project_name=owner.name,
+        domain=found.domain,
+        complexity=found.complexity,
+        expected_s=found.expected_s,
+        rate_minor_per_hour=owner.rate_minor_per_hour,
+        currency=owner.currency,
+        interest=interest,
+    )
 
 
 def _summary_out(row: Task, slots: Mapping[str, int]) -> TaskSummaryOut:

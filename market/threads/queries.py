@@ -10,6 +10,7 @@ from sqlalchemy import Select, exists, select
 from sqlalchemy.orm import Session
 
 from market.auth import Part, Principal
+from market.filters import narrowed
 from market.offers.models import Offer
 from market.reviews.models import Review
 from market.submissions.models import Submission
@@ -38,14 +39,12 @@ def threads(
     *, subject_id: UUID | None = None, project_id: UUID | None = None, state: str | None = None
 ) -> Select[Thread]:
     """Threads that the caller may see, as a statement to page through."""
-    statement = select(Thread)
-    if subject_id is not None:
-        statement = statement.where(Thread.subject_id == subject_id)
-    if project_id is not None:
-        statement = statement.where(Thread.project_id == project_id)
-    if state is not None:
-        statement = statement.where(Thread.state == state)
-    return statement
+    return narrowed(
+        select(Thread),
+        (Thread.subject_id, subject_id),
+        (Thread.project_id, project_id),
+        (Thread.state, state),
+    )
 
 
 def threads_on(

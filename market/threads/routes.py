@@ -24,6 +24,7 @@ from market.http import (
     page_of,
     post,
     read_id,
+    read_ids,
     wire_id,
     wire_ids,
 )
@@ -141,7 +142,7 @@ def get_threads(
         if prefix not in PREFIXES:
             raise SubjectNotFound()
         wanted = read_id(prefix, subject)
-    project = None if project_id is None else read_id("prj", project_id)
+    project = read_ids("prj", project_id)
     with database.begin() as session:
         rows, following = page_of(
             session,

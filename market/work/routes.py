@@ -20,6 +20,7 @@ from market.http import (
     listed,
     post,
     read_id,
+    read_ids,
     wire_id,
     wire_ids,
 )
@@ -245,7 +246,7 @@ def get_sessions(
     cursor: Cursor = None,
 ) -> Page[SessionOut]:
     """Work sessions, newest first: your own, or those on your projects."""
-    offer = None if offer_id is None else read_id("ofr", offer_id)
+    offer = read_ids("ofr", offer_id)
     with database.begin() as session:
         return listed(
             session,
