@@ -80,9 +80,10 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(chase_invoices, every=timedelta(hours=1), after=timedelta(minutes=50)),
     Entry(check_books, every=timedelta(days=1), after=timedelta(hours=3)),
     Entry(forget_old_places, every=timedelta(days=1), after=timedelta(hours=2)),
-    Entry(reconcile_stripe, every=timedelta(days=1), after=timedelta(hours=4)),
+    # After the proof, which books what Stripe has changed into another currency.
+    Entry(reconcile_stripe, every=timedelta(days=1), after=timedelta(hours=4, minutes=30)),
     Entry(write_off_recoveries, every=timedelta(days=1), after=timedelta(hours=5)),
-    Entry(prove_books, every=timedelta(days=1), after=timedelta(hours=4, minutes=30)),
+    Entry(prove_books, every=timedelta(days=1), after=timedelta(hours=4)),
     Entry(pay_left_baselines, every=timedelta(days=1), after=timedelta(hours=6)),
     Entry(calibrate_banks, every=timedelta(days=1), after=timedelta(minutes=30)),
     Entry(refit_nightly, every=timedelta(days=1), after=timedelta(hours=1)),

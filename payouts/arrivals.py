@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from payouts import chart
 from payouts.calls import Fact, FactKind
+from payouts.conversions import book_bank, record_arrivals
 from payouts.ledger import Line, post_entry
 from payouts.models import Payout, PayoutMove, Transfer
 from payouts.seen import PayoutSeen, TransactionSeen
@@ -61,6 +62,8 @@ def record_stripe_payout(
     carried = _carried(session, seen, lines)
     if not carried:
         return None
+    # Before the bank's part is booked: these lines tell what was changed, the first of all.
+    record_arrivals(session, lines, at=at)
     facts = []
     for payout_id in carried:
         payout = locked_payout(session, payout_id)
@@ -173,6 +176,7 @@ def _book(
         lines=[line],
         at=at,
     )
+    book_bank(session, transfer, what, stripe_payout_id, at=at)
 
 
 def failure_in_words(seen: PayoutSeen) -> str:

@@ -118,3 +118,41 @@ class Recovery(Base, kw_only=True):
     recovered_minor: Mapped[int] = mapped_column(server_default=text("0"), default=0)
     written_off_minor: Mapped[int] = mapped_column(server_default=text("0"), default=0)
     closed_at: Mapped[datetime | None] = mapped_column(default=None)
+
+
+class Conversion(Base, kw_only=True):
+    """A transfer that arrived in another currency: both sums, and the rate as whoever says it says.
+
+    `back_minor` is what reversals took from the expert's balance again, and `lost_minor` what of it
+    did not reach ours; below zero it is a gain.
+
+    Units: minor units of `to_currency`, but of `from_currency` for `from_minor` and `lost_minor`;
+    the rate is what one unit of the one is worth in the other.
+    """
+
+    __tablename__ = "conversion"
+    __table_args__ = (
+        CheckConstraint("from_currency <> to_currency", name="currencies"),
+        CheckConstraint("from_minor > 0 and to_minor > 0", name="amounts"),
+        CheckConstraint("rate_numerator > 0 and rate_denominator > 0", name="rate"),
+        CheckConstraint("back_minor between 0 and to_minor", name="back"),
+        CheckConstraint("source in ('stripe')", name="source"),
+        Index(None, "payout_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=uuid7)
+    transfer_id: Mapped[UUID] = mapped_column(ForeignKey("payouts.transfer.id"), unique=True)
+    payout_id: Mapped[UUID] = mapped_column(ForeignKey("payouts.payout.id"))
+    owner_id: Mapped[UUID]
+    from_currency: Mapped[str]
+    from_minor: Mapped[int]
+    to_currency: Mapped[str]
+    to_minor: Mapped[int]
+    rate_numerator: Mapped[int]
+    rate_denominator: Mapped[int]
+    source: Mapped[str]
+    line_id: Mapped[str] = mapped_column(unique=True)
+    converted_at: Mapped[datetime]
+    booked_at: Mapped[datetime]
+    back_minor: Mapped[int] = mapped_column(server_default=text("0"), default=0)
+    lost_minor: Mapped[int] = mapped_column(server_default=text("0"), default=0)

@@ -194,7 +194,8 @@ LEDGER_INVARIANTS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
                 where phase = 'posted'
                   and code in ('expert_payable', 'expert_held', 'reserve', 'payout_in_transit',
                                'expert_receivable', 'connected_balance')
-                  and other_code <> 'stripe_clearing'
+                  -- Into another currency it is the same money.
+                  and other_code not in ('stripe_clearing', 'fx_position')
                   and other_tenant_id is distinct from tenant_id
                 group by tenant_id, currency
             ), sent as (

@@ -52,6 +52,8 @@ class StripeLine(Base, kw_only=True):
     reference: Mapped[str]
     created_at: Mapped[datetime]
     pulled_at: Mapped[datetime]
+    exchange_rate: Mapped[str | None] = mapped_column(default=None)
+    """Stripe's rate as a decimal, where it changed the currency."""
 
 
 class PullMark(Base, kw_only=True):

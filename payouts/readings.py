@@ -4,7 +4,6 @@ Stripe's objects are no mappings: `["x"]` and `in` work on them, `.get` and `dic
 """
 
 from datetime import UTC, datetime
-from fractions import Fraction
 from typing import Any
 
 from payouts.seen import (
@@ -23,11 +22,6 @@ from payouts.seen import (
 
 def _time(seconds: Any) -> datetime:
     return datetime.fromtimestamp(int(seconds), UTC)
-
-
-def _rate(found: Any) -> Fraction | None:
-    """Stripe's rate as the exact fraction that its decimal spelling says."""
-    return None if found is None else Fraction(str(found))
 
 
 def metadata_of(found: Any) -> dict[str, str]:
@@ -52,6 +46,8 @@ def transaction(found: Any) -> TransactionSeen | None:
     transfer = None
     if source is not None and not isinstance(source, str) and "source_transfer" in source:
         transfer = id_of(source["source_transfer"])
+    # Some lists leave it out, where others say null.
+    has_rate = "exchange_rate" in found and found["exchange_rate"] is not None
     return TransactionSeen(
         id=found["id"],
         type=found["type"],
@@ -64,7 +60,7 @@ def transaction(found: Any) -> TransactionSeen | None:
         source_id=id_of(source),
         source_transfer=transfer,
         created_at=_time(found["created"]),
-        exchange_rate=_rate(found["exchange_rate"]) if "exchange_rate" in found else None,
+        stated_rate=str(found["exchange_rate"]) if has_rate else None,
     )
 
 

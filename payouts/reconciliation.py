@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from payouts import chart
+from payouts.conversions import book_conversions
 from payouts.errors import BreakNotBookable, UnknownBreak
 from payouts.ledger import Line, post_entry
 from payouts.models import JournalEntry, Payee
@@ -53,7 +54,7 @@ _DIFFERENT = text(
     with leg as (
         select e.key, e.kind, a.currency, a.code,
             split_part(e.key, ':', 2) as second, split_part(e.key, ':', 3) as third,
-            split_part(e.key, ':', 4) as fourth,
+            split_part(e.key, ':', 4) as fourth, split_part(e.key, ':', 5) as fifth,
             case a.code when 'stripe_clearing' then 'platform' else a.owner_id::text end as place,
             case when p.debit_account_id = a.id then p.amount_minor else -p.amount_minor end
                 as amount
@@ -80,6 +81,11 @@ _DIFFERENT = text(
                 when leg.kind in ('card_dispute_taken', 'card_dispute_returned')
                     then 'line:' || leg.third
                 when leg.kind = 'stripe_fee' then 'line:' || leg.second
+                when leg.kind = 'transfer_converted' then 'charge:' || v.destination_payment
+                when leg.kind = 'payout_converted' then 'payout:' || leg.fourth
+                when leg.kind = 'reversal_converted' and leg.code = 'stripe_clearing'
+                    then 'reversal:' || leg.fourth
+                when leg.kind = 'reversal_converted' then 'refund:' || leg.fifth
                 when leg.kind = 'suspense' then b.reference
             end, 'entry:' || leg.key) as reference
         from leg
@@ -94,6 +100,8 @@ _DIFFERENT = text(
                 when 'refund_failed' then 'refund:' || leg.second end
             and c.attempt::text = leg.third
         left join payouts.transfer t on t.call_id = c.id
+        left join payouts.transfer v
+            on leg.kind = 'transfer_converted' and v.id::text = leg.second
         left join payouts.platform_payout o
             on leg.kind like 'platform_payout%' and o.id::text = leg.second
         left join payouts.reconciliation_break b
@@ -139,6 +147,7 @@ class Reconciled:
     at: datetime
     new_lines: int
     fees_booked: int
+    conversions_booked: int
     lines: int
     theirs_minor: Mapping[str, int]
     opened: int
@@ -157,7 +166,8 @@ def reference_of(seen: TransactionSeen) -> str:
 def reconcile(
     begin: Begin, gateway: "Gateway", *, now: Now, owners: Sequence[UUID] = ()
 ) -> Reconciled:
-    """Pull what is new, book Stripe's own fees, match everything, and keep what does not match.
+    """Pull what is new, book Stripe's own fees and its conversions, match everything, and keep what
+    does not match.
 
     `owners` are those whose connected accounts are pulled beside the platform's balance. Reads
     Stripe outside of any transaction; safe to run again at any point.
@@ -170,10 +180,10 @@ def reconcile(
         new += _pull(begin, gateway, str(owner_id), account_id, now)
     held = gateway.balance()
     with begin() as session:
-        fees = book_fees(session, at=now())
+        fees, changed = book_fees(session, at=now()), book_conversions(session, at=now())
         found = [*differences(session), *_balance_differences(session, held)]
         opened, closed = keep_breaks(session, found, at=now())
-        return _summary(session, now(), new, fees, opened, closed)
+        return _summary(session, now(), new, (fees, changed), opened, closed)
 
 
 def _accounts(begin: Begin, owners: Sequence[UUID]) -> list[tuple[UUID, str]]:
@@ -228,11 +238,14 @@ def _row(seen: TransactionSeen, place: str, at: datetime) -> dict[str, object]:
         "reference": reference_of(seen),
         "created_at": seen.created_at,
         "pulled_at": at,
+        "exchange_rate": seen.stated_rate,
     }
 
 
 def book_fees(session: Session, *, at: datetime) -> int:
-    """Book what Stripe charged by itself: the only lines that are booked by rule; how many."""
+    """Book what Stripe charged by itself; how many lines it were. With what Stripe changed into
+    another currency these are the only ones that are booked by rule.
+    """
     fees = session.scalars(
         select(StripeLine).where(
             StripeLine.place == PLATFORM,
@@ -355,7 +368,7 @@ def keep_breaks(session: Session, found: Sequence[Difference], *, at: datetime) 
 
 
 def _summary(
-    session: Session, at: datetime, new: int, fees: int, opened: int, closed: int
+    session: Session, at: datetime, new: int, booked: tuple[int, int], opened: int, closed: int
 ) -> Reconciled:
     standing = session.execute(
         select(Break.kind, Break.found_at).where(Break.resolved_at.is_(None))
@@ -363,7 +376,8 @@ def _summary(
     return Reconciled(
         at=at,
         new_lines=new,
-        fees_booked=fees,
+        fees_booked=booked[0],
+        conversions_booked=booked[1],
         lines=int(session.scalar(select(func.count()).select_from(StripeLine)) or 0),
         theirs_minor=_totals(session, PLATFORM),
         opened=opened,

@@ -24,7 +24,12 @@ class TransactionSeen:
     source_id: str | None
     source_transfer: str | None
     created_at: datetime
-    exchange_rate: Fraction | None = None
+    stated_rate: str | None = None
+
+    @property
+    def exchange_rate(self) -> Fraction | None:
+        """Stripe's rate as the exact fraction that its decimal spelling says."""
+        return None if self.stated_rate is None else Fraction(self.stated_rate)
 
 
 @dataclass(frozen=True, slots=True)

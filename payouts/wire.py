@@ -77,10 +77,9 @@ def _is_where_it_was(payout: Payout, payee: Payee | None) -> bool:
 
 
 def _connected_balance_ok(gateway: "Gateway", call: ExternalCall) -> Refusal | None:
-    """A connected account below zero would swallow the transfer."""
-    params = params_of(call)
-    held = gateway.balance(str(params["destination"])).available
-    if held.get(str(params["currency"]).upper(), 0) < 0:
+    """A connected account below zero would swallow the transfer, in whatever currency it is."""
+    held = gateway.balance(str(params_of(call)["destination"])).available
+    if min(held.values(), default=0) < 0:
         return Refusal(NEGATIVE_BALANCE, "The balance at Stripe is below zero.")
     return None
 

@@ -38,6 +38,7 @@ from market.work.actions import beat, end_session, pause_session, resume_session
 from market.work.models import TimeEntry, WorkSession
 from market.work.queries import figures, open_session
 from market.work.rules import GAP_S, seconds_between
+from payouts.conversions import changes_in_words
 from payouts.models import Payout
 from payouts.payees import payee_of, payee_state
 
@@ -289,6 +290,7 @@ def get_earnings(request: Request[Any, Any, Any], cursor: FromQuery[str | None] 
             following=following,
             payouts=payouts,
             holds=holds_of(session, [one.id for one in payouts]),
+            changed=changes_in_words(session, [one.id for one in payouts]),
             purses=_purses(session, me),
             payee=payee_state(session, me) if payee_of(session, me) is not None else None,
             tasks=tasks,

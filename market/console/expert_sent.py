@@ -25,7 +25,13 @@ from market.console.threads import talk_on
 from market.console.visitors import EXPERT, my_id
 from market.db import PLATFORM, database, now
 from market.earnings.models import Earning
-from market.earnings.queries import line_of_pay, payout_states, statement_lines, statement_totals
+from market.earnings.queries import (
+    line_of_pay,
+    payout_states,
+    statement_conversions,
+    statement_lines,
+    statement_totals,
+)
 from market.earnings.routes import statement
 from market.earnings.rules import LineNotFound
 from market.frauds.models import FraudCase
@@ -40,6 +46,7 @@ from market.tasks.models import Task
 from market.treasury.queries import holds_of
 from market.verdicts.queries import verdict
 from market.votes.queries import votes
+from payouts.conversions import conversion_in_words
 from payouts.models import Payout
 
 APPEALABLE = ("rejected", "partially_accepted")
@@ -179,6 +186,7 @@ def get_printed_statement(
             last=last,
             lines=lines,
             totals=statement_totals(lines),
+            changed=[conversion_in_words(one) for one in statement_conversions(session, lines)],
         )
 
 

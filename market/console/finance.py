@@ -45,6 +45,7 @@ from market.treasury.queries import (
 )
 from market.treasury.rules import EXTRA_REASONS
 from payouts.bank_models import CardDispute
+from payouts.conversions import changes_in_words
 from payouts.ledger import trial_balance
 from payouts.models import ExternalCall, Payout, PayoutHold, PayoutMove
 from payouts.proof_models import Break
@@ -237,6 +238,7 @@ def get_payout(
             "ops/payout.html",
             payout=found,
             holds=holds_of(session, [found.id])[found.id],
+            changed=changes_in_words(session, [found.id]).get(found.id),
             moves=moves,
             lines=lines,
             names=names_of(session, people),

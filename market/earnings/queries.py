@@ -18,6 +18,8 @@ from market.screeners.queries import screened_out_pay
 from market.submissions.models import Submission
 from market.verdicts.models import Verdict
 from market.work.models import TimeEntry
+from payouts.bank_models import Conversion
+from payouts.conversions import conversions_of
 from payouts.models import (
     JournalEntry,
     Payout,
@@ -278,6 +280,15 @@ def statement_totals(
         )
         for currency in sorted({line.currency for line, _ in kept})
     ]
+
+
+def statement_conversions(
+    session: Session, lines: Sequence[tuple[Earning, str, str | None]]
+) -> list[Conversion]:
+    """Which payouts of a statement's lines Stripe changed into another currency, oldest first."""
+    taken = {line.payout_id for line, _, _ in lines if line.payout_id is not None}
+    found = conversions_of(session, sorted(taken))
+    return sorted(found.values(), key=lambda one: one.id)
 
 
 def unbacked_lines(session: Session) -> list[str]:

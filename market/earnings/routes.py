@@ -20,6 +20,7 @@ from market.earnings.queries import (
     earnings,
     effective_wage,
     payout_states,
+    statement_conversions,
     statement_lines,
     statement_totals,
 )
@@ -37,6 +38,9 @@ from market.http import (
     wire_ids,
 )
 from market.projects.queries import project
+from market.projects.routes import MoneyOut
+from payouts.bank_models import Conversion
+from payouts.conversions import conversion_in_words, rate_of
 from payouts.money import Money
 
 
@@ -131,13 +135,32 @@ class StatementTotalOut(Wire):
     paid_minor: int
 
 
+class ConversionOut(Wire):
+    """What Stripe made of a payout in another currency, on its way to your account there.
+
+    `rate` is what one unit of the currency that was sent is worth in the one that came, as Stripe
+    says; what Stripe takes for it is in that rate.
+    """
+
+    payout_id: str
+    sent: MoneyOut
+    arrived: MoneyOut
+    rate: str
+    source: str
+    at: datetime
+    text: str
+
+
 class StatementOut(Wire):
-    """What an expert earned in the weeks from `first` to `last`: totals, and every line of them."""
+    """What an expert earned in the weeks from `first` to `last`: totals, and every line of them;
+    and what of it was changed into another currency on its way.
+    """
 
     first: date | None
     last: date | None
     totals: list[StatementTotalOut]
     lines: list[StatementLineOut]
+    conversions: list[ConversionOut]
 
 
 @get("/statement", scope="earning:read", tags=["Earnings"])
@@ -172,6 +195,7 @@ def get_statement_data(
                 )
                 for line, name, state in lines
             ],
+            conversions=[conversion_out(one) for one in statement_conversions(session, lines)],
         )
 
 
@@ -221,6 +245,19 @@ def statement(
             )
         )
     return text.getvalue()
+
+
+def conversion_out(found: Conversion) -> ConversionOut:
+    """A conversion as it travels."""
+    return ConversionOut(
+        payout_id=wire_id("pay", found.payout_id),
+        sent=MoneyOut(amount_minor=found.from_minor, currency=found.from_currency),
+        arrived=MoneyOut(amount_minor=found.to_minor, currency=found.to_currency),
+        rate=rate_of(found),
+        source=found.source,
+        at=found.converted_at,
+        text=conversion_in_words(found),
+    )
 
 
 def _units(amount_minor: int, currency: str) -> str:

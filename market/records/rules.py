@@ -141,6 +141,7 @@ SOURCES: tuple[Source, ...] = (
     _money("payout_move", "actor_id"),
     _money("payout_hold", "placed_by", "cleared_by"),
     _money("transfer"),
+    _money("conversion"),
     _money("recovery", "decided_by"),
     _own("notice_preference", "person_id", order="next_digest_at"),
     _own("notification", "person_id"),

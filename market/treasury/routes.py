@@ -1,5 +1,6 @@
 """Payouts, calls to Stripe and its webhooks, over HTTP."""
 
+from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -9,9 +10,11 @@ from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody, RawBody
 from litestar.status_codes import HTTP_202_ACCEPTED
+from sqlalchemy.orm import Session
 
 from market.auth import Part, Principal
 from market.db import PLATFORM, database, now
+from market.earnings.routes import ConversionOut, conversion_out
 from market.events import Event, emit
 from market.http import (
     Cursor,
@@ -42,6 +45,8 @@ from market.treasury.actions import (
 )
 from market.treasury.models import PayoutRun
 from market.treasury.queries import calls, holds_of, payout, payout_run, payout_runs, payouts
+from payouts.bank_models import Conversion
+from payouts.conversions import conversions_of
 from payouts.inbox import SNAPSHOT, THIN, store_event
 from payouts.models import ExternalCall, Payout, PayoutHold
 
@@ -60,7 +65,9 @@ class HoldOut(Wire):
 
 
 class PayoutOut(Wire):
-    """What you are paid for the time until a Monday, and how far it is on its way to your bank."""
+    """What you are paid for the time until a Monday, and how far it is on its way to your bank;
+    `arrived` where Stripe changed it into another currency.
+    """
 
     id: str
     expert_id: str
@@ -71,6 +78,7 @@ class PayoutOut(Wire):
     opened_at: datetime
     holds: list[HoldOut]
     failure: str | None
+    arrived: ConversionOut | None
 
 
 class PayoutRunIn(Wire):
@@ -116,8 +124,7 @@ def get_payouts(
             cursor=cursor,
             filters=f"{principal.tenant}|{in_state}",
         )
-        holds = holds_of(session, [row.id for row in rows])
-        return page([_payout_out(row, holds[row.id]) for row in rows], following)
+        return page(_payouts_out(session, rows), following)
 
 
 @get("/payouts/{payout_id:str}", scope="earning:read", tags=["Payouts"])
@@ -125,7 +132,7 @@ def get_payout(payout_id: FromPath[str]) -> PayoutOut:
     """One payout, and what it waits for."""
     with database.begin() as session:
         found = payout(session, read_id("pay", payout_id))
-        return _payout_out(found, holds_of(session, [found.id])[found.id])
+        return _payouts_out(session, [found])[0]
 
 
 @post("/payout-holds/{hold_id:str}/end", scope="pay:write", status_code=200, tags=["Payouts"])
@@ -144,7 +151,7 @@ def post_hold_end(
             at=now(),
             policy=hold_policy(),
         )
-        return _payout_out(moved, holds_of(session, [moved.id])[moved.id])
+        return _payouts_out(session, [moved])[0]
 
 
 @post(
@@ -230,7 +237,7 @@ def post_payout(data: JSONBody[ExtraPayoutIn]) -> PayoutOut:
             at=now(),
             policy=hold_policy(),
         )
-        return _payout_out(made, holds_of(session, [made.id])[made.id])
+        return _payouts_out(session, [made])[0]
 
 
 @post("/payouts/{payout_id:str}/withdraw", scope="pay:write", status_code=200, tags=["Payouts"])
@@ -242,7 +249,7 @@ def post_withdrawal(
         found = take_out(
             session, read_id("pay", payout_id), by=principal.person_id, note=data.note, at=now()
         )
-        return _payout_out(found, [])
+        return _payouts_out(session, [found])[0]
 
 
 @post("/payouts/{payout_id:str}/recall", scope="pay:write", status_code=202, tags=["Payouts"])
@@ -254,7 +261,7 @@ def post_recall(
         found = bring_back(
             session, read_id("pay", payout_id), by=principal.person_id, note=data.note, at=now()
         )
-        return _payout_out(found, [])
+        return _payouts_out(session, [found])[0]
 
 
 class CallOut(Wire):
@@ -348,7 +355,13 @@ def _keep_event(
 # As they travel -----------------------------------------------------------------------------------
 
 
-def _payout_out(found: Payout, holds: list[PayoutHold]) -> PayoutOut:
+def _payouts_out(session: Session, rows: Sequence[Payout]) -> list[PayoutOut]:
+    ids = [row.id for row in rows]
+    holds, changed = holds_of(session, ids), conversions_of(session, ids)
+    return [_payout_out(row, holds[row.id], changed.get(row.id)) for row in rows]
+
+
+def _payout_out(found: Payout, holds: list[PayoutHold], changed: Conversion | None) -> PayoutOut:
     return PayoutOut(
         id=wire_id("pay", found.id),
         expert_id=wire_id("per", found.owner_id),
@@ -369,6 +382,7 @@ def _payout_out(found: Payout, holds: list[PayoutHold]) -> PayoutOut:
             for hold in holds
         ],
         failure=found.failure_text,
+        arrived=conversion_out(changed) if changed is not None else None,
     )
 
 

@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from tests.fakestripe import accounts, disputes, invoices, moves, payments
+from tests.fakestripe import accounts, disputes, exchange, invoices, moves, payments
 from tests.fakestripe.faults import UnknownFault
 from tests.fakestripe.world import ApiRefusal, Json, transaction
 
@@ -115,6 +115,12 @@ async def _route(app: FakeStripeApp, method: str, parts: list[str], data: Json) 
             return accounts.onboard(world, account_id)
         case ("POST", "_accounts", account_id, "bank"):
             return accounts.set_bank(world, account_id)
+        case ("POST", "_accounts", account_id, "currency"):
+            # What the account is kept in, which Stripe takes from where its bank is.
+            world.get("account", account_id)["defaults"]["currency"] = str(data["currency"])
+            return {}
+        case ("POST", "_rates"):
+            return exchange.set_rate(world, str(data["from"]), str(data["to"]), str(data["rate"]))
         case ("POST", "_accounts", account_id, "transfers"):
             return accounts.set_transfers(
                 world,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fakestripe import accounts
+from tests.fakestripe import accounts, exchange
 from tests.fakestripe.answers import Call, Handler, page, rendered
 from tests.fakestripe.payments import balance_of
 from tests.fakestripe.world import PLATFORM, ApiRefusal, Json, World, transaction
@@ -29,16 +29,18 @@ def create_transfer(world: World, call: Call) -> Json:
             "enabled: transfers",
             "insufficient_capabilities_for_transfer",
         )
+    kept = world.get("account", destination)["defaults"]["currency"]
+    rate = None if kept == currency else exchange.rate_of(world, currency, kept)
+    arriving = amount if rate is None else exchange.changed(amount, rate)
     transfer_id, payment_id = world.new_id("tr"), world.new_id("py")
     # Checked first, so that a refusal leaves nothing behind.
     world.bank.move(
         kind="transfer",
         source=transfer_id,
         at=world.now(),
-        legs=[
-            ("platform/available", currency, -amount),
-            (f"{destination}/available", currency, amount),
-        ],
+        legs=exchange.legs(
+            "platform/available", amount, currency, f"{destination}/available", arriving, kept
+        ),
     )
     out = transaction(
         world,
@@ -56,8 +58,9 @@ def create_transfer(world: World, call: Call) -> Json:
         kind="payment",
         category="charge",
         source=payment_id,
-        amount=amount,
-        currency=currency,
+        amount=arriving,
+        currency=kept,
+        exchange_rate=rate,
     )
     world.put(
         "charge",
@@ -145,17 +148,24 @@ def create_reversal(world: World, call: Call) -> Json:
             "amount",
         )
     currency, account = transfer["currency"], transfer["destination"]
+    kept = world.get("account", account)["defaults"]["currency"]
+    # Of what arrived the same share is taken, and it comes back at the rate of today.
+    arrived = world.get("charge", transfer["destination_payment"])["balance_transaction"]
+    whole = world.get("balance_transaction", arrived)["amount"]
+    reversed_then, reversed_now = transfer["amount_reversed"], transfer["amount_reversed"] + amount
+    taken = whole * reversed_now // transfer["amount"] - whole * reversed_then // transfer["amount"]
+    rate = None if kept == currency else exchange.rate_of(world, kept, currency)
+    coming = amount if rate is None else exchange.changed(taken, rate)
     reversal_id = world.new_id("trr")
-    if world.bank.balance(f"{account}/available", currency) < amount:
+    if world.bank.balance(f"{account}/available", kept) < taken:
         raise _bad("The connected account has too little money.", "balance_insufficient")
     world.bank.move(
         kind="reversal",
         source=reversal_id,
         at=world.now(),
-        legs=[
-            (f"{account}/available", currency, -amount),
-            ("platform/available", currency, amount),
-        ],
+        legs=exchange.legs(
+            f"{account}/available", taken, kept, "platform/available", coming, currency
+        ),
     )
     line = transaction(
         world,
@@ -163,8 +173,9 @@ def create_reversal(world: World, call: Call) -> Json:
         kind="transfer_refund",
         category="transfer_reversal",
         source=reversal_id,
-        amount=amount,
+        amount=coming,
         currency=currency,
+        exchange_rate=rate,
     )
     payment_refund = world.new_id("pyr")
     transaction(
@@ -173,8 +184,8 @@ def create_reversal(world: World, call: Call) -> Json:
         kind="payment_refund",
         category="refund",
         source=payment_refund,
-        amount=-amount,
-        currency=currency,
+        amount=-taken,
+        currency=kept,
     )
     transfer["amount_reversed"] += amount
     transfer["reversed"] = transfer["amount_reversed"] == transfer["amount"]

@@ -228,6 +228,7 @@ def transaction(
     fee: int = 0,
     status: str = "available",
     description: str | None = None,
+    exchange_rate: str | None = None,
 ) -> Json:
     """Write one balance transaction of an account; the bank's legs are the caller's business."""
     fees = [{"amount": fee, "currency": currency, "type": "stripe_fee"}] if fee else []
@@ -244,7 +245,7 @@ def transaction(
             "created": world.stamp(),
             "currency": currency,
             "description": description,
-            "exchange_rate": None,
+            "exchange_rate": None if exchange_rate is None else float(exchange_rate),
             "fee": fee,
             "fee_details": fees,
             "net": amount - fee,

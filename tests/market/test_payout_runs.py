@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from market.approvals.actions import approve_lines
 from market.auth import Part
+from market.books.jobs import prove_books
 from market.books.queries import EVERY_INVARIANT
 from market.earnings.actions import accrue_earning
 from market.events import Event
@@ -28,6 +29,7 @@ from payouts import chart
 from payouts.errors import PayoutStateConflict
 from payouts.models import ExternalCall, Payout
 from payouts.payees import payee_of
+from payouts.proof_models import Break
 from payouts.seen import BalanceSeen
 from payouts.transfers import move_payout
 from tests.factories import (
@@ -39,6 +41,7 @@ from tests.factories import (
 )
 from tests.market.earned import end_offer, make_active_offer, work_on
 from tests.market.house import MONDAY, House
+from tests.market.test_console import come_in
 
 HOUR = 3600
 
@@ -429,3 +432,40 @@ def test_what_stripe_holds_is_compared_with_the_books_by_currency(
 ) -> None:
     seen = BalanceSeen(available=available, pending=pending)
     assert len(differences(before, after, seen)) == found
+
+
+def test_an_expert_reads_what_stripe_made_of_its_pay_in_another_currency(house: House) -> None:
+    paid_in(house)
+    expert, ops = house.expert(), house.caller(Part.OPS)
+    house.become_payee(expert)
+    with house.begin() as session:
+        payee = payee_of(session, expert.person_id)
+        assert payee is not None
+        account_id = payee.account_id
+    house.stripe.ask("POST", f"/_accounts/{account_id}/currency", currency="eur")
+    house.stripe.ask("POST", "/_rates", **{"from": "usd", "to": "eur", "rate": "0.875"})
+    earn(house, expert)
+    house.pay_out(ops)
+    house.hear()
+    (payout,) = expert.get("/v1/payouts").json()["items"]
+    assert (payout["state"], payout["amount"]["amount_minor"]) == ("paid", 4400)
+    arrived = payout["arrived"]
+    assert (arrived["arrived"], arrived["rate"], arrived["source"]) == (
+        {"amount_minor": 3850, "currency": "EUR"},
+        "0.875",
+        "stripe",
+    )
+    assert arrived["text"].startswith("USD 44.00 arrived as EUR 38.50: Stripe changed it on ")
+    told = expert.get("/v1/statement").json()["conversions"]
+    assert told == [arrived]
+    for reader, path in (
+        (expert, "expert/earnings"),
+        (expert, "expert/statement"),
+        (ops, f"ops/money/payouts/{payout['id']}"),
+    ):
+        come_in(house.web, reader)
+        assert "USD 44.00 arrived as EUR 38.50" in house.web.get(f"/console/{path}").text
+    prove_books("now")
+    with house.begin() as session:
+        mine = Break.place == str(expert.person_id)
+        assert session.scalars(select(Break).where(mine)).all() == []
