@@ -410,7 +410,9 @@ def change_state(
     move |= {f"new_{name}": value for name, value in after.items()}
     written = cast("CursorResult[Any]", session.execute(statement, move))
     if written.rowcount != 1:
-        raise StaleDataError(f"there is no {machine.name} {row.id} to {action} any more")
+        raise StaleDataError(
+            f"there is no {machine.name} {row.id} of version {row.version} to {action} any more"
+        )
     for name, value in after.items():
         set_committed_value(row, name, value)
 

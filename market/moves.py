@@ -17,7 +17,11 @@ _HISTORY = (
     *("id", "machine", "subject_id", "from_state", "to_state", "action", "at", "actor_id"),
     *("reason_code", "note", "event_id"),
 )
-_MOVED = "moved as (update {table} set {set_to} where id = :subject_id returning id)"
+# A version that was not the one read means that the caller did not hold the row after all.
+_MOVED = (
+    "moved as (update {table} set {set_to}"
+    " where id = :subject_id and version = :new_version - 1 returning id)"
+)
 
 _TYPES: dict[str, TypeEngine[Any]] = {
     **dict.fromkeys(
@@ -34,7 +38,7 @@ def move_statement(table: Table, columns: tuple[str, ...], *, is_told: bool) -> 
     """The statement that takes a move: its history, the event if it is told, and the change of the
     row, unless the row was written already: then no columns are named.
 
-    It writes one row of history, or none where the row is not there any more.
+    It writes one row of history, or none where the row is gone or not as it was read.
     """
     history = [name for name in _HISTORY if is_told or name != "event_id"]
     parts = []

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from sqlalchemy import delete, event, func, select, text
+from sqlalchemy import delete, event, func, select, text, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
@@ -141,5 +141,18 @@ def test_a_move_of_what_is_gone_is_refused_and_leaves_no_history(db: Session) ->
         execution_options={"synchronize_session": False},
     )
     with pytest.raises(StaleDataError, match="task_slot"):
+        change_state(db, SLOT, slot, "retire", at=AT)
+    assert history(db, slot.id) == []
+
+
+def test_a_move_of_what_another_moved_meanwhile_is_refused_and_leaves_no_history(
+    db: Session,
+) -> None:
+    slot = open_slot(db)
+    db.execute(
+        update(TaskSlot).where(TaskSlot.id == slot.id).values(version=slot.version + 1),
+        execution_options={"synchronize_session": False},
+    )
+    with pytest.raises(StaleDataError, match="of version 1"):
         change_state(db, SLOT, slot, "retire", at=AT)
     assert history(db, slot.id) == []
