@@ -18,7 +18,7 @@ import anyio.to_thread
 import psycopg
 import structlog
 from anyio import CapacityLimiter
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from market.db import PLATFORM, Scope, database
@@ -240,12 +240,24 @@ class Streams:
     # The listener ---------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        if self._listener is None:
+        if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._readers = CapacityLimiter(4)
             self._beat(0)
-            self._listener = threading.Thread(target=self._listen, name="streams", daemon=True)
+        if self._listener is None:
+            self._listener = threading.Thread(target=self._run, name="streams", daemon=True)
             self._listener.start()
+
+    def _run(self) -> None:
+        try:
+            self._listen()
+        finally:
+            # Nobody waits for news that cannot come: readers come back, the first with a listener.
+            self._in_loop(self._end_listened)
+
+    def _end_listened(self) -> None:
+        self._listener = None
+        self._end_all()
 
     def _listen(self) -> None:
         address = database.engine.url.set(drivername="postgresql")
@@ -257,7 +269,7 @@ class Streams:
                 ) as listener:
                     listener.execute(f"listen {CHANNEL}")
                     place = self._serve(listener, place)
-            except (psycopg.Error, DBAPIError, OSError) as lost:
+            except (psycopg.Error, SQLAlchemyError, OSError) as lost:
                 log.warning("streams.lost_database", error=str(lost).splitlines()[0][:200])
                 self._stop.wait(1.0)
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -285,6 +285,39 @@ def test_silence_is_broken_by_a_heartbeat_and_a_revoked_key_ends_its_stream(
     assert said[0] == b"retry: 3000\nid: 1\n\n"
     assert set(said[1:]) == {b": still here\n\n"}
     assert HEARTBEAT_S == 15.0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_listener_that_dies_ends_its_streams_and_the_next_one_begins_anew(
+    web_process: Server,
+) -> None:
+    faults = [LookupError("what nobody thought of")]
+
+    def refuse(keys: Collection[UUID]) -> set[UUID]:
+        if faults:
+            raise faults.pop()
+        return set()
+
+    async def read() -> tuple[bool, list[bytes]]:
+        hub = Streams(encoded, refuse, heartbeat_s=0.1)
+        feed = Feed(web_process.lab, FeedKind.ORGANISATION)
+
+        def stream() -> Stream:
+            return Stream(feed, PLATFORM, web_process.key_id, frozenset(), is_full=False, after=1)
+
+        first = stream()
+        async for _ in hub.follow(first):
+            pass
+        said: list[bytes] = []
+        async for text in hub.follow(stream()):
+            said.append(text)
+            if len(said) == 3:
+                hub.end_soon()
+        return first.is_over, said
+
+    is_over, said = asyncio.run(asyncio.wait_for(read(), PATIENCE_S))
+    assert is_over
+    assert said[1:3] == [b": still here\n\n"] * 2
 
 
 def test_one_stream_more_than_a_process_keeps_is_refused_for_now(
