@@ -68,7 +68,10 @@ def gini(amounts: Float64) -> Float64:
 
     Source: Gini (1912), by order statistics: sum of (2 i - n - 1) x_i over n times the total.
     """
-    ordered = np.sort(amounts, axis=-1)
+    return _gini(np.sort(amounts, axis=-1))
+
+
+def _gini(ordered: Float64) -> Float64:
     size = ordered.shape[-1]
     weight = 2.0 * np.arange(1, size + 1) - size - 1
     total = np.maximum(size * ordered.sum(axis=-1), 1e-300)
@@ -77,13 +80,16 @@ def gini(amounts: Float64) -> Float64:
 
 def top_share(amounts: Float64, share: float) -> Float64:
     """What the first `share` of contributors hold of the total, of each row, shape (rows,)."""
-    ordered = np.sort(amounts, axis=-1)[..., ::-1]
+    return _top_share(np.sort(amounts, axis=-1), share)
+
+
+def _top_share(ordered: Float64, share: float) -> Float64:
     size = ordered.shape[-1]
     seats = share * size
     whole = int(seats)
-    held = ordered[..., :whole].sum(axis=-1)
+    held = ordered[..., size - whole :].sum(axis=-1)
     if whole < size:
-        held = held + (seats - whole) * ordered[..., whole]
+        held = held + (seats - whole) * ordered[..., size - whole - 1]
     return np.asarray(held / np.maximum(ordered.sum(axis=-1), 1e-300), np.float64)
 
 
@@ -98,13 +104,16 @@ def concentration(amount: Float64, *, seed: int = 0, draws: int = DRAWS) -> Conc
     Source: Efron, Tibshirani, An Introduction to the Bootstrap (1993), section 10.3 and 13.3.
     Raises: CreditInvalid.
     """
-    amounts = checked_numbers("amount", amount, low=0.0)
+    amounts = np.sort(checked_numbers("amount", amount, low=0.0))
     size, total = len(amounts), float(amounts.sum())
     if size == 0 or total <= 0:
         nothing = Estimate(None, None, None)
         return Concentration(size, total, nothing, nothing, nothing)
     rng = np.random.default_rng(seed)
-    again = amounts[rng.integers(0, size, (draws, size))]
+    # Ranks are drawn, and sorted as small whole numbers: quicker than sorting every row of amounts.
+    rank = rng.integers(0, size, (draws, size), dtype=np.uint16 if size < 2**16 else np.uint32)
+    rank.sort(axis=1, kind="stable")
+    again = amounts[rank]
     again = again[again.sum(axis=1) > 0]
 
     def estimate(figure: Callable[[Float64], Float64]) -> Estimate:
@@ -119,9 +128,9 @@ def concentration(amount: Float64, *, seed: int = 0, draws: int = DRAWS) -> Conc
     return Concentration(
         size,
         total,
-        estimate(gini),
-        estimate(lambda rows: top_share(rows, 0.1)),
-        estimate(lambda rows: top_share(rows, 0.2)),
+        estimate(_gini),
+        estimate(lambda rows: _top_share(rows, 0.1)),
+        estimate(lambda rows: _top_share(rows, 0.2)),
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -19,8 +19,8 @@ from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 from scipy.stats import t as student
 
-from matching.arrays import ArrayInvalid, groups_of, number_within, real_array, truth_array
-from matching.assignment import totals
+from matching.arm_sums import ArmSums
+from matching.arrays import number_within
 from matching.problem import Bool, Float64
 
 LEAST_CLUSTERS = 10
@@ -33,20 +33,6 @@ HUMP = 1.1
 """Where the mixture looks for an effect; between 1 and 1.2 the bound changes by 0.02."""
 
 Decision = Literal["continue", "promote", "stop_harm", "stop_futile"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ArmSums:
-    """What each cluster (an expert, or an expert in a domain) brought to its arm so far.
-
-    Shapes: treated, units, total (clusters,); covariate (clusters, covariates), sums over units.
-    Units: units in assignments; total in the metric's unit, summed.
-    """
-
-    treated: Bool
-    units: Float64
-    total: Float64
-    covariate: Float64 = field(default_factory=lambda: np.zeros((0, 0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,45 +130,13 @@ def boundary(progress: float, alpha: float = 0.05) -> float:
     return float(brentq(lambda ratio: log_evidence(ratio, progress, alpha) - wanted, 0.0, high))
 
 
-def cluster_sums(
-    cluster: object, treated: object, outcome: object, *, covariate: object = None
-) -> ArmSums:
-    """Add up assignments by cluster; every cluster is in one arm alone.
-
-    Shapes: cluster, treated, outcome (assignments,); covariate (assignments,) or (assignments,
-        covariates), known before the arm was drawn, such as the predicted probability.
-    Raises: ArrayInvalid, also when a cluster is found in both arms.
-    """
-    value = real_array("outcome", outcome, low=-1e12, high=1e12)
-    count = len(value)
-    place, size = groups_of("cluster", cluster, count)
-    arm = truth_array("treated", treated, count)
-    units = totals(place, np.ones(count), size)
-    inside = totals(place, arm.astype(np.float64), size)
-    both = (inside > 0) & (inside < units)
-    if both.any():
-        at = int(np.flatnonzero(both[place])[0])
-        raise ArrayInvalid("treated", at, "its cluster has assignments in both arms")
-    columns = np.zeros((size, 0))
-    if covariate is not None:
-        table = np.asarray(covariate)
-        table = table[:, None] if table.ndim == 1 else table
-        if table.ndim != 2:
-            raise ArrayInvalid("covariate", None, f"has shape {table.shape}, not two dimensions")
-        checked = [
-            real_array(f"covariate[:, {n}]", table[:, n], count, low=-1e12, high=1e12)
-            for n in range(table.shape[1])
-        ]
-        columns = np.column_stack([totals(place, each, size) for each in checked])
-    return ArmSums(inside > 0, units, totals(place, value, size), columns)
-
-
 def effect_of(arms: ArmSums, *, planned_se: float, alpha: float = 0.05) -> Effect:
     """The difference of the arms' means per assignment, adjusted, with an always-valid interval.
 
     The variance is that of cluster sums about their arm's mean, so that an expert with a hundred
-    assignments counts as one draw. Covariates are taken out by the slope within arms (CUPED). For
-    few clusters the normal bound is turned into the Student bound of the same tail.
+    assignments counts as one draw. Covariates, and what was known of clusters before, are taken out
+    by the slope within arms (CUPED). For few clusters the normal bound is turned into the Student
+    bound of the same tail.
 
     Units: planned_se is the standard error hoped for at the end (`plan_test`), which shapes the
         interval and must not be chosen by looking at the outcomes.
@@ -190,18 +144,24 @@ def effect_of(arms: ArmSums, *, planned_se: float, alpha: float = 0.05) -> Effec
     """
     number_within("planned_se", planned_se, 1e-12, 1e12)
     number_within("alpha", alpha, 1e-9, 0.5)
-    count = (int((~arms.treated).sum()), int(arms.treated.sum()))
+    touched = arms.units > 0
+    count = (int((touched & ~arms.treated).sum()), int((touched & arms.treated).sum()))
     units = (int(arms.units[~arms.treated].sum()), int(arms.units[arms.treated].sum()))
     if min(units) == 0:
         return Effect(0.0, -np.inf, np.inf, np.inf, 1.0, 0.0, 0.0, count, units, 0.0)
     columns = arms.covariate if arms.covariate.size else np.zeros((len(arms.units), 0))
     table = np.column_stack([arms.total, columns])
     mean, rest = _residuals(table, arms.units, arms.treated)
-    slope = _slope(rest[:, 1:], rest[:, 0])
+    if arms.past.size:
+        before, left_of = _past_residuals(arms.past, arms.treated)
+        mean, rest = np.column_stack([mean, before]), np.column_stack([rest, left_of])
+    slope, rank = _slope(rest[:, 1:], rest[:, 0])
     left = rest[:, 0] - rest[:, 1:] @ slope
     difference = mean[1] - mean[0]
     estimate = float(difference[0] - difference[1:] @ slope)
     variance, freedom = _variance(left, arms.treated)
+    # A slope that was fitted fits its own noise too.
+    variance *= len(left) / max(len(left) - rank, 1)
     raw, _ = _variance(rest[:, 0], arms.treated)
     reduction = 1 - variance / raw if raw > 0 else 0.0
     if min(count) < LEAST_CLUSTERS or freedom < LEAST_DF:
@@ -325,18 +285,35 @@ def _residuals(table: Float64, units: Float64, treated: Bool) -> tuple[Float64, 
     return mean, rest
 
 
-def _slope(columns: Float64, target: Float64) -> Float64:
-    """The slope within arms; a constant or repeated covariate gets nought, not an error."""
-    if not columns.shape[1]:
-        return np.zeros(0)
-    spread = np.sqrt((columns**2).mean(axis=0))
-    usable = spread > 1e-12 * max(float(spread.max()), 1e-300)
+def _past_residuals(past: Float64, treated: Bool) -> tuple[Float64, Float64]:
+    """Means by arm over the clusters that have a past; each one's deviation, over their number.
+
+    Who has a past was settled before the draw; the others count as nought, neither above nor below.
+    """
+    has_past = ~np.isnan(past).any(axis=1)
+    mean, rest = np.zeros((2, past.shape[1])), np.zeros_like(past)
+    if min((has_past & treated).sum(), (has_past & ~treated).sum()) < LEAST_CLUSTERS:
+        return mean, rest
+    for arm in (0, 1):
+        inside = has_past & (treated == bool(arm))
+        mean[arm] = past[inside].mean(axis=0)
+        rest[inside] = (past[inside] - mean[arm]) / inside.sum()
+    return mean, rest
+
+
+def _slope(columns: Float64, target: Float64) -> tuple[Float64, int]:
+    """The slope within arms, and of how many columns; a constant or repeated covariate gets nought,
+    not an error.
+    """
     slope = np.zeros(columns.shape[1])
-    if usable.any():
-        scaled = columns[:, usable] / spread[usable]
-        found = np.linalg.lstsq(scaled, target, rcond=1e-8)[0]
-        slope[usable] = found / spread[usable]
-    return slope
+    spread = np.sqrt((columns**2).mean(axis=0))
+    usable = spread > 1e-12 * max(float(spread.max(initial=0.0)), 1e-300)
+    if not usable.any():
+        return slope, 0
+    scaled = columns[:, usable] / spread[usable]
+    found, _, rank, _ = np.linalg.lstsq(scaled, target, rcond=1e-8)
+    slope[usable] = found / spread[usable]
+    return slope, int(rank)
 
 
 def _variance(left: Float64, treated: Bool) -> tuple[float, float]:

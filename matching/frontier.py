@@ -60,7 +60,9 @@ class Alarm:
 
 @dataclass(slots=True)
 class _Cell:
-    """What is kept of one domain, level and target model."""
+    """What is kept of one domain, level and target model; `steps` follow from the opening: the odds
+    of a stump, and of none, for each fall.
+    """
 
     mean: float
     variance: float
@@ -72,6 +74,7 @@ class _Cell:
     process: list[float] = field(default_factory=lambda: [0.0] * len(FALLS))
     detector: list[float] = field(default_factory=lambda: [-math.inf] * len(FALLS))
     is_alarmed: bool = False
+    steps: tuple[float, tuple[tuple[float, float], ...]] | None = None
 
 
 class FrontierTracker:
@@ -228,19 +231,21 @@ class FrontierTracker:
 
     def _watch(self, cell: int, one: _Cell, y: float, size: float) -> Alarm | None:
         opening = self._opening_rate(one)
-        # What the opening may really have been: by luck it looks better than it was.
-        doubt = math.sqrt(opening * (1 - opening) / (one.first + 2))
-        before = max(opening - doubt, 0.75 * opening)
-        sums, logs = [], []
-        for n, fall in enumerate(FALLS):
-            after = fall * opening
-            odds = y * after / before + (1 - y) * (1 - after) / (1 - before)
-            step = math.log(1 + size * (odds - 1))
-            one.process[n] += step
+        # A level has its opening for good, so that only the first of its attempts works this out.
+        if one.steps is None or one.steps[0] != opening:
+            # What the opening may really have been: by luck it looks better than it was.
+            doubt = math.sqrt(opening * (1 - opening) / (one.first + 2))
+            before = max(opening - doubt, 0.75 * opening)
+            odds = [
+                (fall * opening / before, (1 - fall * opening) / (1 - before)) for fall in FALLS
+            ]
+            one.steps = opening, tuple(odds)
+        logs, sums = one.process, one.detector
+        for n, (yes, no) in enumerate(one.steps[1]):
+            step = math.log(1 + size * (y * yes + (1 - y) * no - 1))
+            logs[n] += step
             # Shiryaev-Roberts: (R + 1) times the ratio, kept as a logarithm.
-            one.detector[n] = step + math.log1p(math.exp(min(one.detector[n], 700.0)))
-            logs.append(one.process[n])
-            sums.append(one.detector[n])
+            sums[n] = step + math.log1p(math.exp(min(sums[n], 700.0)))
         process, detector = _log_mean(logs), _log_mean(sums)
         if one.is_alarmed:
             return None
@@ -262,4 +267,4 @@ class FrontierTracker:
 
 def _log_mean(logs: list[float]) -> float:
     top = max(logs)
-    return top + math.log(sum(math.exp(one - top) for one in logs) / len(logs))
+    return top + math.log(sum([math.exp(one - top) for one in logs]) / len(logs))

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from matching.assignment import totals
 from matching.problem import Float64
 from matching.votes import Votes, VotesInvalid
 
@@ -60,25 +61,45 @@ def agreements(
     Source: Krippendorff, Content Analysis (2004), section 11.3; Fleiss, Psychological Bulletin 76
         (1971); Gwet, British Journal of Mathematical and Statistical Psychology 61 (2008).
     """
-    counts = votes.counts(votes.weight())
-    counts = np.asarray(counts[counts.sum(axis=1) > 1.5], np.float64)
-    far = distances(np.asarray(counts.sum(axis=0), np.float64), distance)
+    return agreements_of(votes.counts(votes.weight()), distance=distance, draws=draws, seed=seed)
+
+
+def agreements_of(
+    counts: Float64,
+    items: Float64 | None = None,
+    *,
+    distance: Distance = Distance.NOMINAL,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Agreements:
+    """The same of votes that are counted already, as a database counts them.
+
+    Shapes: counts (patterns, classes), votes of an item for each label; items (patterns,), how many
+        items have had just these votes, one each where it is left out.
+    """
+    times = np.ones(len(counts)) if items is None else np.asarray(items, np.float64)
+    told = counts.sum(axis=1) > 1.5
+    # Items with the same votes are one to every coefficient, so that drawing the items again is
+    # drawing how many there are of each kind: few numbers in the place of many.
+    counts, place = np.unique(np.asarray(counts[told], np.float64), axis=0, return_inverse=True)
+    times = totals(place.ravel(), times[told], len(counts))
+    size = int(times.sum())
+    far = distances(np.asarray(times @ counts, np.float64), distance)
     rng = np.random.default_rng(seed)
     draw: Float64 = np.zeros((draws, len(counts)))
-    if len(counts):
-        even = np.full(len(counts), 1 / len(counts))
-        draw = rng.multinomial(len(counts), even, draws).astype(np.float64)
+    if size:
+        draw = rng.multinomial(size, times / size, draws).astype(np.float64)
 
     def with_interval(value: Callable[[Float64], Float64]) -> Agreement:
-        whole = value(np.ones((1, len(counts))))[0]
+        whole = value(times[None])[0]
         if not np.isfinite(whole):
-            return Agreement(None, None, None, len(counts))
+            return Agreement(None, None, None, size)
         again = value(draw)
         again = again[np.isfinite(again)]
-        if len(counts) < 2 or len(again) == 0:
-            return Agreement(float(whole), -1.0, 1.0, len(counts))
+        if size < 2 or len(again) == 0:
+            return Agreement(float(whole), -1.0, 1.0, size)
         low, high = np.quantile(again, [0.05, 0.95])
-        return Agreement(float(whole), float(low), float(high), len(counts))
+        return Agreement(float(whole), float(low), float(high), size)
 
     return Agreements(
         with_interval(lambda w: _alpha(counts, far, w)),

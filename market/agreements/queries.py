@@ -7,28 +7,45 @@ from sqlalchemy import Uuid, bindparam, text
 from sqlalchemy.orm import Session
 
 from market.agreements.rules import (
-    CLOSED,
     MOST_VOTES,
     OPEN_REASON,
     FieldAgreement,
     JudgeStanding,
+    Pattern,
     Reading,
-    Said,
     agreement_on,
-    judge_standing,
+    differing,
+    standings_of,
 )
 from market.verdicts.rules import REVIEWED
 
+# The latest votes, counted by claim and question, and the claims by what was counted of them.
+# Whoever judged a claim in several rounds counts once. Votes on open questions are only counted.
 _SAID = text(
     """
-    select t.domain, r.submission_id, r.reviewer_id, r.has_attempt,
-        r.verdict in ('accept', 'accept_share') as accepted, r.model_failed, r.attempt_fair
-    from market.review r join market.submission s on s.id = r.submission_id
-    join market.task t on t.id = s.task_id
-    where r.kind = 'vote' and r.voted_at > :since and r.voted_at <= :until
-        and (cast(:project_id as uuid) is null or r.project_id = :project_id)
-        and (cast(:domain as text) is null or t.domain = :domain)
-    order by r.voted_at desc, r.id limit :most
+    with said as materialized (
+        select t.domain, r.submission_id, r.reviewer_id, r.has_attempt,
+            r.verdict in ('accept', 'accept_share') as accepted, r.model_failed, r.attempt_fair
+        from market.review r join market.submission s on s.id = r.submission_id
+        join market.task t on t.id = s.task_id
+        where r.kind = 'vote' and r.voted_at > :since and r.voted_at <= :until
+            and (cast(:project_id as uuid) is null or r.project_id = :project_id)
+            and (cast(:domain as text) is null or t.domain = :domain)
+        order by r.voted_at desc, r.id limit :most
+    )
+    select domain, field, yes, no, count(*) as claims from (
+        select domain, field, sum(part) as yes, sum(1 - part) as no from (
+            select d.domain, q.field, d.submission_id,
+                avg(cast(q.yes as integer))::float8 as part
+            from said d cross join lateral (values ('model_failed', d.model_failed),
+                ('attempt_fair', d.attempt_fair), ('accepted', d.accepted)) q (field, yes)
+            where d.has_attempt and q.yes is not null
+            group by d.domain, q.field, d.submission_id, d.reviewer_id) by_reviewer
+        group by domain, field, submission_id) counted
+    group by domain, field, yes, no
+    union all
+    select domain, null, count(*), 0, 0 from said where not has_attempt group by domain
+    order by domain, field nulls last, yes, no
     """
 ).bindparams(bindparam("project_id", type_=Uuid()))
 
@@ -67,23 +84,15 @@ def agreement_by_field(
         "domain": domain,
         "most": MOST_VOTES,
     }
-    closed: dict[tuple[str, str], list[Said]] = {}
-    open_: dict[str, int] = {}
+    closed: dict[tuple[str, str], list[Pattern]] = {}
+    open_: list[FieldAgreement] = []
     for row in session.execute(_SAID, given):
-        if not row.has_attempt:
-            open_[row.domain] = open_.get(row.domain, 0) + 1
-            continue
-        for field in CLOSED:
-            said = getattr(row, field)
-            if said is not None:
-                one = Said(row.submission_id, row.reviewer_id, said)
-                closed.setdefault((row.domain, field), []).append(one)
-    found = [agreement_on(*key, said) for key, said in sorted(closed.items())]
-    found += [
-        FieldAgreement(one, "accepted", votes, None, OPEN_REASON)
-        for one, votes in sorted(open_.items())
-    ]
-    return found
+        if row.field is None:
+            open_.append(FieldAgreement(row.domain, "accepted", int(row.yes), None, OPEN_REASON))
+        else:
+            one = Pattern(row.yes, row.no, row.claims)
+            closed.setdefault((row.domain, row.field), []).append(one)
+    return [agreement_on(*key, seen) for key, seen in sorted(closed.items())] + open_
 
 
 def readings(
@@ -98,15 +107,11 @@ def judge_standings(
     session: Session, *, since: datetime, domain: str | None = None
 ) -> list[JudgeStanding]:
     """How the judge agrees with people, by domain and target model."""
-    by_cell: dict[tuple[str, UUID], list[Reading]] = {}
-    for one in readings(session, since=since, domain=domain):
-        by_cell.setdefault((one.domain, one.target_model_id), []).append(one)
-    return [judge_standing(*cell, read) for cell, read in sorted(by_cell.items())]
+    return standings_of(readings(session, since=since, domain=domain))
 
 
 def disagreements(
     session: Session, *, since: datetime, domain: str | None = None, limit: int = 200
 ) -> list[Reading]:
     """Claims on which the judge and people differ, the latest first: somebody should look."""
-    found = readings(session, since=since, domain=domain)
-    return [one for one in found if one.says_failed != one.is_validated][:limit]
+    return differing(readings(session, since=since, domain=domain))[:limit]

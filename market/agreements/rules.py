@@ -8,7 +8,7 @@ from uuid import UUID
 import numpy as np
 
 from market.verdicts.rules import Share, wilson
-from matching.kappa import Agreement, Agreements, agreements, cohen
+from matching.kappa import Agreement, Agreements, agreements_of, cohen
 from matching.votes import Votes
 
 CLOSED = ("model_failed", "attempt_fair", "accepted")
@@ -27,12 +27,12 @@ OPEN_REASON = "a question of judgement: people may honestly differ, so no agreem
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """One vote on one question."""
+class Pattern:
+    """How many claims have had so many votes for yes and so many for no on one question."""
 
-    submission_id: UUID
-    reviewer_id: UUID
-    yes: bool
+    yes: float
+    no: float
+    claims: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +89,12 @@ class Reading:
         return self.judge > 0.5
 
 
-def agreement_on(domain: str, field: str, said: Sequence[Said]) -> FieldAgreement:
+def agreement_on(domain: str, field: str, patterns: Sequence[Pattern]) -> FieldAgreement:
     """Several coefficients, corrected for chance, with nine-tenths intervals."""
-    items = {one: n for n, one in enumerate(dict.fromkeys(s.submission_id for s in said))}
-    people = {one: n for n, one in enumerate(dict.fromkeys(s.reviewer_id for s in said))}
-    votes = _votes(
-        [items[s.submission_id] for s in said],
-        [people[s.reviewer_id] for s in said],
-        [s.yes for s in said],
-        items=len(items),
-        reviewers=len(people),
-    )
-    return FieldAgreement(domain, field, len(said), agreements(votes, draws=DRAWS), None)
+    counts = np.array([(one.no, one.yes) for one in patterns], np.float64)
+    claims = np.array([one.claims for one in patterns], np.float64)
+    votes = round(float(counts.sum(axis=1) @ claims))
+    return FieldAgreement(domain, field, votes, agreements_of(counts, claims, draws=DRAWS), None)
 
 
 def judge_standing(domain: str, model_id: UUID, read: Sequence[Reading]) -> JudgeStanding:
@@ -125,6 +119,19 @@ def judge_standing(domain: str, model_id: UUID, read: Sequence[Reading]) -> Judg
         wilson(spared, len(no)),
         cohen(votes, 0, 1, draws=DRAWS),
     )
+
+
+def standings_of(read: Sequence[Reading]) -> list[JudgeStanding]:
+    """How the judge agrees with people, by domain and target model."""
+    by_cell: dict[tuple[str, UUID], list[Reading]] = {}
+    for one in read:
+        by_cell.setdefault((one.domain, one.target_model_id), []).append(one)
+    return [judge_standing(*cell, those) for cell, those in sorted(by_cell.items())]
+
+
+def differing(read: Sequence[Reading]) -> list[Reading]:
+    """The claims on which the judge and people differ, in the order in which they were read."""
+    return [one for one in read if one.says_failed != one.is_validated]
 
 
 def _votes(

@@ -7,8 +7,8 @@ from litestar import Request, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.response import Template
 
-from market.agreements.queries import agreement_by_field, disagreements, judge_standings
-from market.agreements.rules import LEAST_AGREEMENT
+from market.agreements.queries import agreement_by_field, readings
+from market.agreements.rules import LEAST_AGREEMENT, differing, standings_of
 from market.console.frame import page
 from market.console.visitors import OPS
 from market.db import database, now
@@ -27,14 +27,15 @@ def get_agreement(request: Request[Any, Any, Any]) -> Template:
     """How far people agree, how the judge stands beside them, and claims on which they differ."""
     at = now()
     with database.begin() as session:
+        read = readings(session, since=at - LATELY)
         return page(
             request,
             "ops/agreement.html",
             fields=agreement_by_field(session, since=at - LATELY, until=at),
             questions=QUESTIONS,
-            judge=judge_standings(session, since=at - LATELY),
+            judge=standings_of(read),
             least=LEAST_AGREEMENT,
-            differ=disagreements(session, since=at - LATELY, limit=SHOWN),
+            differ=differing(read)[:SHOWN],
         )
 
 

@@ -25,6 +25,8 @@ METRIC_WORDS = {
 }
 IN_HOURS = ("wait_h", "work_h")
 SHOWN_LOOKS = 60
+LEAST_TOLD = 0.05
+"""Share of the spread between units that their past explained, below which it is not told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,8 @@ def _told(metric: str, effect: Effect, verdict: str, tone: str) -> Told:
         if effect["low"] is not None and effect["high"] is not None:
             low, high = (_said(metric, effect[name], signed=True) for name in ("low", "high"))
             difference = f"{difference} ({low} to {high})"
+    # Looks of before this was told have nothing to say of it.
+    known = effect.get("reduction") or 0.0
     control, treated = (
         NOTHING if effect[f"{arm}_mean"] is None else _said(metric, effect[f"{arm}_mean"])
         for arm in ("control", "treated")
@@ -112,7 +116,8 @@ def _told(metric: str, effect: Effect, verdict: str, tone: str) -> Told:
         verdict,
         tone,
         f"{effect['control_assignments'] + effect['treated_assignments']:,} assignments of"
-        f" {effect['control_units'] + effect['treated_units']:,}",
+        f" {effect['control_units'] + effect['treated_units']:,}"
+        + (f"; {share(known)} of the spread was known before" if known >= LEAST_TOLD else ""),
     )
 
 

@@ -40,6 +40,8 @@ BINS = 8
 LEAST_IN_BIN = 3
 RUNS = 60
 WEEK = timedelta(days=7)
+DRAWS = 300
+"""Of the people, for an interval: enough for a page that shows whole per cents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +222,7 @@ def spread(session: Session) -> Spread:
     ).all()
     work = np.array([row[0] for row in rows], np.float64)
     stumps = np.array([row[1] for row in rows], np.float64)
-    found = concentration(stumps)
+    found = concentration(stumps, draws=DRAWS)
     series = [
         line(name, [(round(float(a), 4), float(b)) for a, b in _thinned(amount)], "line")
         for name, amount in (("Accepted work", work), ("Stumps", stumps))
@@ -236,7 +238,7 @@ def spread(session: Session) -> Spread:
         y_unit="share",
         even_line="Everybody the same",
     )
-    return Spread(concentration(work), found, chart)
+    return Spread(concentration(work, draws=DRAWS), found, chart)
 
 
 def _thinned(amount: np.ndarray[Any, np.dtype[np.float64]]) -> list[tuple[float, float]]:

@@ -47,6 +47,7 @@ from market.http import (
 EFFECT_COLUMNS = (
     *("control_mean", "treated_mean", "estimate", "low", "high", "p_value"),
     *("control_units", "treated_units", "control_assignments", "treated_assignments"),
+    "reduction",
 )
 
 
@@ -240,7 +241,8 @@ def effects_table(session: Session, found: Experiment) -> str:
     for one in looks(session, found.id):
         for name, effect in one.effects.items():
             role, _, metric = name.rpartition(".")
-            cells = ["" if effect[column] is None else effect[column] for column in EFFECT_COLUMNS]
+            told = (effect.get(column) for column in EFFECT_COLUMNS)
+            cells = ["" if one is None else one for one in told]
             unit = METRICS[metric].unit
             write([one.number, one.at.isoformat(), role or "metric", metric, unit, *cells])
     return content.getvalue()

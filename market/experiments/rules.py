@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -68,9 +69,9 @@ class Metric:
 
 
 METRICS = {
-    "stump": Metric("validated stumps an assignment", True, 0.02, 0.02),
-    "accepted": Metric("share of decided offers that were accepted", True, 0.02, 0.05),
-    "rejected": Metric("share of verdicts that reject", False, 0.02, 0.05),
+    "stump": Metric("validated stumps an assignment", True, 0.01, 0.02),
+    "accepted": Metric("share of decided offers that were accepted", True, 0.01, 0.05),
+    "rejected": Metric("share of verdicts that reject", False, 0.01, 0.05),
     "wait_h": Metric("hours from an offer to its acceptance", False, 1.0, 0.1),
     "work_h": Metric("hours of recorded work an assignment", False, 0.2, 0.1),
 }
@@ -331,6 +332,39 @@ class Trial:
         return np.array([is_treated(self.salt, one, self.share) for one in ids], np.bool_)
 
 
+PAST = timedelta(days=90)
+"""How long before an experiment began what came of a unit's offers says what to expect of it."""
+
+PAST_WEIGHT = 5.0
+"""Outcomes that a unit's own past has to outweigh before it is believed half, against the mean."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnitsPast:
+    """What came of the offers of each unit before the experiment began; whoever had none is not in
+    it.
+
+    Shapes: unit, treated, predicted (units,); total and count by metric, (units,) each.
+    Units: total in the metric's unit, summed over `count` outcomes; predicted the mean chance of a
+        stump as the runs saw it, NaN where none said.
+    """
+
+    unit: tuple[UUID, ...]
+    treated: Bool
+    total: Mapping[str, Float64]
+    count: Mapping[str, Float64]
+    predicted: Float64
+
+    def known(self, metric: str) -> Float64:
+        """What to expect of each unit, by its past and by what was predicted, shape (units, 2)."""
+        total, count = self.total[metric], self.count[metric]
+        mean = total.sum() / max(count.sum(), 1.0)
+        expected = (total + PAST_WEIGHT * mean) / (count + PAST_WEIGHT)
+        said = ~np.isnan(self.predicted)
+        usual = self.predicted[said].mean() if said.any() else 0.0
+        return np.column_stack([expected, np.where(said, self.predicted, usual)])
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Exposed:
     """What came of every exposed assignment so far.
@@ -342,6 +376,7 @@ class Exposed:
     treated: Bool
     outcome: Mapping[str, Float64]
     known: Mapping[str, Bool]
+    past: UnitsPast | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,18 +394,29 @@ def look(exposed: Exposed, metric: str, guardrails: Sequence[str]) -> Looked:
     """The metric's and each guardrail's effect with intervals that hold at every look.
 
     Guardrails share one alpha, so that all of them together stop a harmless trial no oftener than
-    one alone would. So do time and quality: their intervals hold all at once.
+    one alone would. So do time and quality: their intervals hold all at once. What units differed
+    in before the experiment began is taken out of every difference.
     """
     # SciPy takes long to load, and only this needs it.
-    from matching.experiment import Guardrail, cluster_sums, decide, effect_of
+    from matching.arm_sums import Past, cluster_sums
+    from matching.experiment import Guardrail, decide, effect_of
 
-    names = {one: at for at, one in enumerate(dict.fromkeys(exposed.unit))}
+    past = exposed.past
+    units = exposed.unit if past is None else exposed.unit + past.unit
+    names = {one: at for at, one in enumerate(dict.fromkeys(units))}
     cluster = np.array([names[one] for one in exposed.unit], np.int64)
 
     def effect(name: str, alpha: float) -> "Effect":
         on = np.flatnonzero(exposed.known[name])
         # Whoever has no known outcome yet tells nothing, and would only seem to.
-        sums = cluster_sums(cluster[on], exposed.treated[on], exposed.outcome[name][on])
+        sums = cluster_sums(
+            cluster[on],
+            exposed.treated[on],
+            exposed.outcome[name][on],
+            past=None
+            if past is None
+            else Past([names[one] for one in past.unit], past.treated, past.known(name)),
+        )
         return effect_of(sums, planned_se=METRICS[name].se, alpha=alpha)
 
     primary = effect(metric, ALPHA)
@@ -400,7 +446,15 @@ def effect_told(effect: "Effect") -> Json:
     """An effect as JSON; what is not known yet is null."""
     return {
         name: _number(getattr(effect, name))
-        for name in ("estimate", "low", "high", "p_value", "control_mean", "treated_mean")
+        for name in (
+            "estimate",
+            "low",
+            "high",
+            "p_value",
+            "control_mean",
+            "treated_mean",
+            "reduction",
+        )
     } | {
         "control_units": effect.clusters[0],
         "treated_units": effect.clusters[1],

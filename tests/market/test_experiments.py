@@ -1,5 +1,6 @@
 """Experiments: who is in which arm, what is refused, what stops by itself, what is kept."""
 
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,11 +14,13 @@ from sqlalchemy.orm import Session
 
 from market.auth import Part
 from market.candidates.rules import by_arm
+from market.console.experiment_told import metric_told
 from market.db import new_id
 from market.experiments.actions import look_at_experiment
 from market.experiments.jobs import look_at_experiments
 from market.experiments.models import Experiment, Exposure
-from market.experiments.rules import Exposed, is_treated, look
+from market.experiments.queries import units_past
+from market.experiments.rules import Exposed, UnitsPast, effect_told, is_treated, look
 from market.http import wire_id
 from market.offers.models import Offer
 from market.runs.actions import request_run
@@ -249,6 +252,24 @@ def test_a_trial_that_does_harm_is_stopped_by_its_guardrail(db: Session, ops: Ca
     assert look_at_experiment(db, experiment_id, at=at) is None
     report = ops.get(f"/v1/experiments/{made['id']}").json()
     assert report["looks"][0]["effects"]["guard.accepted"]["high"] < 0
+    # Nothing came before it; to a trial that begins now, all of this is the past.
+    assert units_past(db, row) is None
+    row.started_at = at
+    past = units_past(db, row)
+    assert past is not None
+    states = Counter((one.expert_id, one.state) for one in db.scalars(select(Offer)))
+    for unit, is_in, yes, known in zip(
+        past.unit, past.treated, past.total["accepted"], past.count["accepted"], strict=True
+    ):
+        assert is_in == is_treated(row.salt, unit, row.share)
+        assert (yes, known) == (
+            states[unit, "accepted"],
+            states[unit, "accepted"] + states[unit, "declined"],
+        )
+    assert past.total["wait_h"] == pytest.approx(past.total["accepted"])
+    assert not past.count["rejected"].any()
+    assert not np.isnan(past.predicted).any()
+    assert past.known("rejected")[:, 0] == pytest.approx(0)
 
 
 def made_up(rng: np.random.Generator, gain: float) -> Exposed:
@@ -265,6 +286,27 @@ def made_up(rng: np.random.Generator, gain: float) -> Exposed:
         outcome={"stump": stump, "accepted": yes, "rejected": 1 - yes},
         known={"stump": known, "accepted": known, "rejected": known},
     )
+
+
+def test_what_experts_differed_in_before_narrows_the_interval_and_is_told() -> None:
+    rng = np.random.default_rng(4)
+    unit = tuple(new_id() for _ in range(200))
+    arm = np.arange(200) % 2 == 0
+    chance = np.clip(rng.normal(0.4, 0.15, 200), 0.02, 0.98)
+    stump = (rng.random(2000) < np.repeat(chance, 10)).astype(float)
+    known = {"stump": np.ones(2000, np.bool_)}
+    treated = np.repeat(arm, 10)
+    units = tuple(one for one in unit for _ in range(10))
+    had, came = np.full(200, 40.0), rng.binomial(40, chance).astype(float)
+    past = UnitsPast(unit, arm, {"stump": came}, {"stump": had}, np.full(200, np.nan))
+    told = []
+    for before in (None, past):
+        seen = look(Exposed(units, treated, {"stump": stump}, known, before), "stump", ())
+        told.append(seen.primary)
+    assert told[1].high - told[1].low < 0.8 * (told[0].high - told[0].low)
+    assert told[1].reduction > 0.4
+    shown = [metric_told("stump", {"stump": effect_told(one)}) for one in told]
+    assert ["known before" in one.evidence for one in shown if one is not None] == [False, True]
 
 
 def test_nothing_is_declared_of_two_equal_arms_and_a_large_gain_is_found() -> None:

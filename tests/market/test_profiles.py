@@ -10,9 +10,8 @@ from litestar.testing import TestClient
 from sqlalchemy.orm import Session
 
 from market.agreements.queries import agreement_by_field, disagreements, judge_standings
-from market.agreements.rules import Said, agreement_on
+from market.agreements.rules import Pattern, agreement_on
 from market.auth import Part
-from market.db import new_id
 from market.http import wire_id
 from market.profiles.queries import expert_profiles, reviewer_profiles, stages, task_paths
 from market.profiles.rules import Period
@@ -110,14 +109,10 @@ def test_agreement_is_told_for_each_closed_question_and_off_for_open_ones(db: Se
 
 def test_kappa_of_the_textbook_comes_out_of_votes() -> None:
     # Twenty both yes, fifteen both no, five and ten apart: 0.7 agree.
-    pairs = [(True, True)] * 20 + [(False, False)] * 15 + [(True, False)] * 5
-    pairs += [(False, True)] * 10
-    one, other = new_id(), new_id()
-    said = []
-    for first, second in pairs:
-        item = new_id()
-        said += [Said(item, one, first), Said(item, other, second)]
-    found = agreement_on("chemistry", "model_failed", said).found
+    said = [Pattern(2, 0, 20), Pattern(0, 2, 15), Pattern(1, 1, 15)]
+    told = agreement_on("chemistry", "model_failed", said)
+    assert told.votes == 100
+    found = told.found
     assert found is not None
     assert found.observed.value == pytest.approx(0.7)
     assert found.fleiss.value == pytest.approx(0.4, abs=0.01)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
+from matching.arm_sums import Past, cluster_sums
 from matching.arrays import ArrayInvalid
 from matching.experiment import (
     Effect,
     Guardrail,
     boundary,
-    cluster_sums,
     decide,
     effect_of,
     log_evidence,
@@ -70,6 +70,45 @@ def test_a_prediction_made_before_the_draw_takes_variance_away_and_moves_nothing
     assert told.std() < 0.85 * np.std([each.estimate for each in plain])
     assert np.mean([each.se for each in found]) == pytest.approx(told.std(), rel=0.3)
     assert np.mean([each.reduction for each in found]) > 0.3
+
+
+def test_what_was_known_before_takes_variance_away_where_the_treatment_chooses_who_works() -> None:
+    found, plain = [], []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        skill = rng.normal(0.3, 0.1, 200)
+        arm = rng.permutation(200) % 2
+        # The treated arm gives most of its work to the better half, whose work is as good as ever.
+        share = np.where((arm == 1) & (skill < 0.3), 0.25, 1.0)
+        per = rng.poisson(30 * share)
+        per[:5] = 0
+        cluster = np.repeat(np.arange(200), per)
+        outcome = (rng.random(len(cluster)) < np.clip(skill, 0, 1)[cluster]).astype(float)
+        past = Past(np.arange(200), arm, skill[:, None] + rng.normal(0, 0.02, (200, 1)))
+        seen = cluster_sums(cluster, arm[cluster], outcome, past=past)
+        found.append(effect_of(seen, planned_se=0.02))
+        plain.append(
+            effect_of(cluster_sums(cluster, arm[cluster], outcome), planned_se=0.02).estimate
+        )
+        assert sum(found[-1].clusters) < 200
+    told = np.array([each.estimate for each in found])
+    # The halves lie .8 of a deviation of .1 off; of the treated, the lower weighs a quarter.
+    gain = 0.1 * math.sqrt(2 / math.pi) * (1 - 0.25) / (1 + 0.25)
+    assert told.mean() == pytest.approx(gain, abs=4 * told.std() / math.sqrt(60))
+    assert told.std() < 0.9 * np.std(plain)
+    assert np.mean([each.se for each in found]) == pytest.approx(told.std(), rel=0.3)
+
+
+def test_the_past_of_few_or_of_nobody_changes_nothing() -> None:
+    cluster, treated, outcome, predicted = sums(2)
+    bare = effect_of(cluster_sums(cluster, treated, outcome), planned_se=0.03)
+    few = Past(np.arange(12), np.arange(12) % 2, predicted[::20][:12, None])
+    seen = effect_of(cluster_sums(cluster, treated, outcome, past=few), planned_se=0.03)
+    assert (seen.estimate, seen.se) == pytest.approx((bare.estimate, bare.se))
+    with pytest.raises(ArrayInvalid, match="names a cluster twice"):
+        cluster_sums(cluster, treated, outcome, past=Past([0, 0], [0, 0], np.zeros((2, 1))))
+    with pytest.raises(ArrayInvalid, match="both arms"):
+        cluster_sums(cluster, treated, outcome, past=Past([0], [1], np.zeros((1, 1))))
 
 
 def test_looking_twenty_times_at_two_equal_arms_declares_little() -> None:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, ndtri
 
-from matching.experiment import cluster_sums, effect_of
+from matching.arm_sums import cluster_sums
+from matching.experiment import effect_of
 
 BASE = -1.1
 """Log-odds of a typical expert's stump: a rate of a quarter."""

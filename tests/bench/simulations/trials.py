@@ -2,25 +2,78 @@
 a bad one is stopped; the same one twice declares nothing.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import numpy as np
 
 from market.candidates.rules import by_arm
-from market.experiments.rules import Exposed, is_treated, look
+from market.experiments.rules import Exposed, UnitsPast, is_treated, look
 from matching.assign import assign
 from matching.policy import Policy
 from matching.preview import Candidate, replayed
+from matching.problem import Bool, Float64
 from matching.tuning import Goal, search
 from matching.value import pair_value
 from tests.bench.simulations.seeded_market import BAD, BLIND, TODAY, market
 
 ROUNDS = 12
+BEFORE = 4
+"""Rounds under the control that were on record when the trial began."""
+
 EXPERTS = 120
 PEOPLE = 1500
 TASKS = 240
 AA_LIMIT = 0.05
+
+
+@dataclass
+class Record:
+    """What a stretch of rounds left behind: who had each assignment, and what came of it."""
+
+    expert: list[int] = field(default_factory=list)
+    stump: list[float] = field(default_factory=list)
+    accepted: list[bool] = field(default_factory=list)
+    predicted: list[float] = field(default_factory=list)
+
+    def play(self, seed: int, turn: int, control: Policy, treated: Policy, arm: Bool) -> None:
+        """One more round of the same people, planned with each one's arm."""
+        # The record's own draw is not used here: arms are weighed, and the plan made anew.
+        plain = replace(control, randomness=1.0)
+        known = market(
+            1000 * seed + turn, tasks=2 * PEOPLE, experts=PEOPLE, policy=plain, people=seed
+        )
+        past = known.past
+        expert = past.problem.expert
+        one, two = pair_value(past.parts, control), pair_value(past.parts, treated)
+        value = by_arm(one, two, arm[expert])
+        chosen = assign(replace(past.problem, value=value.total), seed=turn).chosen
+        self.expert += expert[chosen].tolist()
+        self.stump += past.came.stump[chosen].tolist()
+        self.accepted += past.came.accepted[chosen].astype(np.bool_).tolist()
+        assert past.parts.stump is not None
+        self.predicted += past.parts.stump[chosen].tolist()
+
+
+def before(seed: int, control: Policy, ids: list[UUID], arm: Bool) -> UnitsPast:
+    """What was on record of everybody when the trial began."""
+    record = Record()
+    for turn in range(BEFORE):
+        record.play(seed, ROUNDS + turn, control, control, arm)
+    had = np.bincount(record.expert, minlength=PEOPLE)
+    there = np.flatnonzero(had)
+
+    def sums(amount: object) -> Float64:
+        return np.bincount(record.expert, np.asarray(amount, float), PEOPLE)[there]
+
+    yes = sums(record.accepted)
+    return UnitsPast(
+        unit=tuple(ids[n] for n in there),
+        treated=arm[there],
+        total={"stump": sums(record.stump), "rejected": yes - sums(record.stump)},
+        count={"stump": had[there].astype(float), "rejected": yes},
+        predicted=sums(record.predicted) / had[there],
+    )
 
 
 def trial(
@@ -29,34 +82,22 @@ def trial(
     """What a trial on half of the experts led to, and at which look; looked at after each round."""
     ids = [UUID(int=int(n)) for n in range(1, PEOPLE + 1)]
     arm = np.array([is_treated(f"trial {seed}", one, 0.5) for one in ids], np.bool_)
-    unit: list[UUID] = []
-    treated: list[bool] = []
-    stumps: list[float] = []
-    accepted: list[bool] = []
+    past = before(seed, control, ids, arm)
+    record = Record()
     for turn in range(rounds):
-        # The record's own draw is not used here: arms are weighed, and the plan made anew.
-        plain = replace(control, randomness=1.0)
-        tasks, experts = 2 * len(ids), len(ids)
-        known = market(1000 * seed + turn, tasks=tasks, experts=experts, policy=plain, people=seed)
-        past = known.past
-        expert = past.problem.expert
-        one = pair_value(past.parts, control)
-        two = pair_value(past.parts, treated_policy)
-        value = by_arm(one, two, arm[expert])
-        plan = assign(replace(past.problem, value=value.total), seed=turn)
-        for pair in plan.chosen.tolist():
-            unit.append(ids[int(expert[pair])])
-            treated.append(bool(arm[expert[pair]]))
-            stumps.append(float(past.came.stump[pair]))
-            accepted.append(bool(past.came.accepted[pair]))
-        everything = np.ones(len(unit), np.bool_)
+        record.play(seed, turn, control, treated_policy, arm)
+        stumps = np.array(record.stump)
         seen = look(
             Exposed(
-                unit=tuple(unit),
-                treated=np.array(treated),
+                unit=tuple(ids[n] for n in record.expert),
+                treated=arm[record.expert],
                 # Work that is no stump is rejected in this market; what is declined is neither.
-                outcome={"stump": np.array(stumps), "rejected": 1 - np.array(stumps)},
-                known={"stump": everything, "rejected": np.array(accepted)},
+                outcome={"stump": stumps, "rejected": 1 - stumps},
+                known={
+                    "stump": np.ones(len(stumps), np.bool_),
+                    "rejected": np.array(record.accepted),
+                },
+                past=past,
             ),
             "stump",
             ("rejected",),
