@@ -64,7 +64,7 @@ def before(seed: int, control: Policy, ids: list[UUID], arm: Bool) -> UnitsPast:
     there = np.flatnonzero(had)
 
     def sums(amount: object) -> Float64:
-        return np.bincount(record.expert, np.asarray(amount, float), PEOPLE)[there]
+        return np.bincount(record.expert, np.asarray(amount, float), PEOPLE)[there].astype(float)
 
     yes = sums(record.accepted)
     return UnitsPast(
