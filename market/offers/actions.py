@@ -40,6 +40,17 @@ from payouts.ledger import void_pending
 _NOT_WHILE_RECORDING = text("select pg_advisory_xact_lock_shared(hashtextextended(:name, 7))")
 
 
+_ASKED = (
+    select(Offer, TaskSlot.state, TaskSlot.offer_id, Task.state, Project.state, Expert.state)
+    .join(TaskSlot, TaskSlot.id == Offer.slot_id)
+    .join(Task, Task.id == Offer.task_id)
+    .join(Project, Project.id == Offer.project_id)
+    .join(Expert, Expert.id == Offer.expert_id)
+    .where(Offer.id == bindparam("offer"), Offer.expert_id == bindparam("expert"))
+    .with_for_update(of=[Offer, TaskSlot, Task], key_share=True)
+    .execution_options(populate_existing=True)
+)
+
 _ACCEPT = text(
     """
     with accepted as (
@@ -95,16 +106,7 @@ def accept_offer(session: Session, offer_id: UUID, *, expert_id: UUID, at: datet
     Raises:
         OfferNotFound, OfferExpired, OverlapFull, ProjectNotLive, NotEligible, StateConflict.
     """
-    found = session.execute(
-        select(Offer, TaskSlot.state, TaskSlot.offer_id, Task.state, Project.state, Expert.state)
-        .join(TaskSlot, TaskSlot.id == Offer.slot_id)
-        .join(Task, Task.id == Offer.task_id)
-        .join(Project, Project.id == Offer.project_id)
-        .join(Expert, Expert.id == Offer.expert_id)
-        .where(Offer.id == offer_id, Offer.expert_id == expert_id)
-        .with_for_update(of=[Offer, TaskSlot, Task], key_share=True)
-        .execution_options(populate_existing=True)
-    ).one_or_none()
+    found = session.execute(_ASKED, {"offer": offer_id, "expert": expert_id}).one_or_none()
     if found is None:
         raise OfferNotFound(offer_id)
     offer, slot_state, holder, task_state, project_state, standing = found

@@ -21,6 +21,21 @@ from market.projects.models import Project
 from market.tasks.models import Task, TaskSlot
 from market.tasks.rules import FILLED, RETIRED, SLOT
 
+_TO_BEGIN = (
+    select(Offer, Project.state)
+    .join(Project, Project.id == Offer.project_id)
+    .where(Offer.id == bindparam("offer"), Offer.expert_id == bindparam("expert"))
+    .with_for_update(of=Offer)
+    .execution_options(populate_existing=True)
+)
+
+_SEAT = (
+    select(TaskSlot.state)
+    .join(Task, Task.id == TaskSlot.task_id)
+    .where(TaskSlot.id == bindparam("slot"))
+    .with_for_update(of=[TaskSlot, Task], key_share=True)
+)
+
 _COMPLETE = text(
     """
     with completed as (
@@ -132,13 +147,7 @@ def activate_offer(session: Session, offer_id: UUID, *, expert_id: UUID, at: dat
     Raises:
         OfferNotFound, LeaseLost, ProjectNotLive, StateConflict.
     """
-    found = session.execute(
-        select(Offer, Project.state)
-        .join(Project, Project.id == Offer.project_id)
-        .where(Offer.id == offer_id, Offer.expert_id == expert_id)
-        .with_for_update(of=Offer)
-        .execution_options(populate_existing=True)
-    ).one_or_none()
+    found = session.execute(_TO_BEGIN, {"offer": offer_id, "expert": expert_id}).one_or_none()
     if found is None:
         raise OfferNotFound(offer_id)
     offer, project_state = found
@@ -176,12 +185,7 @@ def complete_locked(session: Session, offer: Offer, *, at: datetime) -> None:
     OFFER.target(offer.state, "complete")
     # Locked first, and looked at by the next statement: so of two last submissions one sees the
     # other's slot.
-    slot_state = session.scalar(
-        select(TaskSlot.state)
-        .join(Task, Task.id == TaskSlot.task_id)
-        .where(TaskSlot.id == offer.slot_id)
-        .with_for_update(of=[TaskSlot, Task], key_share=True)
-    )
+    slot_state = session.scalar(_SEAT, {"slot": offer.slot_id})
     # The seat of work that comes back from a rework was filled before.
     if slot_state not in (None, "submitted"):
         SLOT.target(slot_state, "submit")

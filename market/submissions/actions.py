@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import Executable, bindparam, select
 from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.orm import Session
 
@@ -35,6 +35,26 @@ from market.submissions.rules import (
 from market.work.actions import end_work_on
 from market.work.queries import deadline, recorded_s
 from market.work.rules import whole
+
+
+def _keeping() -> Executable:
+    # A new draft, or another payload for the one there is while it is open to its author.
+    given = ("id", "organisation_id", "project_id", "task_id", "slot_id", "offer_id", "expert_id")
+    fresh = insert_or(Submission).values(
+        {name: bindparam(name) for name in (*given, "payload", "created_at")}
+        | {"state": "draft", "round": 1, "version": 1}
+    )
+    kept = fresh.on_conflict_do_update(
+        index_elements=["offer_id"],
+        set_={"payload": fresh.excluded.payload, "version": Submission.version + 1},
+        where=Submission.state.in_(OPEN),
+    )
+    found = select(Submission).from_statement(kept.returning(Submission))
+    return found.execution_options(populate_existing=True)
+
+
+# Put together once: to do so at each call costs more than to run it.
+_KEEP = _keeping()
 
 
 def leave_offer(session: Session, offer_id: UUID, *, at: datetime) -> bool:
@@ -88,20 +108,8 @@ def _keep(session: Session, offer: Offer, payload: Json, *, at: datetime) -> Sub
         "expert_id": offer.expert_id,
         "payload": payload,
         "created_at": at,
-        "attempt_id": None,
-        "state": "draft",
-        "round": 1,
-        "version": 1,
     }
-    statement = insert_or(Submission).values(values)
-    statement = statement.on_conflict_do_update(
-        index_elements=["offer_id"],
-        set_={"payload": statement.excluded.payload, "version": Submission.version + 1},
-        where=Submission.state.in_(OPEN),
-    )
-    found: Submission | None = session.scalar(
-        statement.returning(Submission), execution_options={"populate_existing": True}
-    )
+    found: Submission | None = session.scalar(_KEEP, values)
     if found is None:
         raise AlreadySubmitted()
     return found

@@ -9,9 +9,20 @@ from datetime import datetime, timedelta
 from typing import cast
 from uuid import UUID
 
-from sqlalchemy import Row, insert, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Row,
+    Table,
+    Text,
+    Uuid,
+    bindparam,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import Range
-from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.orm import Session
 
 from market.db import Json, new_id
@@ -79,6 +90,56 @@ BEAT = text(
 )
 """The heartbeat of someone who works on, which nearly every heartbeat is, in one round trip."""
 
+_START = (
+    select(WorkSession)
+    .from_statement(
+        text(
+            """
+            with started as (
+                insert into market.work_session (id, organisation_id, project_id, task_id, offer_id,
+                    expert_id, cap_left_s, day_used_s, week_cap_s, week_used_s, overtime_after_s,
+                    quiet_s, started_at, last_beat_at, last_active_at, stretch_at, state, last_seq,
+                    paid_s, capped_s, paused_s, version)
+                values (:id, :organisation_id, :project_id, :task_id, :offer_id,
+                    :expert_id, :cap_left_s, :day_used_s, :week_cap_s, :week_used_s,
+                    :overtime_after_s, :quiet_s, :at, :at, :at, :at, 'running', 0,
+                    0, 0, 0, 1)
+                on conflict (expert_id) where state in ('running', 'idle', 'paused') do nothing
+                returning *
+            ), told as (
+                insert into market.event
+                    (id, type, subject_id, at, organisation_id, person_id, actor_id, cause, data)
+                select :event, :event_type, id, started_at, organisation_id, expert_id, expert_id,
+                    :cause, '{}'
+                from started
+            )
+            select {columns} from started
+            """.replace("{columns}", ", ".join(WorkSession.__table__.c.keys()))
+        ).bindparams(
+            bindparam("at", type_=DateTime(timezone=True)),
+            bindparam("cause", type_=Text()),
+            *(bindparam(name, type_=BigInteger()) for name in ("week_cap_s", "overtime_after_s")),
+            *(
+                bindparam(name, type_=Uuid())
+                for name in ("id", "organisation_id", "project_id", "task_id", "offer_id")
+            ),
+            *(bindparam(name, type_=Uuid()) for name in ("expert_id", "event")),
+        )
+    )
+    .execution_options(populate_existing=True)
+)
+"""A session of someone who has no other open, and that it began; of two at once, one finds room."""
+
+_ON_OFFER = (
+    select(WorkSession)
+    .where(WorkSession.offer_id == bindparam("offer"))
+    .with_for_update()
+    .execution_options(populate_existing=True)
+)
+
+
+_ENTER = insert(cast("Table", TimeEntry.__table__))
+
 
 def start_session(
     session: Session, offer_id: UUID, *, expert_id: UUID, at: datetime
@@ -95,47 +156,29 @@ def start_session(
     found = before(session, offer_id=offer_id, expert_id=expert_id, at=at)
     if found.is_taken:
         raise TimeTaken()
-    row = WorkSession(
-        organisation_id=offer.organisation_id,
-        project_id=offer.project_id,
-        task_id=offer.task_id,
-        offer_id=offer_id,
-        expert_id=expert_id,
-        started_at=at,
-        last_beat_at=at,
-        last_active_at=at,
-        stretch_at=at,
-        cap_left_s=max(0, cast("int", offer.terms["cap_s"]) - found.offer_paid_s),
-        day_used_s=found.day_paid_s,
-        week_cap_s=cast("int | None", offer.terms.get("weekly_cap_s")),
-        week_used_s=found.week_paid_s,
-        overtime_after_s=cast("int | None", offer.terms.get("overtime_after_s")),
-        quiet_s=_quiet_time(found.declared_quiet_s),
+    started: WorkSession | None = session.scalar(
+        _START,
+        {
+            "id": new_id(),
+            "organisation_id": offer.organisation_id,
+            "project_id": offer.project_id,
+            "task_id": offer.task_id,
+            "offer_id": offer_id,
+            "expert_id": expert_id,
+            "at": at,
+            "cap_left_s": max(0, cast("int", offer.terms["cap_s"]) - found.offer_paid_s),
+            "day_used_s": found.day_paid_s,
+            "week_cap_s": offer.terms.get("weekly_cap_s"),
+            "week_used_s": found.week_paid_s,
+            "overtime_after_s": offer.terms.get("overtime_after_s"),
+            "quiet_s": _quiet_time(found.declared_quiet_s),
+            "event": new_id(),
+            "event_type": Event.SESSION_STARTED.value,
+            "cause": session.info.get("cause"),
+        },
     )
-    values = {column.key: getattr(row, column.key) for column in WorkSession.__table__.columns}
-    # One statement, so that of two starts at once exactly one finds the place free.
-    statement = (
-        insert_or(WorkSession)
-        .values(values)
-        .on_conflict_do_nothing(
-            # As text: a predicate with parameters matches no index once it is prepared.
-            index_elements=["expert_id"],
-            index_where=text(f"state in {OPEN_SESSIONS}"),
-        )
-        .returning(WorkSession)
-    )
-    started = session.scalar(statement)
     if started is None:
         raise SessionAlreadyOpen()
-    emit(
-        session,
-        Event.SESSION_STARTED,
-        started.id,
-        at=at,
-        organisation_id=started.organisation_id,
-        person_id=expert_id,
-        actor_id=expert_id,
-    )
     return started
 
 
@@ -362,12 +405,7 @@ def end_work_on(session: Session, offer_id: UUID, *, actor_id: UUID | None, at: 
 
     Units: seconds, paid or not.
     """
-    rows = session.scalars(
-        select(WorkSession)
-        .where(WorkSession.offer_id == offer_id)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).all()
+    rows = session.scalars(_ON_OFFER, {"offer": offer_id}).all()
     for row in rows:
         if row.state in OPEN_SESSIONS:
             _end(session, row, at=at, actor_id=actor_id)
@@ -510,31 +548,30 @@ def _close_stretch(session: Session, row: WorkSession, at: datetime) -> Json:
 
 
 def _record(session: Session, row: WorkSession, found: list[Piece], at: datetime) -> None:
-    # The row is between two states here, and is written when the move is complete.
-    with session.no_autoflush:
-        session.execute(
-            insert(TimeEntry),
-            [
-                {
-                    "id": new_id(),
-                    "session_id": row.id,
-                    "offer_id": row.offer_id,
-                    "expert_id": row.expert_id,
-                    "organisation_id": row.organisation_id,
-                    "project_id": row.project_id,
-                    "during": Range(piece.starts_at, piece.ends_at),
-                    "seconds": piece.seconds,
-                    "capped_s": piece.capped_s,
-                    "recorded_at": at,
-                    "source": "heartbeats",
-                    "granted_s": 0,
-                    "overtime_s": piece.overtime_s,
-                    "state": "recorded",
-                    "version": 1,
-                }
-                for piece in found
-            ],
-        )
+    # Into the table, because the row is between two states here: it is written with its move.
+    session.execute(
+        _ENTER,
+        [
+            {
+                "id": new_id(),
+                "session_id": row.id,
+                "offer_id": row.offer_id,
+                "expert_id": row.expert_id,
+                "organisation_id": row.organisation_id,
+                "project_id": row.project_id,
+                "during": Range(piece.starts_at, piece.ends_at),
+                "seconds": piece.seconds,
+                "capped_s": piece.capped_s,
+                "recorded_at": at,
+                "source": "heartbeats",
+                "granted_s": 0,
+                "overtime_s": piece.overtime_s,
+                "state": "recorded",
+                "version": 1,
+            }
+            for piece in found
+        ],
+    )
 
 
 def _open_stretch(session: Session, row: WorkSession, at: datetime) -> None:

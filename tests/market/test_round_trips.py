@@ -48,7 +48,7 @@ def test_a_claim_a_start_and_a_hand_in_take_few_trips(committed: str) -> None:
         offer = make_offer(session, task, expert, accepted=False, at=AT).id
     ends = AT + timedelta(minutes=1)
     assert trips(lambda session: accept_offer(session, offer, expert_id=expert, at=AT)) <= 3
-    assert trips(lambda session: start_session(session, offer, expert_id=expert, at=AT)) <= 6
+    assert trips(lambda session: start_session(session, offer, expert_id=expert, at=AT)) <= 5
     assert (
         trips(
             lambda session: submit_work(session, offer, expert_id=expert, payload={"a": 1}, at=ends)
