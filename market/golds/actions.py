@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from market.db import new_id
 from market.events import Event, emit
-from market.experts.rules import is_domain
+from market.experts.rules import domain_within, is_domain
 from market.golds.models import Gold, GoldCheck
 from market.golds.queries import gold, record_of
 from market.golds.rules import (
@@ -112,7 +112,7 @@ def _refused(row: GoldRow, found: Project) -> RowVerdict | None:
         ("domain_unknown", not is_domain(row.domain), "domain: a dotted name in lower case"),
         (
             "domain_of_another_project",
-            not any(_within(row.domain, one) for one in found.domains),
+            not domain_within(row.domain, found.domains),
             "domain: one of the project's: " + ", ".join(found.domains),
         ),
         ("payload_empty", not row.payload, "payload: what the expert reads"),
@@ -128,10 +128,6 @@ def _refused(row: GoldRow, found: Project) -> RowVerdict | None:
         if is_unfit:
             return RowVerdict(name, "rejected", code, wanted)
     return None
-
-
-def _within(domain: str, wide: str) -> bool:
-    return domain == wide or domain.startswith(f"{wide}.")
 
 
 def retire_gold(session: Session, gold_id: UUID, *, why: str, at: datetime) -> Gold:
@@ -155,7 +151,9 @@ def put_check(session: Session, submission_id: UUID, *, at: datetime) -> Task | 
     Once for each work that was handed in.
     """
     handed = session.get_one(Submission, submission_id)
-    if session.scalar(select(exists().where(GoldCheck.after_id == submission_id))):
+    # No check follows on a check, also when it is told of again after it was graded.
+    is_done = (GoldCheck.after_id == submission_id) | (GoldCheck.task_id == handed.task_id)
+    if session.scalar(select(exists().where(is_done))):
         return None
     item = session.scalar(
         select(Gold)

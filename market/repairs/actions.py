@@ -50,6 +50,9 @@ def note_skipped(session: Session, offer_id: UUID, *, at: datetime) -> TaskSkip 
     offer = any_offer(session, offer_id)
     # Locked before its repair, so that of two complaints at once the second counts the first.
     found = task(session, offer.task_id, lock=True)
+    # Noted before its repair ended: told again, it opens no other.
+    if session.get(TaskSkip, offer_id) is not None:
+        return None
     repair_id = _open_repair(session, found, at=at) if said.reason_code in OF_THE_TASK else None
     made = session.scalar(
         insert(TaskSkip)

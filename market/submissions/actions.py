@@ -199,8 +199,7 @@ def take_back(
         OfferNotFound, StateConflict.
     """
     at = whole(at)
-    end_work_on(session, offer_id, actor_id=actor_id, at=at)
-    owes_time = recorded_s(session, offer_id) > 0
+    owes_time = end_work_on(session, offer_id, actor_id=actor_id, at=at) > 0
     recall_offer(session, offer_id, reason=reason, owes_time=owes_time, at=at, actor_id=actor_id)
     close_draft(session, offer_id, "give_back", at=at, actor_id=actor_id)
     return owes_time

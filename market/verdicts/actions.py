@@ -4,6 +4,7 @@ Everything here runs as the platform. The caller holds the submission locked; lo
 order: submission, attempt, offer, slot, task.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -30,14 +31,16 @@ def record_verdict(
 ) -> Verdict:
     """Decide a submission; what its expert earns follows as a reaction."""
     # Only a claim can be validated: who concedes has said that the model was right.
-    has_claim = submission.attempt_id is not None and bool(
-        session.scalar(
-            select(Attempt.id).where(
+    claim = (
+        None
+        if submission.attempt_id is None
+        else session.execute(
+            select(Attempt.id, Attempt.stump_rule).where(
                 Attempt.id == submission.attempt_id, Attempt.state == "validating"
             )
-        )
+        ).one_or_none()
     )
-    is_validated = has_claim and outcome.is_validated
+    is_validated = claim is not None and outcome.is_validated
     verdict = Verdict(
         submission_id=submission.id,
         organisation_id=submission.organisation_id,
@@ -70,8 +73,12 @@ def record_verdict(
     submission.decided_at = changes.at
     submission.version += 1
     session.flush()
-    if has_claim and submission.attempt_id is not None:
-        _settle_attempts(session, submission.attempt_id, verdict, outcome, changes)
+    if claim is not None:
+        failed = outcome.models_failed or {claim.id: is_validated}
+        if claim.stump_rule is not None:
+            # Nobody says of a model that no vote speaks of, as when nobody came, that it failed.
+            failed = _unsettled(session, claim.id) | dict(failed)
+        _settle_attempts(session, failed, verdict, changes, is_fair=outcome.is_fair)
     _settle_slot(session, submission, outcome, changes)
     changes.event(Event.VERDICT_RECORDED, submission.id, *whom)
     return verdict
@@ -146,13 +153,22 @@ def dispute_task(session: Session, task_id: UUID, changes: Changes) -> None:
         _move_task(session, task, "conflict", changes)
 
 
+def _unsettled(session: Session, head_id: UUID) -> dict[UUID, bool]:
+    waiting = select(Attempt.id).where(Attempt.panel_of == head_id, Attempt.state == "validating")
+    return dict.fromkeys(session.scalars(waiting), False)
+
+
 def _settle_attempts(
-    session: Session, attempt_id: UUID, verdict: Verdict, outcome: Outcome, changes: Changes
+    session: Session,
+    failed: Mapping[UUID, bool],
+    verdict: Verdict,
+    changes: Changes,
+    *,
+    is_fair: bool,
 ) -> None:
     """Say of each model that was asked whether it was stumped; without a panel it is the target."""
-    failed = outcome.models_failed or {attempt_id: verdict.is_validated}
     for one, model_failed in failed.items():
-        if verdict.is_accepted and model_failed and outcome.is_fair:
+        if verdict.is_accepted and model_failed and is_fair:
             action = "verify"
         elif model_failed or not verdict.is_accepted:
             action = "refute"

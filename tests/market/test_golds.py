@@ -20,6 +20,7 @@ from market.golds.actions import (
     put_check,
     retire_gold,
 )
+from market.golds.jobs import follow_checks
 from market.golds.models import Gold, GoldCheck
 from market.golds.queries import people_checked
 from market.golds.rules import (
@@ -74,9 +75,11 @@ def gold_in(db: Session, project: Project, *names: str) -> list[Gold]:
     return list(db.scalars(select(Gold).where(Gold.project_id == project.id).order_by(Gold.id)))
 
 
-def work_of(db: Session, project: Project, expert_id: UUID, *, due: bool = True) -> Submission:
+def work_of(
+    db: Session, project: Project, expert_id: UUID, *, due: bool = True, task: Task | None = None
+) -> Submission:
     """Work that was handed in, on which a check is due, or is not, while nothing is known."""
-    offer = make_offer(db, make_task(db, project), expert_id)
+    offer = make_offer(db, task or make_task(db, project), expert_id)
     drawn = (new_id() for _ in itertools.count())
     handed = Submission(
         id=next(one for one in drawn if is_due(one, LEAST_SHARE if due else MOST_SHARE) == due),
@@ -199,6 +202,15 @@ def test_a_check_is_put_once_for_each_work_however_often_its_job_runs(db: Sessio
     # Nothing waits any more that would keep a second one away.
     answered(db, first, expert.id, "42")
     assert put_check(db, handed.id, at=LATER) is None
+
+
+def test_no_check_follows_on_a_check_however_often_its_job_runs(db: Session) -> None:
+    project, expert = make_project(db, state="live"), make_expert(db)
+    gold_in(db, project, "g-1", "g-2")
+    handed = work_of(db, project, expert.id, task=put(db, project, expert.id))
+    assert grade_check(db, handed.id, at=AT) is False
+    follow_checks(str(handed.id))
+    assert len(db.scalars(select(GoldCheck)).all()) == 1
 
 
 def test_a_check_is_offered_to_its_expert_alone_on_the_terms_of_all_other_work(

@@ -39,7 +39,7 @@ from market.tasks.models import Task
 from market.verdicts.actions import correct_verdict
 from market.verdicts.models import Verdict
 from market.verdicts.rules import Correction
-from market.votes.actions import record_vote
+from market.votes.actions import approve_by_silence, record_vote
 from market.votes.rules import Vote, VoteUnfit
 from market.work.actions import start_session
 from tests.factories import (
@@ -295,6 +295,16 @@ def test_each_model_needs_a_majority_of_its_own(db: Session) -> None:
     verdict = decided(db, handed, FIRST, OTHER, NONE)
     assert verdict.is_validated
     assert states(db, handed) == {"target-1": "not_stumped", "second": "not_stumped"}
+
+
+def test_silence_leaves_no_model_before_reviewers_who_do_not_come(db: Session) -> None:
+    handed = handed_in(db, make_panel(db, "second"))
+    assert set(states(db, handed).values()) == {"validating"}
+    decided = approve_by_silence(db, handed.id, at=LATER)
+    assert decided is not None
+    assert (decided.is_accepted, decided.is_stump) == (True, False)
+    db.expire_all()
+    assert set(states(db, handed).values()) == {"not_stumped"}
 
 
 def test_a_vote_says_something_of_each_model(db: Session) -> None:

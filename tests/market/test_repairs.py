@@ -71,6 +71,15 @@ def test_complaints_open_a_repair_and_so_many_hold_the_task(db: Session) -> None
     }
 
 
+def test_a_skip_that_is_told_again_opens_no_repair_where_one_has_ended(db: Session) -> None:
+    task = make_task(db, make_project(db))
+    noted = skip(db, task, "task_broken")
+    row = db.scalars(select(TaskRepair)).one()
+    end_repair(db, row.id, was_wrong=True, note="The table is there.", at=AT)
+    assert note_skipped(db, noted.offer_id, at=AT) is None
+    assert db.scalars(select(TaskRepair)).all() == [row]
+
+
 @pytest.mark.parametrize("was_wrong", [True, False])
 def test_offers_go_on_when_the_repair_ends(db: Session, was_wrong: bool) -> None:
     task, row = opened(db)
