@@ -52,6 +52,7 @@ from market.experiments.routes import ROUTES as EXPERIMENTS
 from market.expert_imports.routes import ROUTES as EXPERT_IMPORTS
 from market.experts.routes import ROUTES as EXPERTS
 from market.expressions.routes import ROUTES as EXPRESSIONS
+from market.fixes.routes import ROUTES as FIXES
 from market.forecasts.routes import ROUTES as FORECASTS
 from market.frauds.routes import ROUTES as FRAUDS
 from market.fundings.routes import ROUTES as FUNDINGS
@@ -174,6 +175,7 @@ ROUTES = [
     *WORK,
     *SUBMISSIONS,
     *EDITS,
+    *FIXES,
     *RETURNS,
     *REPAIRS,
     *SCREENERS,

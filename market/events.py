@@ -118,6 +118,8 @@ class Event(StrEnum):
     REVIEW_OVERTURNED = "review.overturned"
     VERDICT_RECORDED = "verdict.recorded"
     VERDICT_CORRECTED = "verdict.corrected"
+    FIX_STOOD = "fix.stood"
+    FIX_WITHDRAWN = "fix.withdrawn"
     SNAPSHOT_TAKEN = "snapshot.taken"
     MESSAGE_ASKED = "message.asked"
     THREAD_OPENED = "thread.opened"

@@ -122,6 +122,7 @@ KINDS = {
     "evs": "eval_set",
     "evt": "event",
     "exp": "experiment",
+    "fix": "fix",
     "fnd": "funding",
     "frd": "fraud_case",
     "gld": "gold",

@@ -46,6 +46,7 @@ from market.experiments import rules as experiments
 from market.experts import rules as experts
 from market.explanations import rules as explanations
 from market.expressions import rules as expressions
+from market.fixes import rules as fixes
 from market.frauds import rules as frauds
 from market.fundings import rules as fundings
 from market.golds import rules as golds
@@ -349,6 +350,8 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     reviews.QueueEmpty: (404, "queue_empty"),
     reviews.ConflictOfInterest: (403, "conflict_of_interest"),
     reviews.LevelTooLow: (403, "level_too_low"),
+    fixes.FixNotFound: (404, "not_found"),
+    fixes.FixUnfit: (422, "fix_unfit"),
     votes.RejectionUnfounded: (422, "evidence_required"),
     votes.VoteIncomplete: (422, "vote_incomplete"),
     votes.VoteUnfit: (422, "vote_unfit"),

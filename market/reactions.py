@@ -82,6 +82,7 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.PAYOUT_PAID: (settle_paid_time,),
     Event.STRIPE_EVENT_RECEIVED: (apply_stripe_event,),
     Event.VERDICT_WEIGHED: (measure_impact, watch_frontier, follow_calibration),
+    Event.FIX_WITHDRAWN: (measure_impact,),
     Event.RELEASE_TOLD: (propose_calibration,),
     Event.RELEASE_CALIBRATED: (reprice_experts, read_released_frontier),
     Event.BASELINE_ASKED: (ask_eval_items,),

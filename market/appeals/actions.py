@@ -29,6 +29,8 @@ from market.db import new_id
 from market.events import Changes, Event, change_state
 from market.experts.models import Measure, TierAssignment
 from market.experts.queries import expert
+from market.fixes.actions import locked_fix, withdraw_fix
+from market.fixes.models import SubmissionFix
 from market.pay_tiers.actions import postpone_tier, undo_tier
 from market.people.queries import in_conflict
 from market.qualifications.actions import regrade_qualification
@@ -45,7 +47,7 @@ from market.verdicts.models import Verdict
 from market.verdicts.rules import Correction
 from market.votes.queries import tally
 
-Subject = Submission | Measure | Qualification | TierAssignment
+Subject = Submission | Measure | Qualification | TierAssignment | SubmissionFix
 """What somebody decided."""
 
 
@@ -59,7 +61,7 @@ def file_appeal(
     evidence: Sequence[str] = (),
     at: datetime,
 ) -> Appeal:
-    """Ask for a second look at a verdict, a step of standing or tier, or a qualification lost.
+    """Ask for a second look at a verdict, a fix, a step of standing or tier, or a test lost.
 
     Raises:
         NothingToAppeal, AppealTooLate, AlreadyAppealed, AppealUnfit.
@@ -72,7 +74,9 @@ def file_appeal(
         raise NothingToAppeal()
     if at - decided_at > APPEAL_WITHIN:
         raise AppealTooLate()
-    organisation_id = subject.organisation_id if isinstance(subject, Submission) else None
+    organisation_id = None
+    if isinstance(subject, Submission | SubmissionFix):
+        organisation_id = subject.organisation_id
     # One statement decides, so that of two appeals at once one is filed.
     made: Appeal | None = session.scalar(
         insert(Appeal)
@@ -215,6 +219,11 @@ def _apply(
         changes.write(session)
     elif outcome == "uphold":
         return
+    elif isinstance(subject, SubmissionFix):
+        changes = Changes(at, actor_id)
+        reason = "sla_missed" if outcome == "miss_deadline" else "appeal_won"
+        withdraw_fix(session, subject, changes, reason=reason)
+        changes.write(session)
     elif isinstance(subject, Measure):
         lift_measure(session, subject.id, reason_code="appeal_won", at=at, actor_id=actor_id)
     elif isinstance(subject, TierAssignment):
@@ -275,6 +284,8 @@ def _locked(session: Session, kind: str, subject_id: UUID) -> Subject:
         found = session.get(Submission, subject_id, with_for_update=True, populate_existing=True)
     elif kind == "measure":
         found = session.get(Measure, subject_id, with_for_update=True, populate_existing=True)
+    elif kind == "fix":
+        found = locked_fix(session, subject_id)
     elif kind == "tier":
         step = session.get(TierAssignment, subject_id)
         if step is None:
@@ -294,16 +305,14 @@ def _locked(session: Session, kind: str, subject_id: UUID) -> Subject:
 def _decided(session: Session, subject: Subject) -> tuple[datetime | None, UUID, list[UUID]]:
     """When it was decided against somebody, against whom, and who had a part in it."""
     if isinstance(subject, Submission):
-        people = session.scalars(
-            select(Review.reviewer_id).where(
-                Review.submission_id == subject.id, Review.reviewer_id.is_not(None)
-            )
-        )
         against = subject.state in ("rejected", "partially_accepted")
         # A second appeal is told that it is one.
         was = subject.state in ("appealed", "rejected_final")
         when = subject.decided_at if against or was else None
-        return when, subject.expert_id, sorted({one for one in people if one is not None})
+        return when, subject.expert_id, _reviewers_of(session, subject.id)
+    if isinstance(subject, SubmissionFix):
+        when = subject.settled_at if subject.state in ("standing", "withdrawn") else None
+        return when, subject.author_id, _reviewers_of(session, subject.submission_id)
     if isinstance(subject, Measure):
         when = subject.taken_at if subject.ended_at is None else None
         return when, subject.expert_id, [one for one in (subject.taken_by,) if one is not None]
@@ -313,6 +322,15 @@ def _decided(session: Session, subject: Subject) -> tuple[datetime | None, UUID,
     against = subject.state in ("denied", "revoked")
     people_of = {one for one in (subject.decided_by, subject.invited_by) if one is not None}
     return subject.decided_at if against else None, subject.person_id, sorted(people_of)
+
+
+def _reviewers_of(session: Session, submission_id: UUID) -> list[UUID]:
+    people = session.scalars(
+        select(Review.reviewer_id).where(
+            Review.submission_id == submission_id, Review.reviewer_id.is_not(None)
+        )
+    )
+    return sorted({one for one in people if one is not None})
 
 
 def _check_decider(session: Session, row: Appeal, decider_id: UUID) -> None:

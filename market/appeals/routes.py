@@ -34,7 +34,13 @@ from market.http import (
 )
 from market.submissions.queries import submission
 
-PREFIXES = {"sub": "submission", "mea": "measure", "qua": "qualification", "tie": "tier"}
+PREFIXES = {
+    "sub": "submission",
+    "mea": "measure",
+    "qua": "qualification",
+    "tie": "tier",
+    "fix": "fix",
+}
 Text = Annotated[str, Meta(max_length=10_000)]
 Evidence = Annotated[
     tuple[Annotated[str, Meta(min_length=1, max_length=2000)], ...], Meta(max_length=50)
@@ -42,7 +48,7 @@ Evidence = Annotated[
 
 
 class AppealIn(Wire):
-    """What is appealed (`sub_`, `mea_`, `qua_` or `tie_`), and what is wrong with it."""
+    """What is appealed (`sub_`, `fix_`, `mea_`, `qua_` or `tie_`), and what is wrong with it."""
 
     subject: str
     note: Text
@@ -88,13 +94,13 @@ class UnrejectedOut(Wire):
 
 @post("/appeals", scope="appeal:write", status_code=HTTP_201_CREATED, tags=["Appeals"])
 def post_appeal(data: JSONBody[AppealIn], principal: NamedDependency[Principal]) -> AppealOut:
-    """Appeal a verdict, a step of your standing, a qualification denied or revoked, or a step down
-    to a lower pay tier; that does not begin before the appeal is decided.
+    """Appeal a verdict, a fix of your work, a step of your standing, a qualification denied or
+    revoked, or a step down to a lower pay tier; that does not begin before the appeal is decided.
     """
     prefix = data.subject.split("_", 1)[0]
     if prefix not in PREFIXES:
         raise AppealUnfit(
-            "subject", "the id of a submission, a measure, a qualification or a pay tier"
+            "subject", "the id of a submission, a fix, a measure, a qualification or a pay tier"
         )
     # As the platform, because what is appealed moves; the action takes only the caller's own.
     with database.begin(PLATFORM) as session:

@@ -20,9 +20,9 @@ APPEAL = Machine(
 )
 
 OPEN = ("filed", "assigned")
-KINDS = ("submission", "measure", "qualification", "tier")
-"""What may be appealed: a verdict, a step of standing, a qualification denied or revoked, and a
-step down to a lower pay tier.
+KINDS = ("submission", "measure", "qualification", "tier", "fix")
+"""What may be appealed: a verdict, a step of standing, a qualification denied or revoked, a step
+down to a lower pay tier, and a fix of one's work.
 """
 
 APPEAL_WITHIN = timedelta(days=14)

@@ -34,6 +34,8 @@ from market.earnings.queries import (
 )
 from market.earnings.routes import statement
 from market.earnings.rules import LineNotFound
+from market.fixes.models import SubmissionFix
+from market.fixes.queries import changes_of, fixes_on, settled_fix
 from market.frauds.models import FraudCase
 from market.frauds.queries import fraud_cases
 from market.http import read_id, wire_id
@@ -58,6 +60,11 @@ def _may_appeal(row: Submission, appeal: Appeal | None, at: datetime) -> bool:
     return row.state in APPEALABLE and appeal is None and since <= APPEAL_WITHIN
 
 
+def _may_appeal_fix(fix: SubmissionFix, at: datetime) -> bool:
+    since = timedelta(0) if fix.settled_at is None else at - fix.settled_at
+    return fix.state == "standing" and since <= APPEAL_WITHIN
+
+
 def _sent(
     request: Request[Any, Any, Any],
     submission_id: UUID,
@@ -71,9 +78,13 @@ def _sent(
         row = submission(session, submission_id)
         if row.expert_id != my_id(request):
             raise SubmissionNotFound(submission_id)
-        appeal = session.scalar(
-            select(Appeal).where(Appeal.kind == "submission", Appeal.subject_id == row.id)
-        )
+        fix = next(iter(fixes_on(session, row.id)), None)
+        of = [row.id] if fix is None else [row.id, fix.id]
+        appeals = {
+            one.kind: one
+            for one in session.scalars(select(Appeal).where(Appeal.subject_id.in_(of)))
+        }
+        appeal, fix_appeal = appeals.get("submission"), appeals.get("fix")
         attempt = session.get(Attempt, row.attempt_id) if row.attempt_id else None
         decided = verdict(session, row.id)
         said = votes(session, [row.id])[row.id] if decided or row.state in DECIDED else []
@@ -92,6 +103,10 @@ def _sent(
             votes=said,
             appeal=appeal,
             may_appeal=_may_appeal(row, appeal, at),
+            fix=fix,
+            fixed=changes_of(fix, row) if fix else [],
+            fix_appeal=fix_appeal,
+            may_appeal_fix=fix is not None and _may_appeal_fix(fix, at),
             appeal_until=row.decided_at + APPEAL_WITHIN if row.decided_at else None,
             least=MIN_NOTE,
             # The newest, were there a second after one that came to nothing.
@@ -121,20 +136,36 @@ def post_appeal(
 ) -> Redirect | Template:
     """Appeal a verdict; somebody who had no part in it decides."""
     found = read_id("sub", submission_id)
+    return _appeal(request, found, "submission", found, data)
 
+
+@post("/submissions/{submission_id:str}/fix/appeal", guards=EXPERT, sync_to_thread=True)
+def post_fix_appeal(
+    request: Request[Any, Any, Any], submission_id: FromPath[str], data: Form
+) -> Redirect | Template:
+    """Appeal against a fix; won, the author's own version stands again."""
+    found = read_id("sub", submission_id)
+    with database.begin() as session:
+        fix_id = settled_fix(session, found).id
+    return _appeal(request, found, "fix", fix_id, data)
+
+
+def _appeal(
+    request: Request[Any, Any, Any], found: UUID, kind: str, subject_id: UUID, data: Form
+) -> Redirect | Template:
     def act() -> str:
         # As the platform, because what is appealed moves; the action takes only one's own.
         with database.begin(PLATFORM) as session:
             file_appeal(
                 session,
-                "submission",
-                found,
+                kind,
+                subject_id,
                 person_id=my_id(request),
                 note=field(data, "note"),
                 evidence=[one for one in field(data, "evidence").split("\n") if one.strip()],
                 at=now(),
             )
-        return f"/console/expert/submissions/{submission_id}?said=appealed"
+        return f"/console/expert/submissions/{wire_id('sub', found)}?said=appealed"
 
     try:
         return once(data, act)
@@ -210,6 +241,7 @@ def get_statement(
 ROUTES: list[HTTPRouteHandler] = [
     get_submission,
     post_appeal,
+    post_fix_appeal,
     get_line,
     get_printed_statement,
     get_statement,

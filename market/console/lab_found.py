@@ -19,7 +19,9 @@ from market.console.threads import talk_on
 from market.console.visitors import LAB, my_id
 from market.db import PLATFORM, database, now
 from market.edits.models import SubmissionEdit
-from market.edits.queries import Stretch, edit_rounds, stretches
+from market.edits.queries import edit_rounds, stretches
+from market.edits.rules import Stretch
+from market.fixes.queries import changes_of, fixes_on
 from market.http import page_of, principal_of_request, read_id
 from market.profiles.queries import model_profiles
 from market.profiles.routes import models_table
@@ -132,6 +134,7 @@ def get_submission(request: Request[Any, Any, Any], submission_id: FromPath[str]
         if row.submitted_at is None:
             raise SubmissionNotFound(found_id)
         attempt = session.get(Attempt, row.attempt_id) if row.attempt_id else None
+        fix = next(iter(fixes_on(session, row.id)), None)
         return page(
             request,
             "lab/submission.html",
@@ -142,6 +145,8 @@ def get_submission(request: Request[Any, Any, Any], submission_id: FromPath[str]
             responses=evidence(session, [attempt.id])[attempt.id] if attempt else [],
             talk=talk,
             edited=edited[0] if edited else None,
+            fix=fix,
+            fixed=changes_of(fix, row) if fix else [],
             begun=_begun(edited[0]) if edited else [],
             verdict=verdict(session, row.id),
             votes=votes(session, [row.id])[row.id],

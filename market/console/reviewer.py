@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
@@ -17,8 +18,10 @@ from market.console.forms import REFUSALS, Form, field, go, once, said_no, whole
 from market.console.frame import Notice, back_to, page
 from market.console.threads import talk_on
 from market.console.visitors import REVIEWER, my_id
-from market.db import PLATFORM, database, now
+from market.db import PLATFORM, Json, database, now
 from market.edits.queries import edit_rounds
+from market.fixes.queries import changes_of, fixes_on
+from market.fixes.rules import MOST_EDITED, FixUnfit
 from market.http import page_of, read_id
 from market.qualifications.models import Qualification
 from market.reviews.actions import claim_next_review, claim_review, recuse_reviewer
@@ -133,6 +136,12 @@ def _review(
     # As the platform, since other people's votes are no reviewer's to read but here.
     with database.begin(PLATFORM) as session:
         below = votes_below(session, row)
+        seen = {one.id for one in (row, *below)}
+        fixes = [
+            (one, changes_of(one, handed))
+            for one in fixes_on(session, handed.id)
+            if one.review_id in seen
+        ]
     talk = talk_on(request, row.submission_id)
     return page(
         request,
@@ -151,6 +160,8 @@ def _review(
         is_unedited=any(one.is_flagged for one in edited),
         criteria=criteria_of(task.payload),
         below=below,
+        fixes=fixes,
+        most_edited=MOST_EDITED,
         reason_codes=REASON_CODES,
         least_rejection=MIN_REJECTION,
         least_remark=MIN_REMARK,
@@ -166,6 +177,23 @@ def get_review(request: Request[Any, Any, Any], review_id: FromPath[str]) -> Tem
 
 def _yes(data: Mapping[str, str], name: str) -> bool | None:
     return {"yes": True, "no": False}.get(data.get(name, ""))
+
+
+def _fixed(payload: Json, data: Mapping[str, str]) -> Json:
+    """The work as its fields were typed; what is no text is written as JSON, as it was shown."""
+    fixed: Json = {}
+    for name, value in payload.items():
+        typed = data.get(f"fix:{name}")
+        if typed is None:
+            fixed[name] = value
+        elif isinstance(value, str):
+            fixed[name] = typed.replace("\r\n", "\n")
+        else:
+            try:
+                fixed[name] = msgspec.json.decode(typed)
+            except msgspec.DecodeError:
+                raise FixUnfit(f"{name} must be JSON, as it was") from None
+    return fixed
 
 
 def _seconds_since(row: Review, at: datetime) -> int:
@@ -184,7 +212,9 @@ def post_vote(
 ) -> Redirect | Template:
     """Vote; with the last vote that is needed the submission is decided."""
     found, me = read_id("rev", review_id), my_id(request)
-    verdict = data.get("verdict", "")
+    said = data.get("verdict", "")
+    # A fix is taken with a vote to accept.
+    verdict = "accept" if said == "fix" else said
 
     def act() -> str:
         at = now()
@@ -206,9 +236,12 @@ def post_vote(
                     share=(share or None) if verdict == "accept_share" else None,
                     criterion=field(data, "criterion") or None,
                     task_broken=data.get("task_broken") == "yes",
+                    fix=_fixed(submission(session, row.submission_id).payload, data)
+                    if said == "fix"
+                    else None,
                     panel={
-                        read_id("att", name.removeprefix("panel:")): said == "yes"
-                        for name, said in data.items()
+                        read_id("att", name.removeprefix("panel:")): failed == "yes"
+                        for name, failed in data.items()
                         if name.startswith("panel:")
                     },
                 ),

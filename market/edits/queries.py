@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from market.db import Json
 from market.edits.models import SubmissionEdit
-from market.edits.rules import EditNotFound, text_of, written_alike
+from market.edits.rules import EditNotFound, Region, Stretch, stretches_of, text_of
 from market.experiments.queries import guidance_in
 
 _TEXTS = text(
@@ -36,15 +36,6 @@ class Summary:
     flagged: int
     untouched: tuple[float, float, float] | None
     distance: tuple[float, float, float] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """A part of the draft and what stands for it; where `is_kept`, the same words."""
-
-    draft: str
-    text: str
-    is_kept: bool
 
 
 def edits_of(project_id: UUID, *, is_flagged: bool | None = None) -> Select[SubmissionEdit]:
@@ -104,16 +95,9 @@ def stretches(session: Session, edit: SubmissionEdit) -> list[Stretch]:
     row = session.execute(_TEXTS, {"submission": edit.submission_id, "round": edit.round}).one()
     if not row.is_last:
         return []
-    draft = written_alike(guidance_in(session, row.terms, row.task).draft or "")
-    work = written_alike(text_of(row.work))
-    found: list[Stretch] = []
-    a = c = 0
-    for draft_from, draft_to, text_from, text_to in edit.regions:
-        found.append(Stretch(draft[a:draft_from], work[c:text_from], is_kept=True))
-        found.append(Stretch(draft[draft_from:draft_to], work[text_from:text_to], is_kept=False))
-        a, c = draft_to, text_to
-    found.append(Stretch(draft[a:], work[c:], is_kept=True))
-    return [one for one in found if one.draft or one.text]
+    draft = guidance_in(session, row.terms, row.task).draft or ""
+    regions = [Region(*one) for one in edit.regions]
+    return stretches_of(draft, text_of(row.work), regions)
 
 
 def _three(found: Sequence[float | None] | None) -> tuple[float, float, float] | None:

@@ -53,6 +53,15 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of the draft and what stands for it; where `is_kept`, the same words."""
+
+    draft: str
+    text: str
+    is_kept: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Edit:
     """What became of a draft.
 
@@ -113,6 +122,25 @@ def compare(draft: str, text: str) -> Edit:
         regions=tuple(Region(*_span(before, a, b), *_span(after, c, d)) for a, b, c, d in changed),
         is_exact=is_exact,
     )
+
+
+def stretches_of(draft: str, text: str, regions: Sequence[Region]) -> list[Stretch]:
+    """Two texts part by part, in their order: what was kept, and what stands for what."""
+    before, after = written_alike(draft), written_alike(text)
+    found: list[Stretch] = []
+    a = c = 0
+    for one in regions:
+        found.append(Stretch(before[a : one.draft_from], after[c : one.text_from], is_kept=True))
+        found.append(
+            Stretch(
+                before[one.draft_from : one.draft_to],
+                after[one.text_from : one.text_to],
+                is_kept=False,
+            )
+        )
+        a, c = one.draft_to, one.text_to
+    found.append(Stretch(before[a:], after[c:], is_kept=True))
+    return [one for one in found if one.draft or one.text]
 
 
 def _span(words: Sequence[re.Match[str]], first: int, past: int) -> tuple[int, int]:

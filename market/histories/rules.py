@@ -16,6 +16,7 @@ TABLES: Mapping[str, str] = MappingProxyType(
         "dsp": "market.dispute",
         "ear": "market.earning",
         "exp": "market.experiment",
+        "fix": "market.submission_fix",
         "fnd": "market.funding",
         "frd": "market.fraud_case",
         "itm": "market.bank_item",

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.orm import Session
 
 from market.db import Json
+from market.fixes.queries import standing_fix
 from market.impact.models import ExpertImpact, ImpactState, ItemCredit
 from market.impact.queries import (
     belief_of,
@@ -31,7 +32,7 @@ COMPARED = 5_000
 _LIFTED = text(
     """
     update market.item_credit c set lift = n.lift,
-        credit = c.validity * c.novelty * c.level_weight * (1 + n.lift)
+        credit = c.validity * c.novelty * c.level_weight * (1 + n.lift) * (1 - c.edited_share)
     from unnest(:ids, :lifts) n(submission_id, lift) where c.submission_id = n.submission_id
     """
 ).bindparams(bindparam("ids", type_=ARRAY(Uuid())), bindparam("lifts", type_=ARRAY(Double())))
@@ -56,7 +57,10 @@ def credit_item(session: Session, submission_id: UUID, *, at: datetime) -> bool:
     credit = item_credit(
         np.array([validity]), np.array([novelty]), np.array([weight]), np.array([lift])
     )
-    worth = float(credit[0])
+    fix = standing_fix(session, submission_id)
+    edited_share = 0.0 if fix is None else fix.edited_share
+    # What a reviewer put in the place of the author's words is the reviewer's part.
+    worth = float(credit[0]) * (1 - edited_share)
     values: Json = {
         "expert_id": found.expert_id,
         "project_id": found.project_id,
@@ -65,6 +69,7 @@ def credit_item(session: Session, submission_id: UUID, *, at: datetime) -> bool:
         "novelty": novelty,
         "level_weight": weight,
         "lift": lift,
+        "edited_share": edited_share,
         "credit": worth,
         "like_submission_id": like,
         "decided_at": decided_at,

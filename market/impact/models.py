@@ -10,15 +10,17 @@ from market.db import Base
 
 
 class ItemCredit(Base):
-    """What one submission was worth, with its parts: their product, and 1 plus the lift.
+    """What one submission was worth to its author, with its parts: their product, 1 plus the lift,
+    and the share of the words that no fix changed.
 
-    Units: validity, novelty shares; level_weight relative to the lowest level; lift relative to
-        none; `signature` least hashes of the text, by which likeness is told.
+    Units: validity, novelty, edited_share shares; level_weight relative to the lowest level; lift
+        relative to none; `signature` least hashes of the text, by which likeness is told.
     """
 
     __tablename__ = "item_credit"
     __table_args__ = (
         CheckConstraint("validity between 0 and 1 and novelty between 0 and 1", name="parts"),
+        CheckConstraint("edited_share between 0 and 0.5", name="edited_share"),
         Index("ix_item_credit_domain", "domain", "decided_at"),
         Index("ix_item_credit_expert_id", "expert_id", "decided_at"),
         Index("ix_item_credit_project_id", "project_id", "decided_at"),
@@ -38,6 +40,7 @@ class ItemCredit(Base):
     like_submission_id: Mapped[UUID | None]
     decided_at: Mapped[datetime]
     signature: Mapped[bytes] = mapped_column(LargeBinary)
+    edited_share: Mapped[float] = mapped_column(Double, default=0.0)
 
 
 class ExpertImpact(Base):

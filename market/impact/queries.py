@@ -1,6 +1,7 @@
 """Reads of impact."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -9,9 +10,21 @@ from sqlalchemy import ARRAY, Row, Uuid, any_, func, literal, select
 from sqlalchemy.orm import Session
 
 from market.filters import narrowed
+from market.fixes.models import SubmissionFix
 from market.impact.models import ExpertImpact, ItemCredit
 from market.quality.models import ItemBelief
 from matching.problem import Float64
+
+
+@dataclass(frozen=True, slots=True)
+class Corrected:
+    """What a fix made of an item was worth: the edited share of the item's whole credit."""
+
+    submission_id: UUID
+    domain: str
+    edited_share: float
+    credit: float
+    decided_at: datetime
 
 
 def belief_of(session: Session, submission_id: UUID) -> float | None:
@@ -93,6 +106,28 @@ def latest_credits(session: Session, expert_id: UUID, *, limit: int = 20) -> Seq
         .order_by(ItemCredit.decided_at.desc())
         .limit(limit)
     ).all()
+
+
+def corrected(session: Session, person_id: UUID, *, limit: int = 20) -> list[Corrected]:
+    """A corrector's part of what the latest items that it fixed were worth."""
+    rows = session.execute(
+        select(ItemCredit, SubmissionFix)
+        .join(SubmissionFix, SubmissionFix.submission_id == ItemCredit.submission_id)
+        .where(SubmissionFix.corrector_id == person_id, SubmissionFix.state == "standing")
+        .order_by(SubmissionFix.id.desc())
+        .limit(limit)
+    )
+    return [
+        Corrected(
+            item.submission_id,
+            item.domain,
+            fix.edited_share,
+            # The author's part is what is kept of the item: 1 less the edited share.
+            item.credit / (1 - item.edited_share) * fix.edited_share,
+            item.decided_at,
+        )
+        for item, fix in rows
+    ]
 
 
 def volumes(session: Session, *, since: datetime) -> tuple[Float64, Float64]:

@@ -11,7 +11,7 @@ from market.auth import Principal
 from market.db import PLATFORM, database, now
 from market.http import Limit, Wire, get, read_ids, wire_id
 from market.impact.models import ExpertImpact
-from market.impact.queries import impacts, latest_credits, volumes
+from market.impact.queries import corrected, impacts, latest_credits, volumes
 from market.impact.rules import what_would_change
 from market.lifts.queries import lift_words, lifts_of
 
@@ -38,8 +38,8 @@ class ImpactOut(Wire):
 
 
 class CreditOut(Wire):
-    """What one submission was worth: the product of its parts and of 1 plus its lift; why the lift
-    is what it is, where the lab measured it.
+    """What one submission was worth to you: the product of its parts, of 1 plus its lift, and of 1
+    less the share that a reviewer fixed; why the lift is what it is, where the lab measured it.
     """
 
     submission_id: str
@@ -49,16 +49,28 @@ class CreditOut(Wire):
     novelty: float
     level_weight: float
     lift: float
+    edited_share: float
     lift_reason: str | None
     is_like_earlier: bool
     decided_at: datetime
 
 
+class CorrectedOut(Wire):
+    """Your part of what an item was worth that you fixed: its edited share. It enters no rate."""
+
+    submission_id: str
+    domain: str
+    edited_share: float
+    credit: float
+    decided_at: datetime
+
+
 class OwnImpactOut(Wire):
-    """Your impact by domain, and the latest items that it rests on."""
+    """Your impact by domain, the latest items that it rests on, and those that you fixed."""
 
     impacts: list[ImpactOut]
     items: list[CreditOut]
+    corrected: list[CorrectedOut]
 
 
 class ShareOut(Wire):
@@ -97,11 +109,22 @@ def get_own_impact(principal: NamedDependency[Principal]) -> OwnImpactOut:
                     novelty=row.novelty,
                     level_weight=row.level_weight,
                     lift=row.lift,
+                    edited_share=row.edited_share,
                     lift_reason=lift_words(lifts.get(row.submission_id)),
                     is_like_earlier=row.like_submission_id is not None,
                     decided_at=row.decided_at,
                 )
                 for row in rows
+            ],
+            corrected=[
+                CorrectedOut(
+                    submission_id=wire_id("sub", one.submission_id),
+                    domain=one.domain,
+                    edited_share=one.edited_share,
+                    credit=one.credit,
+                    decided_at=one.decided_at,
+                )
+                for one in corrected(session, principal.person_id)
             ],
         )
 

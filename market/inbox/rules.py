@@ -97,6 +97,10 @@ _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
             "Its pay no longer does; nothing counts against you.",
         ),
         "submission.returned": _digest("A submission was returned", "Nothing counts against you."),
+        "fix.stood": _now(
+            "Your work was accepted with a fix", "Read what was changed and why; you may appeal."
+        ),
+        "fix.withdrawn": _now("Your own words stand again", "The fix of your work was withdrawn."),
         "review.overturned": _now("A verdict of yours was overturned", "An appeal was decided."),
     },
     ("appeals", Audience.PERSON): {

@@ -19,6 +19,7 @@ _CALLED = {
     "budget": "project",
     "expert": "person",
     "experts": "import",
+    "fix": "submission",
     "interests": "import",
     "payee": "person",
     "identity": "person",

@@ -7,6 +7,8 @@ from sqlalchemy import exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from market.events import Changes, Event, emit
+from market.fixes.models import SubmissionFix
+from market.fixes.queries import stands_for
 from market.golds.models import GoldCheck
 from market.projects.queries import project
 from market.snapshots.models import Snapshot, SnapshotAnswer
@@ -43,8 +45,9 @@ def take_snapshot(
     if not tasks:
         raise NothingToDeliver()
     answers = session.execute(
-        select(Submission.id, Verdict.share, Verdict.is_stump)
+        select(Submission.id, Verdict.share, Verdict.is_stump, SubmissionFix.id)
         .join(Verdict, Verdict.submission_id == Submission.id)
+        .outerjoin(SubmissionFix, stands_for(Submission.id))
         .where(
             Submission.task_id.in_(tasks),
             Submission.state.in_(("accepted", "partially_accepted")),
@@ -72,8 +75,9 @@ def take_snapshot(
                     "organisation_id": found.organisation_id,
                     "share": share,
                     "is_stump": is_stump,
+                    "fix_id": fix_id,
                 }
-                for submission_id, share, is_stump in answers
+                for submission_id, share, is_stump, fix_id in answers
             ],
         )
     changes = Changes(at, actor_id)

@@ -44,3 +44,7 @@ class SnapshotAnswer(Base, kw_only=True):
     organisation_id: Mapped[UUID]
     share: Mapped[int] = mapped_column(SmallInteger)
     is_stump: Mapped[bool]
+    fix_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("market.submission_fix.id"), default=None
+    )
+    """The fix that it took along in the place of the author's version."""

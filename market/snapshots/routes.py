@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
@@ -10,6 +11,8 @@ from litestar.status_codes import HTTP_201_CREATED
 
 from market.auth import Principal
 from market.db import PLATFORM, database, now
+from market.fixes.models import SubmissionFix
+from market.fixes.routes import FixOut, fix_out
 from market.http import Cursor, Limit, Page, Wire, get, listed, post, read_id, wire_id
 from market.projects.queries import project
 from market.snapshots.actions import take_snapshot
@@ -33,7 +36,10 @@ class SnapshotOut(Wire):
 class SnapshotAnswerOut(Wire):
     """One answer of a snapshot: the verdict on it then, and its state now.
 
-    A state of `voided` says that it was found to be a fraud since; leave it out of your data.
+    `payload` is the work as it is delivered: its author's, or, with a `fix`, as its corrector has
+    it while the author's stays in the submission. Author, reviewers in their order and corrector
+    are named apart. A fix that is `withdrawn` fell to an appeal since: take the author's version. A
+    state of `voided` says that it was found to be a fraud since; leave it out of your data.
     """
 
     submission_id: str
@@ -43,6 +49,9 @@ class SnapshotAnswerOut(Wire):
     payload: dict[str, Any]
     share: int
     is_stump: bool
+    author_id: str
+    reviewer_ids: list[str]
+    fix: FixOut | None
     submitted_at: datetime | None
     state: str
 
@@ -82,7 +91,10 @@ def get_snapshots(
 
 @get("/snapshots/{snapshot_id:str}/answers", scope="work:read", tags=["Snapshots"])
 def get_snapshot_answers(
-    snapshot_id: FromPath[str], limit: Limit = 50, cursor: Cursor = None
+    snapshot_id: FromPath[str],
+    principal: NamedDependency[Principal],
+    limit: Limit = 50,
+    cursor: Cursor = None,
 ) -> Page[SnapshotAnswerOut]:
     """The answers of a snapshot, newest first."""
     with database.begin() as session:
@@ -91,7 +103,7 @@ def get_snapshot_answers(
             session,
             answers_of(found),
             Submission.id,
-            lambda row: _answer_out(*row),
+            lambda row: _answer_out(principal, *row),
             limit=limit,
             cursor=cursor,
             filters=f"snapshot_answers|{found}",
@@ -109,15 +121,25 @@ def _out(row: Snapshot) -> SnapshotOut:
     )
 
 
-def _answer_out(work: Submission, row: SnapshotAnswer, task: Task) -> SnapshotAnswerOut:
+def _answer_out(
+    principal: Principal,
+    work: Submission,
+    row: SnapshotAnswer,
+    task: Task,
+    fix: SubmissionFix | None,
+    reviewers: list[UUID],
+) -> SnapshotAnswerOut:
     return SnapshotAnswerOut(
         submission_id=wire_id("sub", work.id),
         task_id=wire_id("tsk", task.id),
         external_id=task.external_id,
         task=task.payload,
-        payload=work.payload,
+        payload=work.payload if fix is None else fix.payload,
         share=row.share,
         is_stump=row.is_stump,
+        author_id=wire_id("per", work.expert_id),
+        reviewer_ids=[wire_id("per", one) for one in dict.fromkeys(reviewers)],
+        fix=None if fix is None else fix_out(fix, principal),
         submitted_at=work.submitted_at,
         state=work.state,
     )

@@ -14,6 +14,8 @@ from market.attempts.queries import attempt
 from market.attempts.routes import AttemptOut, EvidenceOut, attempt_out, evidence_out
 from market.auth import Principal
 from market.db import database
+from market.fixes.queries import standing_fix, standing_fixes
+from market.fixes.routes import FixOut, fix_out
 from market.http import (
     Cursor,
     Limit,
@@ -59,9 +61,13 @@ class SubmissionOut(Wire):
 
 
 class SubmissionWorkOut(SubmissionOut):
-    """A submission with its work, its evidence, and, once there is one, its verdict and why."""
+    """A submission with its work, its evidence, and, once there is one, its verdict and why.
+
+    `payload` is its author's own; the `fix` that is delivered in its place has one of its own.
+    """
 
     payload: dict[str, Any]
+    fix: FixOut | None
     attempt: AttemptOut | None
     verdict: VerdictOut | None
     votes: list[VoteOut]
@@ -69,7 +75,10 @@ class SubmissionWorkOut(SubmissionOut):
 
 
 class StumpOut(Wire):
-    """A validated stump with its proof: the question, the model's answers, and the votes."""
+    """A validated stump with its proof: the question, the model's answers, and the votes.
+
+    `payload` is the work as it is delivered: with a `fix`, as its corrector has it.
+    """
 
     submission_id: str
     task_id: str
@@ -81,6 +90,7 @@ class StumpOut(Wire):
     reference: str
     parameters: dict[str, Any]
     payload: dict[str, Any]
+    fix: FixOut | None
     judge_missed: int | None
     outputs: list[EvidenceOut]
     votes: list[VoteOut]
@@ -123,6 +133,7 @@ def get_submission(
         return SubmissionWorkOut(
             **_submission_fields(row),
             payload=row.payload,
+            fix=fix_out(fix, principal) if (fix := standing_fix(session, row.id)) else None,
             attempt=attempt_out(session, asked) if asked else None,
             verdict=verdict_out(decided) if decided else None,
             votes=[vote_out(vote) for vote in votes(session, [row.id])[row.id]],
@@ -183,6 +194,7 @@ def stumps_out(
     outputs = evidence(session, [asked.id for _, _, asked, _ in rows])
     said = votes(session, [row.id for row, _, _, _ in rows])
     talk = threads_on(session, [row.id for row, _, _, _ in rows])
+    fixes = standing_fixes(session, [row.id for row, _, _, _ in rows])
     return [
         StumpOut(
             submission_id=wire_id("sub", row.id),
@@ -194,7 +206,8 @@ def stumps_out(
             prompt=asked.prompt,
             reference=asked.reference,
             parameters=asked.parameters,
-            payload=row.payload,
+            payload=fixes[row.id].payload if row.id in fixes else row.payload,
+            fix=fix_out(fixes[row.id], principal) if row.id in fixes else None,
             judge_missed=asked.judge_missed,
             outputs=[evidence_out(output) for output in outputs[asked.id]],
             votes=[vote_out(vote) for vote in said[row.id]],

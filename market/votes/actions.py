@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from market.attempts.models import Attempt
 from market.events import Changes, Event
+from market.fixes.actions import propose_fix, settle_fixes
 from market.panels.models import PanelVote
 from market.panels.queries import models_failed
 from market.panels.rules import is_met
@@ -63,7 +64,7 @@ def record_vote(
 
     Raises:
         ReviewNotFound, ReviewTaken, ReviewLapsed, SelfReview, ConflictOfInterest, ReworkRefused,
-        RejectionUnfounded, VoteIncomplete, VoteUnfit, ChecklistUnmet.
+        RejectionUnfounded, VoteIncomplete, VoteUnfit, ChecklistUnmet, FixUnfit.
     """
     # Locked, so that of two last votes the second one sees the first.
     found = session.execute(
@@ -154,6 +155,16 @@ def record_vote(
             for one, failed in said.items()
         ]
         session.execute(insert(PanelVote), rows)
+    if vote.fix is not None:
+        propose_fix(
+            session,
+            submission,
+            review_id,
+            vote.fix,
+            note=vote.note,
+            corrector_id=reviewer_id,
+            at=at,
+        )
     changes = Changes(at, reviewer_id)
     event_id = changes.event(Event.REVIEW_VOTED, review_id, submission.organisation_id, reviewer_id)
     changes.move(REVIEW, review_id, before, "vote", event_id=event_id)
@@ -203,6 +214,9 @@ def approve_by_silence(session: Session, submission_id: UUID, *, at: datetime) -
         return None
     counted = tally(session, submission_id, submission.round)
     _expire_waiting(session, submission, "review_time_over", changes)
+    if counted.fixes:
+        # Nobody decided, so nobody's words take the place of the author's.
+        settle_fixes(session, submission, changes)
     outcome = Outcome(
         action="auto_approve",
         share=100,
@@ -241,6 +255,9 @@ def _conclude(
         session, submission, counted, level, plan, changes, has_attempt=has_attempt
     ):
         return None
+    if counted.fixes:
+        accepts = counted.shares.count(100) if counted.says == "accept" else 0
+        settle_fixes(session, submission, changes, accepts=accepts, level=level, kind=kind)
     if counted.says == "rework":
         _ask_rework(session, submission, counted, plan, changes)
         return None

@@ -30,7 +30,9 @@ TALLY = text(
         count(*) filter (where r.task_broken and r.state <> 'recused') as task_broken,
         (select first.plan_version from market.review_draw first
             where first.submission_id = :submission_id and first.round = :round
-            and first.level = 1) as plan_version
+            and first.level = 1) as plan_version,
+        (select count(*) from market.submission_fix f where f.submission_id = :submission_id
+            and f.state = 'proposed') as fixes
     from market.review r left join market.review_draw d on r.kind = 'vote'
         and (d.submission_id, d.round, d.level) = (r.submission_id, r.round, r.level)
     where r.submission_id = :submission_id and r.round = :round and r.level = :level
@@ -58,6 +60,7 @@ def tally(
         waiting=row.waiting,
         task_broken=row.task_broken,
         plan_version=row.plan_version or 0,
+        fixes=row.fixes,
     )
 
 

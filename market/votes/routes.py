@@ -1,7 +1,7 @@
 """Voting, and what others said before, over HTTP."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
@@ -23,7 +23,8 @@ from market.votes.rules import Vote
 class VoteIn(Wire):
     """What a reviewer says: on the work, and, of an attempt, on the model and the question.
 
-    `panel` says of each attempt beside it, by its id, whether that model failed.
+    `fix` is the work as you fixed it, with `accept` and why in the note: at most half of its words
+    may differ. `panel` says of each attempt beside it, by its id, whether that model failed.
     """
 
     verdict: Literal["accept", "accept_share", "rework", "reject"]
@@ -35,6 +36,7 @@ class VoteIn(Wire):
     share: int | None = None
     criterion: str | None = None
     task_broken: bool = False
+    fix: dict[str, Any] | None = None
     panel: dict[str, bool] | None = None
 
 
@@ -94,6 +96,7 @@ def post_vote(
                 share=data.share,
                 criterion=data.criterion,
                 task_broken=data.task_broken,
+                fix=data.fix,
                 panel={read_id("att", one): said for one, said in (data.panel or {}).items()},
             ),
             at=now(),

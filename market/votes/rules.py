@@ -88,6 +88,8 @@ class Vote:
     share: int | None = None
     criterion: str | None = None
     task_broken: bool = False
+    fix: Mapping[str, object] | None = None
+    """The work as the reviewer fixed it, where it accepts it so."""
     panel: Mapping[UUID, bool] | None = None
     """Of each attempt beside the one at the target model, whether its model failed."""
 
@@ -111,6 +113,8 @@ class Tally:
     """Reviews that are still to vote."""
     task_broken: int = 0
     plan_version: int = 0
+    fixes: int = 0
+    """Fixes that wait for what is decided, of this level and of those below."""
 
     @property
     def is_complete(self) -> bool:
@@ -217,6 +221,11 @@ def check_vote(
             raise RejectionUnfounded("note")
         if criteria and vote.criterion is None:
             raise RejectionUnfounded("criterion")
+    if vote.fix is not None:
+        if vote.verdict != "accept":
+            raise VoteUnfit("fix", "given with accept, and only with it")
+        if len(vote.note.strip()) < MIN_REMARK:
+            raise VoteUnfit("note", f"at least {MIN_REMARK} characters on what was fixed, and why")
     if vote.verdict in ("accept_share", "rework") and len(vote.note.strip()) < MIN_REMARK:
         raise VoteUnfit("note", f"at least {MIN_REMARK} characters on what is missing")
     if has_attempt:

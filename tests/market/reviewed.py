@@ -165,9 +165,9 @@ def make_decided(
     return found
 
 
-def make_senior(db: Session, level: int = 2) -> UUID:
+def make_senior(db: Session, level: int = 2, person: UUID | None = None) -> UUID:
     """Someone who is qualified to review at a level."""
-    person = make_reviewer(db)
+    person = person or make_reviewer(db)
     asked = invite_to_qualify(db, person, review_level=level, at=AT)
     begin_qualification(db, asked.id, person_id=person, at=AT)
     assert grade_qualification(db, asked.id, score=90, at=AT).state == "granted"
