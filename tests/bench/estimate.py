@@ -18,8 +18,8 @@ from tests.bench.estimating import responses, sets
 class Votes(Protocol):
     """What the bench of votes offers."""
 
-    def run(self, folder: Path) -> dict[str, object]:
-        """Judge the votes of a folder."""
+    def main(self, argv: list[str]) -> int:
+        """Judge the votes of a folder; print JSON, or why they cannot be judged."""
         ...
 
 
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
             return 2
     elif (folder / "votes.parquet").is_file() or asked.target == "crowd_labels":
         votes = cast("Votes", import_module("tests.bench.estimate_votes"))
-        answer = votes.run(folder if folder.is_dir() else sets.quality() / asked.target)
+        return votes.main([str(folder if folder.is_dir() else sets.quality() / asked.target)])
     else:
         known = ", ".join(sets.SETS)
         print(

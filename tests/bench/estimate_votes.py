@@ -327,10 +327,15 @@ def read_table(path: Path, needed: tuple[str, ...]) -> pa.Table:
     """A Parquet table with at least these columns."""
     if not path.exists():
         raise InputRefused(f"{path.name} is not there")
-    table = pyarrow.parquet.read_table(path)
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (pa.ArrowInvalid, OSError) as unread:
+        raise InputRefused(f"{path.name} is no Parquet file") from unread
     for column in needed:
         if column not in table.column_names:
             raise InputRefused(f"{path.name} has no column {column!r}")
+        if pa.types.is_nested(table[column].type):
+            raise InputRefused(f"{path.name} holds {table[column].type} in {column!r}, not values")
     return table
 
 

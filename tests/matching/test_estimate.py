@@ -1,4 +1,5 @@
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from matching.problem import Float64
 from tests.bench import estimate
-from tests.bench.estimating.responses import auc, ece
+from tests.bench.estimating.responses import auc, ece, read_responses
 from tests.matching.answers import make_responses
 
 NAMED = {"log_loss", "auc", "brier", "ece", "update_us", "refit_s", "baselines"}
@@ -99,8 +100,46 @@ def test_a_folder_that_cannot_be_judged_is_refused_by_name_and_not_with_a_crash(
         "there is no column 'item'": {"subject": [1], "outcome": [1.0]},
         "nothing to judge": {name: pa.array([], pa.float64()) for name in rows},
         "not between 0 and 1": {**rows, "outcome": [2.0, 0.0]},
+        "holds string, such as 'yes', which is no number": {**rows, "outcome": ["yes", "no"]},
+        "that is to be predicted has one": {
+            **rows,
+            "split": ["train", "test"],
+            "outcome": [1.0, None],
+        },
+        "subject: holds list": {**rows, "subject": [[1], [2]]},
+        "x_a: holds list": {**rows, "x_a": [[1], [2]]},
     }
     for said, table in wrong.items():
         pq.write_table(pa.table(table), tmp_path / "responses.parquet")
         assert estimate.main([str(tmp_path)]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_days_may_be_dates_texts_or_far_away(tmp_path: Path) -> None:
+    day = datetime(2999, 1, 1, tzinfo=UTC)
+    rows = {"subject": [1, 2], "item": [1, 1], "outcome": [1.0, 0.0]}
+    for days in ([day, day + timedelta(days=1)], ["2999-01-01T00:00:00", "2999-01-02T00:00:00"]):
+        pq.write_table(pa.table({**rows, "time": days}), tmp_path / "responses.parquet")
+        split = read_responses(tmp_path / "responses.parquet")
+        assert np.diff(split.test.time).tolist() == [1.0]
+
+
+@pytest.mark.parametrize("name", ["responses.parquet", "votes.parquet"])
+def test_what_is_no_table_is_refused_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / name).write_bytes(b"no table")
+    assert estimate.main([str(tmp_path)]) == 2
+    assert f"{name}" in capsys.readouterr().err
+
+
+def test_votes_without_the_truth_beside_them_are_refused_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    votes = {"item": [1, 2], "worker": [1, 1], "label": [[1], [0]]}
+    pq.write_table(pa.table(votes), tmp_path / "votes.parquet")
+    assert estimate.main([str(tmp_path)]) == 2
+    assert "holds list" in capsys.readouterr().err
+    pq.write_table(pa.table({**votes, "label": [1, 0]}), tmp_path / "votes.parquet")
+    assert estimate.main([str(tmp_path)]) == 2
+    assert "truth.parquet is not there" in capsys.readouterr().err

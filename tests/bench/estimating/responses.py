@@ -64,12 +64,44 @@ def reals(column: pa.ChunkedArray) -> Float64:
         kind = column.type
     if pa.types.is_temporal(kind) and not pa.types.is_duration(kind):
         ticks = column.cast(pa.timestamp("us")).cast(pa.int64())
-        return reals(ticks) / 86_400e6
+        # Microseconds of a far day are more than a double tells apart, which no day minds.
+        return reals(ticks.cast(pa.float64(), safe=False)) / 86_400e6
     if pa.types.is_boolean(kind):
         column = column.cast(pa.int8())
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
         column = column.cast(pa.float64())
     return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+
+
+def column_of(table: pa.Table, name: str) -> Float64:
+    """The numbers of a column, where days may be written out as well.
+
+    Raises: BadResponses, where it holds neither.
+    """
+    column = table[name]
+    try:
+        return reals(column)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        pass
+    try:
+        return reals(column.cast(pa.timestamp("us")))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as unread:
+        raise BadResponses(name, -1, f"holds {_seen(column)}, which is no number") from unread
+
+
+def codes_of(table: pa.Table, name: str) -> Int64:
+    """Integers for the ids of a column.
+
+    Raises: BadResponses, where its cells are tables themselves.
+    """
+    if pa.types.is_nested(table[name].type):
+        raise BadResponses(name, -1, f"holds {table[name].type}, not ids")
+    return codes(table[name])
+
+
+def _seen(column: pa.ChunkedArray) -> str:
+    known = column.drop_null()
+    return f"{column.type}, such as {str(known[0].as_py())[:40]!r}" if len(known) else "nothing"
 
 
 def read_responses(path: Path) -> Split:
@@ -78,16 +110,20 @@ def read_responses(path: Path) -> Split:
     Raises: BadResponses, where a column is missing, there are no rows, or an outcome is no
         probability.
     """
-    table = pq.read_table(path)
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as unread:
+        raise BadResponses(path.name, -1, "is no Parquet file") from unread
     names = set(table.column_names)
     for name in ("subject", "item", "outcome"):
         if name not in names:
             raise BadResponses(name, -1, f"there is no column {name!r} in {path}")
     rows = table.num_rows
-    if not np.isfinite(reals(table["outcome"])).any():
+    outcome = column_of(table, "outcome")
+    if not np.isfinite(outcome).any():
         raise BadResponses("outcome", -1, f"no row of {path} has one, so there is nothing to judge")
     order = np.arange(rows, dtype=np.float64)
-    moment = reals(table["time"]) if "time" in names else order
+    moment = column_of(table, "time") if "time" in names else order
     # A row whose time nobody wrote down happened with the row before it.
     missing = ~np.isfinite(moment)
     if missing.any():
@@ -100,12 +136,12 @@ def read_responses(path: Path) -> Split:
     words = [name for name in wide if _is_word(table[name])]
     covariates = [name for name in wide if name not in words]
     every = Responses(
-        subject=codes(table["subject"]),
-        item=codes(table["item"]),
-        outcome=reals(table["outcome"]),
+        subject=codes_of(table, "subject"),
+        item=codes_of(table, "item"),
+        outcome=outcome,
         time=moment,
-        group=codes(table["group"]) if "group" in names else np.zeros(0, np.int64),
-        covariates=np.column_stack([_finite(reals(table[name])) for name in covariates])
+        group=codes_of(table, "group") if "group" in names else np.zeros(0, np.int64),
+        covariates=np.column_stack([_finite(column_of(table, name)) for name in covariates])
         if covariates
         else np.zeros((rows, 0)),
         context=np.column_stack([codes(table[name]) for name in words])
@@ -118,10 +154,19 @@ def read_responses(path: Path) -> Split:
         is_train = np.isin(word, ["train", "valid", "validation", "dev"])
         if is_test.any():
             train = every.take(np.flatnonzero(is_train)).in_time()
-            return Split(train, every.take(np.flatnonzero(is_test)).in_time(), True)
+            test = every.take(np.flatnonzero(is_test)).in_time()
+            return _with_answers(Split(train, test, True), path)
     every = every.in_time()
     cut = int(FIRST_SHARE * rows)
-    return Split(every.take(slice(0, cut)), every.take(slice(cut, None)), False)
+    return _with_answers(
+        Split(every.take(slice(0, cut)), every.take(slice(cut, None)), False), path
+    )
+
+
+def _with_answers(split: Split, path: Path) -> Split:
+    if not np.isfinite(split.test.outcome).any():
+        raise BadResponses("outcome", -1, f"no row of {path} that is to be predicted has one")
+    return split
 
 
 def _is_word(column: pa.ChunkedArray) -> bool:
