@@ -221,6 +221,20 @@ class StumpModel:
         mean = sum(state[0] for state in found) / len(found)
         return mean, sum(state[1] for state in found) / len(found)
 
+    def shared_sd(self, attempts: Attempts) -> Float64:
+        """What is not known of everybody at once: of the level, the target model and the domain.
+
+        Standard deviation of the logit of a stump that pairs have in common with all others, to be
+        asked of pairs of nobody in particular; (rows,) logits. Learned by refits alone.
+        """
+        said = self.predict(attempts)
+        links = (said.start, said.fooled, said.valid)
+        found = np.zeros(len(attempts))
+        for stage, link in zip(STAGES, links, strict=True):
+            own = self.stages_[stage].engine_.shared_variance(self._rows(attempts, stage))
+            found += ((1 - link.mean) / (1 - said.stump.mean)) ** 2 * own
+        return np.asarray(np.sqrt(found), np.float64)
+
     def _model_states(self) -> list[dict[Hashable, list[float]]]:
         found = []
         for view in self.stages_["fooled"].engine_.views:

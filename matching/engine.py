@@ -109,6 +109,7 @@ class Engine:
                 own, keys, rows.outcome, weight, rows.time,
                 penalised=penalised, rising=rising, rounds=rounds,
                 ridge=self.tuning.ridge.get(view.name, 1.0) if keep else 1.0,
+                learn_shared=bool(self.daily) and view is self.views[self._broadest()],
             )  # fmt: skip
             if view.name == "history":
                 self.history_weights = (view.weights_[width:] / self.spread_).tolist()
@@ -116,6 +117,19 @@ class Engine:
             self._replay(view, own, keys, rows)
         self._open_cheap(rows)
         return self
+
+    def _broadest(self) -> int:
+        """The place of the view that knows least but effects: the crossed one, where it is kept."""
+        names = [view.name for view in self.views]
+        return names.index("crossed") if "crossed" in names else 0
+
+    def shared_variance(self, rows: Responses) -> Float64:
+        """Variance of what rows have in common with everybody's, (rows,) squared logits."""
+        view = self.views[self._broadest()] if self.views else None
+        if view is None or view.shared_ is None:
+            return np.zeros(len(rows))
+        codes = {f"context{n}": rows.context[:, n] for n in range(self.contexts)}
+        return view.shared_.variance_of(self._base(rows), {"group": rows.group, **codes})
 
     def _wants(self, view: str) -> bool:
         return not self.tuning.views or view in self.tuning.views

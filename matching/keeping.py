@@ -15,6 +15,7 @@ from matching.forecaster import Forecaster
 from matching.history import History
 from matching.mixture import Elo, FixedShare, Glicko
 from matching.problem import Float64, Int64
+from matching.shared import Shared
 from matching.signature import Signature
 from matching.view import Term, View
 
@@ -91,10 +92,19 @@ def _engine(engine: Engine) -> Plain:
                 "weights": view.weights_,
                 "weights_variance": view.weights_variance_,
                 "states": [table(state) for state in view.filter_.states],
+                "shared": _shared(view.shared_),
             }
             for view in engine.views
         ],
     }
+
+
+def _shared(held: Shared | None) -> Plain:
+    if held is None:
+        return None
+    codes: list[Plain] = list(held.codes)
+    names: list[Plain] = list(held.names)
+    return [held.columns, names, codes, list(held.prior), held.covariance]
 
 
 def restored(content: Plain) -> Forecaster:
@@ -178,6 +188,16 @@ def _restored_view(held: Kept) -> View:
         either(one) for one in cast("list[Plain]", held["states"])
     ]
     view.fill(states)
+    # Versions of before this was learned hold nothing of it.
+    if held.get("shared") is not None:
+        columns, names, codes, prior, covariance = cast("list[Plain]", held["shared"])
+        view.shared_ = Shared(
+            int(_float(columns)),
+            tuple(str(one) for one in cast("list[Plain]", names)),
+            tuple(_integers(one) for one in cast("list[Plain]", codes)),
+            tuple(_floats(prior)),
+            _reals(covariance),
+        )
     return view
 
 

@@ -11,6 +11,7 @@ from matching.design import Factor
 from matching.filter import Effect, Filter
 from matching.problem import Float64, Int64
 from matching.refit import Fit, fit_map
+from matching.shared import MOST_LEVELS, Shared, shared_covariance
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def levels_of(*columns: Int64) -> Keys:
 class View:
     """Weights of dense columns, and a filter of the effects on top of them.
 
-    What `fit` learns: `fit_`, coefficients and variances; `filter_`, the states.
+    What `fit` learns: `fit_`, coefficients and variances; `filter_`, the states; with
+    `learn_shared`, `shared_`, how unsure it is of what all rows have in common.
     """
 
     def __init__(self, name: str, terms: Sequence[Term]) -> None:
@@ -74,6 +76,7 @@ class View:
         self.weights_: Float64 = np.zeros(0)
         self.weights_variance_: Float64 = np.zeros(0)
         self.fit_: Fit | None = None
+        self.shared_: Shared | None = None
         self._origin: dict[str, dict[Hashable, list[float]]] = {}
         self.filter_ = self._empty()
 
@@ -111,6 +114,7 @@ class View:
         rising: Int64,
         rounds: int = 3,
         ridge: float = 1.0,
+        learn_shared: bool = False,
     ) -> View:
         """Estimate the refitted effects and the weights; the filter starts from them."""
         used = [term for term in self.terms if term.is_refitted]
@@ -152,4 +156,37 @@ class View:
                 k: [m, v, t] for k, (m, v, t) in zip(key.hashable(), values, strict=True)
             }
         self.reset()
+        if learn_shared:
+            self._learn_shared(found, factors, keys, dense, weight, penalised)
         return self
+
+    def _learn_shared(
+        self,
+        found: Fit,
+        factors: Sequence[Factor],
+        keys: dict[str, Keys],
+        dense: Float64,
+        weight: Float64,
+        penalised: Float64,
+    ) -> None:
+        used = [term.name for term in self.terms if term.is_refitted]
+        shares = [
+            (name == "group" or name.startswith("context")) and factor.levels <= MOST_LEVELS
+            for name, factor in zip(used, factors, strict=True)
+        ]
+        common = [n for n, is_shared in enumerate(shares) if is_shared]
+        self.shared_ = Shared(
+            columns=dense.shape[1],
+            names=tuple(used[n] for n in common),
+            codes=tuple(keys[used[n]].code[:, 0] for n in common),
+            prior=tuple(found.variance[n] for n in common),
+            covariance=shared_covariance(
+                dense,
+                factors,
+                shares,
+                (found.dense, found.level),
+                found.variance,
+                weight,
+                penalised / found.ridge + 1e-6,
+            ),
+        )

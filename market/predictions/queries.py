@@ -183,6 +183,11 @@ class Present:
         with self.guard:
             return float(np.sqrt(self.model.model_effect(code_of(target_model_id))[1]))
 
+    def shared_sd(self, attempts: Attempts) -> Float64:
+        """What is not known of everybody at once, in the logit of a stump, of each row."""
+        with self.guard:
+            return self.model.shared_sd(attempts)
+
     def learn(self, rows: Sequence[Observation]) -> None:
         """Take in the next rows of the log."""
         with self.guard:

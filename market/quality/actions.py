@@ -403,13 +403,23 @@ def propose_complexity(
     # What is not known of the model is the same for everybody, and no difference between them.
     common = min(known.model_sd(cell.target_model_id), 20.0)
     own = np.sqrt(np.maximum(said.logit_sd.reshape(count, LEVELS) ** 2 - common**2, LEAST_SD**2))
+    shared = known.shared_sd(
+        pairs_at(
+            [None] * LEVELS,
+            [cell.domain] * LEVELS,
+            [cell.target_model_id] * LEVELS,
+            list(range(LEVELS)),
+            np.full((LEVELS, 3), np.nan),
+            at=at,
+        )
+    )
     return propose_level(
         logit,
         np.minimum(own, 20.0),
         minutes=15.0 * 2.0 ** np.arange(LEVELS),
         current=cell.level,
         opening=float(count),
-        shared_sd=np.minimum(np.hypot(SLOPE_SD * above, common), 20.0),
+        shared_sd=np.minimum(np.hypot(SLOPE_SD * above, shared), 20.0),
         keep=KEPT if is_dry else 0.8,
         fallen=KEPT if is_dry else 0.5,
     )
