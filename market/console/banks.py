@@ -1,6 +1,7 @@
 """Pages of ops about tests: item banks, items that are odd, and what sittings came to."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from litestar import Request, get, post
@@ -9,7 +10,7 @@ from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect, Template
 from sqlalchemy import exists, select
 
-from market.console.forms import REFUSALS, Form, field, lines, once, said_no
+from market.console.forms import Form, field, lines, tried
 from market.console.frame import Notice, page
 from market.console.visitors import OPS, my_id
 from market.db import database, now
@@ -164,11 +165,7 @@ def post_decision(
             )
         return f"{HOME}/items/{wire_id('itm', read_id('itm', item_id))}?said=item-decided"
 
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _item(request, item_id, status=status, notice=notice, typed=data)
+    return tried(data, act, partial(_item, request, item_id, typed=data))
 
 
 @get("/experts/tests/sittings", guards=OPS, sync_to_thread=True)

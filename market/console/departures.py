@@ -1,5 +1,6 @@
 """Pages about leaving: ops close countries and see who leaves; experts leave and see how far."""
 
+from functools import partial
 from typing import Any
 
 from litestar import Request, get, post
@@ -8,7 +9,7 @@ from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect, Template
 from sqlalchemy import func, select
 
-from market.console.forms import REFUSALS, Form, field, once, said_no
+from market.console.forms import Form, field, tried
 from market.console.frame import Notice, page
 from market.console.visitors import EXPERT, OPS, my_id
 from market.db import PLATFORM, database, now
@@ -92,11 +93,7 @@ def post_country(request: Request[Any, Any, Any], data: Form) -> Redirect | Temp
             )
             return f"{HOME}?said=country-closed"
 
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _ops(request, status=status, notice=notice)
+    return tried(data, act, partial(_ops, request))
 
 
 @post(
@@ -116,11 +113,7 @@ def post_call_off(
             call_off(session, found, at=now(), by=my_id(request))
             return f"{HOME}?said=stays"
 
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _ops(request, status=status, notice=notice)
+    return tried(data, act, partial(_ops, request))
 
 
 def _mine(
@@ -163,11 +156,7 @@ def post_leaving(request: Request[Any, Any, Any], data: Form) -> Redirect | Temp
             begin_departure(session, me, "own", reason=field(data, "reason"), at=now(), by=me)
             return f"{MINE}?said=leaves"
 
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _mine(request, status=status, notice=notice)
+    return tried(data, act, partial(_mine, request))
 
 
 OPS_ROUTES: list[HTTPRouteHandler] = [get_departures, post_country, post_call_off]

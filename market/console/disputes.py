@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -14,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from market.auth import Part
-from market.console.forms import REFUSALS, Form, field, once, said_no, whole_number
+from market.console.forms import REFUSALS, Form, field, once, said_no, tried, whole_number
 from market.console.frame import Notice, page
 from market.console.visitors import EXPERT, LAB, OPS, FormUnreadable, my_id
 from market.db import PLATFORM, database, now
@@ -269,11 +270,7 @@ def post_new(request: Request[Any, Any, Any], data: Form) -> Redirect | Template
             made = ask(session, offer_id, opening, expert_id=me, at=now())
             return f"{HOMES[Part.EXPERT]}/{wire_id('dsp', made.id)}?said=dispute-open"
 
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _new(request, data, status=status, notice=notice)
+    return tried(data, act, partial(_new, request, data))
 
 
 def _moment(data: Mapping[str, str], name: str, zone: ZoneInfo) -> datetime:

@@ -1,6 +1,7 @@
 """Pages of ops about experiments: what is tried on whom, what was seen of it, and how it ends."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from market.console.experiment_told import (
     metric_told,
     together_told,
 )
-from market.console.forms import REFUSALS, Form, field, once, said_no
+from market.console.forms import Form, field, tried
 from market.console.frame import HEADERS, Notice, back_to, page
 from market.console.visitors import OPS, FormUnreadable, my_id
 from market.db import database, now
@@ -157,11 +158,7 @@ def post_design(request: Request[Any, Any, Any], data: Form) -> Redirect | Templ
             made = design_experiment(session, design, author_id=me, at=now())
             return f"{HOME}/{wire_id('exp', made.id)}?said=designed"
 
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _design(request, data, status=status, notice=notice)
+    return tried(data, act, partial(_design, request, data))
 
 
 def _read_design(data: Mapping[str, str]) -> Design:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from market.attempts.models import Attempt
 from market.attempts.queries import attempts, beside
 from market.attempts.rules import HANDED_IN, AttemptNotFound
 from market.console.expert import cards_of, unproven_s, zone_of
-from market.console.forms import REFUSALS, Form, field, once, said_no
+from market.console.forms import REFUSALS, Form, field, said_no, tried
 from market.console.frame import Notice, back_to, page
 from market.console.visitors import EXPERT, my_id
 from market.db import PLATFORM, Json, database, now
@@ -189,11 +190,7 @@ def post_attempt(
             )
         return f"{here}?said=asked#attempts"
 
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _bench(request, found, status=status, notice=notice, typed=data)
+    return tried(data, act, partial(_bench, request, found, typed=data))
 
 
 @post("/attempts/{attempt_id:str}/claim", guards=EXPERT, sync_to_thread=True, status_code=303)
@@ -260,11 +257,7 @@ def post_submission(
                 row = submit_work(session, found, expert_id=me, payload=_payload(data), at=now())
             return f"/console/expert/submissions/sub_{row.id.hex}?said=handed_in"
 
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _bench(request, found, status=status, notice=notice, typed=data)
+    return tried(data, act, partial(_bench, request, found, typed=data))
 
 
 @post("/offers/{offer_id:str}/release", guards=EXPERT, sync_to_thread=True, status_code=303)

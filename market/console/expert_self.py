@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -17,7 +18,7 @@ from sqlalchemy import select
 from market.appeals.actions import file_appeal
 from market.appeals.models import Appeal
 from market.availability.rules import DAYS, TimeOff, Window, away_of, week_of, windows_of
-from market.console.forms import REFUSALS, Form, field, lines, once, said_no, whole_number
+from market.console.forms import REFUSALS, Form, field, lines, said_no, tried, whole_number
 from market.console.frame import HEADERS, Notice, back_to, page
 from market.console.visitors import EXPERT, FormUnreadable, my_id
 from market.db import PLATFORM, database, now
@@ -251,11 +252,7 @@ def _appeal(
             )
         return "/console/expert/profile?said=appealed"
 
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _profile(request, status=status, notice=notice)
+    return tried(data, act, partial(_profile, request))
 
 
 @post("/payee", guards=EXPERT, sync_to_thread=True, status_code=303)
@@ -303,11 +300,7 @@ def post_attestation(request: Request[Any, Any, Any], data: Form) -> Redirect | 
             made = attest_skills(session, me, issuer=issuer, at=now())
             return f"/console/expert/attestations/{wire_id('ats', made.id)}"
 
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _profile(request, status=status, notice=notice)
+    return tried(data, act, partial(_profile, request))
 
 
 @get("/attestations/{attestation_id:str}", guards=EXPERT, sync_to_thread=True)

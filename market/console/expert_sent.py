@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from market.approvals.routes import sitting_of_line
 from market.approvals.rules import what_next
 from market.attempts.models import Attempt
 from market.console.expert import zone_of
-from market.console.forms import REFUSALS, Form, field, once, said_no
+from market.console.forms import Form, field, tried
 from market.console.frame import HEADERS, Notice, page
 from market.console.threads import talk_on
 from market.console.visitors import EXPERT, my_id
@@ -167,11 +168,7 @@ def _appeal(
             )
         return f"/console/expert/submissions/{wire_id('sub', found)}?said=appealed"
 
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _sent(request, found, status=status, notice=notice, typed=data)
+    return tried(data, act, partial(_sent, request, found, typed=data))
 
 
 @get("/earnings/{earning_id:str}", guards=EXPERT, sync_to_thread=True)

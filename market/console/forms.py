@@ -4,12 +4,12 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import msgspec
 from litestar.enums import RequestEncodingType
 from litestar.params import Body
-from litestar.response import Redirect
+from litestar.response import Redirect, Template
 
 from market.console.frame import HEADERS, Notice
 from market.console.visitors import FormUnreadable
@@ -107,3 +107,20 @@ def once(data: Mapping[str, str], act: Callable[[], str], *, digest: bytes = b""
         raise FormUnreadable("this form is out of date: open the page again")
     context = replace(request_context.get(), idempotency_key=key, body_digest=body)
     return go(msgspec.json.decode(run_once(context, act, 303).content, type=str))
+
+
+class PageAgain(Protocol):
+    """A page shown once more, with a line above its form on why that was refused."""
+
+    def __call__(self, *, status: int, notice: Notice) -> Template: ...
+
+
+def tried(
+    data: Mapping[str, str], act: Callable[[], str], again: PageAgain, *, digest: bytes = b""
+) -> Redirect | Template:
+    """Do what a form asks for once, as `once`; where it is refused, its page again and why."""
+    try:
+        return once(data, act, digest=digest)
+    except REFUSALS as refusal:
+        status, notice = said_no(refusal)
+        return again(status=status, notice=notice)

@@ -1,6 +1,7 @@
 """Pages about cases of fraud: ops open and decide, authors of the work read, answer and appeal."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from market.appeals.rules import APPEAL_WITHIN
 from market.auth import Part
-from market.console.forms import REFUSALS, Form, field, once, said_no
+from market.console.forms import REFUSALS, Form, field, once, said_no, tried
 from market.console.frame import Notice, page
 from market.console.visitors import EXPERT, OPS, FormUnreadable, my_id
 from market.db import PLATFORM, database, now
@@ -132,11 +133,7 @@ def post_pay_answer(
             answer_case(session, found, text=said, at=now())
         return f"{HOMES[Part.EXPERT]}?said=fraud-answer"
 
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _own(request, status=status, notice=notice, typed={**data, "of": case_id})
+    return tried(data, act, partial(_own, request, typed={**data, "of": case_id}))
 
 
 def get_one(request: Request[Any, Any, Any], case_id: FromPath[str]) -> Template:
@@ -271,11 +268,7 @@ def post_new(request: Request[Any, Any, Any], data: Form) -> Redirect | Template
             )
             return f"{HOMES[Part.OPS]}/{wire_id('frd', opened.id)}?said=fraud-open"
 
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _new(request, data, status=status, notice=notice)
+    return tried(data, act, partial(_new, request, data))
 
 
 def _of(path: str, part: list[Any]) -> list[HTTPRouteHandler]:

@@ -1,6 +1,7 @@
 """A lab's page on its gold: tasks whose answer is known, put as hidden checks."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect, Template
 
-from market.console.forms import REFUSALS, Form, field, once, said_no, whole_number
+from market.console.forms import Form, field, once, tried, whole_number
 from market.console.frame import Notice, page
 from market.console.visitors import LAB, FormUnreadable
 from market.db import database, now
@@ -89,11 +90,7 @@ def post_gold(
             raise FormUnreadable(told.detail)
         return f"/console/lab/projects/{project_id}/golds?said=gold"
 
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _golds(request, found_id, status=status, notice=notice, typed=data)
+    return tried(data, act, partial(_golds, request, found_id, typed=data))
 
 
 @post("/golds/{gold_id:str}/retire", guards=LAB, sync_to_thread=True, status_code=303)

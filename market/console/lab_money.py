@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import date
+from functools import partial
 from typing import Any
 
 from litestar import Request, get, post
@@ -12,7 +13,7 @@ from sqlalchemy import select
 
 from market.approvals.actions import approve_lines
 from market.approvals.queries import lines_to_approve, owners_of_lines
-from market.console.forms import REFUSALS, Form, field, minor, once, said_no, whole_number
+from market.console.forms import Form, field, minor, once, tried, whole_number
 from market.console.frame import HEADERS, Notice, page
 from market.console.visitors import LAB, FormUnreadable, my_lab
 from market.db import PLATFORM, database, now
@@ -98,11 +99,7 @@ def post_funding(request: Request[Any, Any, Any], data: Form) -> Redirect | Temp
             )
         return "/console/lab/money?said=funding"
 
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _money(request, status=status, notice=notice, typed=data)
+    return tried(data, act, partial(_money, request, typed=data))
 
 
 @post("/fundings/{funding_id:str}/void", guards=LAB, sync_to_thread=True, status_code=303)
@@ -120,11 +117,7 @@ def post_void(
             void_invoice(session, found.id, actor_id=principal.person_id, at=now())
         return "/console/lab/money?said=voided"
 
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _money(request, status=status, notice=notice)
+    return tried(data, act, partial(_money, request))
 
 
 @get("/invoice", guards=LAB, sync_to_thread=True)

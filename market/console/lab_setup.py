@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -15,7 +16,14 @@ from litestar.response import Redirect, Template
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from market.console.forms import REFUSALS, Form, field, lines, minor, once, said_no, whole_number
+from market.console.forms import (
+    Form,
+    field,
+    lines,
+    minor,
+    tried,
+    whole_number,
+)
 from market.console.frame import Notice, page
 from market.console.visitors import LAB, FormUnreadable, my_lab
 from market.db import PLATFORM, database, now
@@ -223,11 +231,7 @@ def post_new(request: Request[Any, Any, Any], data: Form) -> Redirect | Template
             )
             return f"{_address(made.id)}?said=drafted"
 
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return page(request, "lab/new.html", status=status, notice=notice, typed=data)
+    return tried(data, act, partial(page, request, "lab/new.html", typed=data))
 
 
 def _address(project_id: UUID) -> str:
@@ -308,11 +312,7 @@ def post_setup(
 def _tried(
     request: Request[Any, Any, Any], found_id: UUID, data: Form, act: Callable[[], str]
 ) -> Redirect | Template:
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _setup(request, found_id, status=status, notice=notice, typed=data)
+    return tried(data, act, partial(_setup, request, found_id, typed=data))
 
 
 @post("/projects/{project_id:str}/model", guards=LAB, sync_to_thread=True, status_code=303)
@@ -430,11 +430,7 @@ def post_tasks(
             whole.update(chunk)
             size += len(chunk)
         digest = whole.digest()
-    try:
-        return once(words, act, digest=digest)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _setup(request, found_id, status=status, notice=notice)
+    return tried(words, act, partial(_setup, request, found_id), digest=digest)
 
 
 @get("/imports/{import_id:str}", guards=LAB, sync_to_thread=True)

@@ -1,6 +1,7 @@
 """Pages about lift: batches drawn at random, what the lab found with each, and what items added."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from sqlalchemy import select
 
 from market.auth import Part
 from market.console.charts import Chart, bounded, picture
-from market.console.forms import REFUSALS, Form, field, once, said_no, whole_number
+from market.console.forms import Form, field, tried, whole_number
 from market.console.frame import HEADERS, Notice, page
 from market.console.visitors import LAB, OPS, FormUnreadable, my_id
 from market.db import PLATFORM, database, now
@@ -144,11 +145,7 @@ def post_study(
             )
             return f"{HOMES[Part.LAB]}/{wire_id('lft', made.id)}?said=drawn"
 
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _of_project(request, found_id, status=status, notice=notice, typed=data)
+    return tried(data, act, partial(_of_project, request, found_id, typed=data))
 
 
 def get_one(request: Request[Any, Any, Any], study_id: FromPath[str]) -> Template:
@@ -221,11 +218,7 @@ def post_reports(
             report_lift(session, study.id, rows, by=my_id(request), at=now())
         return f"{HOMES[Part.LAB]}/{study_id}?said=reported"
 
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _one(request, found_id, status=status, notice=notice, typed=data)
+    return tried(data, act, partial(_one, request, found_id, typed=data))
 
 
 def _metric(value: str) -> float:

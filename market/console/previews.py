@@ -4,6 +4,7 @@ better one.
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from market.console.charts import Chart, picture
-from market.console.forms import REFUSALS, Form, field, once, said_no, whole_number
+from market.console.forms import Form, field, tried, whole_number
 from market.console.frame import Notice, page
 from market.console.preview_told import (
     choices_chart,
@@ -163,11 +164,7 @@ def post_search(request: Request[Any, Any, Any], data: Form) -> Redirect | Templ
 def _asked(
     request: Request[Any, Any, Any], data: Mapping[str, str], act: Any
 ) -> Redirect | Template:
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _asking(request, data, status=status, notice=notice)
+    return tried(data, act, partial(_asking, request, data))
 
 
 def _project(data: Mapping[str, str]) -> UUID | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect, Template
 
-from market.console.forms import REFUSALS, Form, field, lines, once, said_no, whole_number
+from market.console.forms import Form, field, lines, once, tried, whole_number
 from market.console.frame import Notice, page
 from market.console.visitors import OPS, FormUnreadable, my_id
 from market.db import database, now
@@ -117,11 +118,7 @@ def post_rule(request: Request[Any, Any, Any], data: Form) -> Redirect | Templat
             )
             return f"{HOME}/{wire_id('qrl', made.id)}?said=rule-written"
 
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _rules(request, data, status=status, notice=notice)
+    return tried(data, act, partial(_rules, request, data))
 
 
 @get("/rules/{rule_id:str}", guards=OPS, sync_to_thread=True)

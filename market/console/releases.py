@@ -1,6 +1,7 @@
 """Pages about releases of target models: told by labs, calibrated by tasks, adopted by labs."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from sqlalchemy import select
 
 from market.auth import Part
 from market.console.charts import Chart, bounded, picture
-from market.console.forms import REFUSALS, Form, field, once, said_no, whole_number
+from market.console.forms import Form, field, tried, whole_number
 from market.console.frame import Notice, back_to, page
 from market.console.visitors import LAB, OPS, my_id
 from market.console.words import share
@@ -125,11 +126,7 @@ def post_release(request: Request[Any, Any, Any], data: Form) -> Redirect | Temp
             made = announce_release(session, earlier, version, at=now(), size=size, actor_id=me)
             return f"{_address(Part.LAB, made.id)}?said=release-told"
 
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _list(request, status=status, notice=notice, typed=data)
+    return tried(data, act, partial(_list, request, typed=data))
 
 
 def _address(part: Part, release_id: UUID) -> str:

@@ -1,6 +1,7 @@
 """Pages about screeners: a lab sets the codes of a project, and an expert ends by one."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from litestar import Request, get, post
@@ -8,7 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect, Template
 
-from market.console.forms import REFUSALS, Form, field, lines, minor, once, said_no
+from market.console.forms import Form, field, lines, minor, tried
 from market.console.frame import Notice, back_to, page
 from market.console.visitors import EXPERT, LAB, my_id
 from market.db import PLATFORM, database, now
@@ -79,11 +80,7 @@ def post_screener(
             )
         return f"/console/lab/projects/{project_id}/screener?said=saved"
 
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _screener(request, project_id, status=status, notice=notice, typed=data)
+    return tried(data, act, partial(_screener, request, project_id, typed=data))
 
 
 @post("/offers/{offer_id:str}/screen-out", guards=EXPERT, sync_to_thread=True, status_code=303)

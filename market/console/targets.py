@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
+from functools import partial
 from typing import Any
 
 from litestar import Request, Response, get, post
@@ -12,7 +13,7 @@ from litestar.response import Redirect, Template
 from sqlalchemy.orm import Session
 
 from market.console.charts import Chart, Series, picture
-from market.console.forms import REFUSALS, Form, field, once, said_no, whole_number
+from market.console.forms import Form, field, once, tried, whole_number
 from market.console.frame import Notice, page
 from market.console.visitors import LAB, OPS, FormUnreadable, my_id
 from market.console.words import duration, share
@@ -151,11 +152,7 @@ def post_targets(
             )
         return f"/console/lab/projects/{project_id}/targets?said=target-set"
 
-    try:
-        return once(data, act)
-    except REFUSALS as refusal:
-        status, notice = said_no(refusal)
-        return _page(request, project_id, data, status=status, notice=notice)
+    return tried(data, act, partial(_page, request, project_id, data))
 
 
 def _goals(data: Mapping[str, str]) -> list[Goal]:
