@@ -287,7 +287,6 @@ class Streams:
     def _pump(self, place: int | None) -> int:
         """Read what was published after a place, once, and hand it to the streams it is for."""
         while True:
-            wanted = list(self._by_feed)
             with database.begin(PLATFORM) as session:
                 if place is None:
                     place = head_of(session, EVERYTHING.tenant_id)[1]
@@ -295,6 +294,8 @@ class Streams:
                     self._in_loop(self._send_back)
                     return place
                 rows = read_feed(session, EVERYTHING, after=place, limit=PAGE)
+                # Looked at after the rows: whoever comes later finds them in its own feed.
+                wanted = list(self._by_feed)
                 found = [
                     (key, self._frames(session, feed, mine, key[1]))
                     for key, feed, mine in _shares(wanted, rows)

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Collection, Iterator
 from contextlib import closing
@@ -25,7 +26,7 @@ from market.auth import Part
 from market.db import PLATFORM, database, new_id, now
 from market.embedded import free_port
 from market.events import Event, EventRow, emit
-from market.feeds import Feed, FeedKind, publish, trim_feeds
+from market.feeds import Feed, FeedKind, publish, read_feed, trim_feeds
 from market.notices.routes import encoded
 from market.people.actions import revoke_key, sign_up
 from market.people.queries import refused_keys
@@ -107,6 +108,10 @@ def web_process(running: tuple[str, subprocess.Popen[bytes], int]) -> Iterator[S
     yield Server(
         process, port, joined.organisation.id, joined.secret, joined.key.id, joined.person.id
     )
+    # Whatever listened for streams of the test's own lets go of its connections first.
+    for thread in threading.enumerate():
+        if thread.name == "streams":
+            thread.join(PATIENCE_S)
     database.close()
 
 
@@ -318,6 +323,57 @@ def test_a_listener_that_dies_ends_its_streams_and_the_next_one_begins_anew(
     is_over, said = asyncio.run(asyncio.wait_for(read(), PATIENCE_S))
     assert is_over
     assert said[1:3] == [b": still here\n\n"] * 2
+
+
+def test_who_joins_while_the_listener_reads_misses_nothing(
+    web_process: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def read() -> bytes:
+        loop = asyncio.get_running_loop()
+        hub = Streams(encoded, lambda keys: refused_keys(keys, at=now()))
+
+        def stream(tenant_id: UUID, kind: FeedKind) -> Stream:
+            return Stream(
+                Feed(tenant_id, kind),
+                PLATFORM,
+                web_process.key_id,
+                frozenset(),
+                is_full=False,
+                after=1,
+            )
+
+        late = stream(web_process.lab, FeedKind.ORGANISATION)
+        told: asyncio.Future[bytes] = loop.create_future()
+
+        async def follow() -> None:
+            async for text in hub.follow(late):
+                if b"data:" in text and not told.done():
+                    told.set_result(text)
+
+        tasks = []
+
+        async def join() -> None:
+            tasks.append(asyncio.create_task(follow()))
+            # Until it has read its feed to the end, and waits.
+            while late.waiting is None:
+                await asyncio.sleep(0.01)
+
+        def reading(session: Session, feed: Feed, **wanted: Any) -> Any:
+            if threading.current_thread().name == "streams" and not tasks:
+                asyncio.run_coroutine_threadsafe(join(), loop).result(PATIENCE_S)
+                happen(web_process.lab)
+            return read_feed(session, feed, **wanted)
+
+        monkeypatch.setattr("market.streams.read_feed", reading)
+        # The first stream starts the listener.
+        first = hub.follow(stream(web_process.person_id, FeedKind.PERSON))
+        await anext(first)
+        found = await told
+        tasks[0].cancel()
+        hub.end_soon()
+        return found
+
+    assert b"id: 2\n" in asyncio.run(asyncio.wait_for(read(), PATIENCE_S))
 
 
 def test_one_stream_more_than_a_process_keeps_is_refused_for_now(
