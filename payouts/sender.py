@@ -249,13 +249,17 @@ def _standing(session: Session, call: ExternalCall, at: datetime, tell: Tell) ->
     return None
 
 
-def _ask(gateway: "Gateway", call: ExternalCall) -> Said:
+def _ask(gateway: "Gateway", call: ExternalCall) -> "Said | NeverSent":
     """Make a leased call."""
     operation = OPERATIONS[call.operation]
     try:
         # Only a call that was never sent can still be refused by us.
         check = operation.check if call.tries == 1 else None
-        refusal = check(gateway, call) if check else None
+        try:
+            refusal = check(gateway, call) if check else None
+        except GatewayUnknown:
+            # Else the check would be left out the next time.
+            return NeverSent()
         return refusal or operation.perform(gateway, call)
     except GatewayRefused as error:
         if call.tries > 1 and error.status == FORBIDDEN:

@@ -25,7 +25,11 @@ STRIPE_INVARIANTS: dict[str, tuple[str, str]] = {
         """
         select natural_key || ' ' || attempt from payouts.external_call
         where params_sha256 <> encode(sha256(convert_to(params, 'UTF8')), 'hex')
-           or (tries > 0 and first_sent_at is null)
+           or case state when 'planned' then tries > 0 or first_sent_at is not null
+                when 'refused' then tries > 0 and first_sent_at is null
+                when 'confirmed' then tries = 0 or first_sent_at is null
+                -- Leased together with others, it may not have had its turn.
+                else first_sent_at is null end
         union all
         select c.natural_key || ' ' || c.attempt from payouts.external_call c
         join payouts.external_call earlier

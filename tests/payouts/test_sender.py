@@ -333,6 +333,21 @@ def test_a_refusal_on_the_second_sending_does_not_free_what_the_first_may_have_p
     scene.stripe.ask("POST", "/_clock", paused=False)
 
 
+def test_a_transfer_is_not_sent_before_the_balance_that_would_swallow_it_was_seen(
+    scene: Scene,
+) -> None:
+    payout = batched(scene)
+    account_id = scene.payout(payout.id).destination
+    scene.stripe.ask("POST", f"/_accounts/{account_id}/take", amount=50_000)
+    scene.stripe.fault("get /v1/balance", "500_before", times=9)
+    assert scene.run(payout.call_id).result == Result.TRY_LATER
+    scene.stripe.no_faults()
+    assert scene.run(payout.call_id).result == Result.REFUSED
+    assert scene.payout(payout.id).state == PayoutState.HELD
+    assert live_transfers(scene, payout.id) == 0
+    scene.stripe.ask("POST", f"/_accounts/{account_id}/take", amount=-50_000)
+
+
 def test_a_rejected_api_key_stops_the_sender_and_loses_nothing(scene: Scene) -> None:
     payout = batched(scene)
     scene.stripe.fault(TRANSFER, "401")
