@@ -15,7 +15,8 @@ from market.departures.queries import due_departures, may_stay, must_leave
 from market.states import StateConflict
 
 SWEEP = 2_000
-"""The most departures that one sweep takes up; the next one comes soon."""
+"""How many departures a sweep lists together; many wait long for somebody to say where to be paid,
+and hold up none of the others."""
 
 
 @job(queue="default")
@@ -29,7 +30,7 @@ def follow_departure(expert_id: str) -> None:
 def advance_departures(slot: str) -> None:
     """Begin and end departures of closed countries, and see how far all others are.
 
-    A transaction each, so that one that fails does not hold the others up.
+    A transaction each, so that none waits for the locks of all.
     """
     del slot
     with database.begin() as session:
@@ -46,8 +47,14 @@ def advance_departures(slot: str) -> None:
             continue
     with database.begin() as session:
         keep_minimums(session)
-        due = due_departures(session, limit=SWEEP)
-    for one in due:
-        if one.state != one.left.stage:
-            with database.begin() as session:
-                advance_departure(session, one, at=now())
+    last: UUID | None = None
+    while True:
+        with database.begin() as session:
+            due = due_departures(session, limit=SWEEP, after=last)
+        for one in due:
+            if one.state != one.left.stage:
+                with database.begin() as session:
+                    advance_departure(session, one, at=now())
+        if len(due) < SWEEP:
+            return
+        last = due[-1].departure_id

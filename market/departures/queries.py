@@ -42,11 +42,12 @@ _LEFT = """
 _DUE = text(
     _LEFT
     + """
-    where d.state in ('returning', 'settling', 'paying')
+    where (d.state in ('returning', 'settling', 'paying')
         or d.state = 'done' and exists (select from payouts.ledger_account a
             join payouts.ledger_balance b on b.account_id = a.id
             where a.owner_id = d.expert_id and a.code in ('expert_payable', 'expert_held')
-                and b.posted_minor > 0)
+                and b.posted_minor > 0))
+        and (cast(:after as uuid) is null or d.id > :after)
     order by d.id limit :limit
     """
 )
@@ -109,9 +110,11 @@ def departure_of(session: Session, expert_id: UUID) -> Departure | None:
     )
 
 
-def due_departures(session: Session, *, limit: int) -> list[Due]:
-    """Departures that go on, or that something has come back to, with what each waits for."""
-    rows = session.execute(_DUE.columns(id=Uuid()), {"limit": limit})
+def due_departures(session: Session, *, limit: int, after: UUID | None = None) -> list[Due]:
+    """Departures that go on, or that something has come back to, with what each waits for; those
+    that were begun after another.
+    """
+    rows = session.execute(_DUE.columns(id=Uuid()), {"limit": limit, "after": after})
     return [Due(row.id, row.state, _left(row)) for row in rows]
 
 

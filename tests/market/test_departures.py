@@ -147,6 +147,20 @@ def test_open_work_goes_back_and_what_runs_may_be_handed_in(
     assert found.state == "returning"
 
 
+def test_departures_that_wait_hold_up_none_that_come_later(
+    db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("market.departures.jobs.SWEEP", 1)
+    project = make_project(db)
+    waiting, free = (make_expert(db, at=AT - timedelta(days=30)) for _ in range(2))
+    make_active_offer(db, project, make_task(db, project), waiting.id)
+    for expert in (waiting, free):
+        begin_departure(db, expert.id, "own", reason=WHY, at=AT, by=expert.id)
+    advance_departures("")
+    found = [departure_of(db, expert.id) for expert in (waiting, free)]
+    assert [one and one.state for one in found] == ["returning", "done"]
+
+
 def test_who_is_shut_out_leaves_and_comes_back_when_that_is_lifted(db: Session) -> None:
     expert = make_expert(db)
     take_steps(db, expert.id, "watch", "limit", "suspend")
