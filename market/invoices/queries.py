@@ -40,8 +40,8 @@ class Weeks:
     last: date | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        """What a line of pay and its project have to be."""
-        wanted = [Project.organisation_id == self.organisation_id]
+        """What a line of pay and its project have to be; what a decision withheld costs nothing."""
+        wanted = [Project.organisation_id == self.organisation_id, Earning.state != "withheld"]
         if self.first is not None:
             wanted.append(Earning.week >= self.first)
         if self.last is not None:

@@ -30,6 +30,7 @@ from market.disputes.rules import DISPUTE, NothingToDispute, NotYoursToDecide, w
 from market.earnings.actions import accrue_earning, lock_pay
 from market.earnings.models import Earning
 from market.earnings.queries import unbacked_lines
+from market.invoices.queries import Weeks, project_charges
 from market.offers.models import Offer
 from market.projects.models import Project
 from market.tasks.jobs import settle_projects
@@ -179,6 +180,8 @@ def test_a_decision_withholds_and_its_money_is_the_projects_again(db: Session) -
     approve_lines(db, offer.expert_id, at=AT + timedelta(days=30))
     assert free_and_held(db, offer) == (3667, 0)
     assert spent(db, offer) == 3667 + 880 - 147
+    (charge,) = project_charges(db, Weeks(offer.organisation_id))
+    assert charge.total_minor == spent(db, offer)
     assert states_of_time(db, offer) == ["payable"]
     assert_books_hold(db)
 
