@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from market.books.queries import newest_check
+from market.books.queries import check_under_way
 from market.books.rules import (
     BOOKS_CHECK,
     BreakNotFound,
@@ -41,7 +41,7 @@ def open_check(session: Session, *, by: UUID | None, at: datetime) -> Operation:
 
     One that was asked for and has not ended is the answer to being asked again.
     """
-    waiting = newest_check(session, has_ended=False) if by is not None else None
+    waiting = check_under_way(session, at=at) if by is not None else None
     if waiting is not None:
         return waiting
     opened = open_operation(session, BOOKS_CHECK, new_id(), at=at, organisation_id=None)

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Select, select, text
+from sqlalchemy import ColumnElement, Select, select, text
 from sqlalchemy.orm import Session
 
-from market.books.rules import BOOKS_CHECK, ProofNotFound
+from market.books.rules import BOOKS_CHECK, CHECK_TAKES, ProofNotFound
 from market.earnings.queries import unbacked_lines
 from market.operations import Operation
 from market.work.queries import unproven_time
@@ -177,12 +177,20 @@ def untrue(session: Session) -> list[Violation]:
     return [one for invariant in EVERY_INVARIANT for one in broken_by(session, invariant)]
 
 
-def newest_check(session: Session, *, has_ended: bool) -> Operation | None:
-    """The last check of the books that came to its end, or else the one that is asked for."""
-    states = ("succeeded",) if has_ended else ("pending", "running")
+def newest_check(session: Session) -> Operation | None:
+    """The last check of the books that came to its end."""
+    return session.scalar(_checks(Operation.state == "succeeded"))
+
+
+def check_under_way(session: Session, *, at: datetime) -> Operation | None:
+    """The check of the books that is asked for, or that runs; none that died with its process."""
     return session.scalar(
-        select(Operation)
-        .where(Operation.kind == BOOKS_CHECK, Operation.state.in_(states))
-        .order_by(Operation.id.desc())
-        .limit(1)
+        _checks(
+            Operation.state.in_(("pending", "running")), Operation.created_at > at - CHECK_TAKES
+        )
     )
+
+
+def _checks(*which: ColumnElement[bool]) -> Select[Operation]:
+    found = select(Operation).where(Operation.kind == BOOKS_CHECK, *which)
+    return found.order_by(Operation.id.desc()).limit(1)

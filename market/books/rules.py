@@ -1,11 +1,15 @@
 """What is refused about the books."""
 
+from datetime import timedelta
 from uuid import UUID
 
 from market.errors import MarketError
 
 BOOKS_CHECK = "books_check"
 """The kind of operation that looks at all invariants."""
+
+CHECK_TAKES = timedelta(hours=3)
+"""The longest that a check can take: two tries of its job, and the wait between them."""
 
 SUBJECTS_KEPT = 100
 """How many things that break one invariant are named in what a check found."""

@@ -11,7 +11,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from market.books.actions import open_check
-from market.books.queries import EVERY_INVARIANT, newest_check, proofs, sentence_of
+from market.books.queries import (
+    EVERY_INVARIANT,
+    check_under_way,
+    newest_check,
+    proofs,
+    sentence_of,
+)
 from market.console.bank import MONEY, OPEN_DISPUTES
 from market.console.charts import Chart, line
 from market.console.forms import Form
@@ -77,8 +83,8 @@ def get_money(request: Request[Any, Any, Any], said: FromQuery[str | None] = Non
                 currency: [row for row in books if row.currency == currency]
                 for currency in sorted({row.currency for row in books})
             },
-            check=newest_check(session, has_ended=True),
-            is_checking=newest_check(session, has_ended=False) is not None,
+            check=newest_check(session),
+            is_checking=check_under_way(session, at=now()) is not None,
             invariants={name: sentence_of(name) for name in EVERY_INVARIANT},
             waiting=waiting,
             newest=next(iter(proofs(session, before=None, limit=1)), None),

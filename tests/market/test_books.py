@@ -1,12 +1,15 @@
 """Keeping the books, and finding what is wrong in them."""
 
+from datetime import timedelta
+
 import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from market.books.actions import open_check
 from market.books.jobs import check_books, keep_books, prove_books
-from market.books.queries import EVERY_INVARIANT, PAY_INVARIANTS, untrue
+from market.books.queries import EVERY_INVARIANT, PAY_INVARIANTS, check_under_way, untrue
 from market.books.rules import BooksBroken
 from market.db import database
 from market.earnings.actions import accrue_earning
@@ -92,6 +95,16 @@ def test_without_a_key_nothing_goes_to_stripe(committed: str) -> None:
             assert session.scalar(select(func.count()).select_from(Proof)) == 0
     finally:
         in_force._settings = before
+
+
+def test_a_check_that_died_with_its_process_does_not_stand_for_the_next_one(db: Session) -> None:
+    somebody = make_expert(db).id
+    asked = open_check(db, by=somebody, at=AT)
+    assert open_check(db, by=somebody, at=AT + timedelta(hours=1)).id == asked.id
+    later = open_check(db, by=somebody, at=AT + timedelta(hours=4))
+    assert later.id != asked.id
+    assert check_under_way(db, at=AT + timedelta(hours=5)) == later
+    assert check_under_way(db, at=AT + timedelta(hours=8)) is None
 
 
 AGAIN = """

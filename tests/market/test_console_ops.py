@@ -11,10 +11,11 @@ from litestar.testing import TestClient
 from sqlalchemy.orm import Session
 
 from market.auth import Part
-from market.books.queries import newest_check
+from market.books.queries import check_under_way
 from market.broker import DeadLetter
 from market.console import charts
 from market.console.charts import Chart, Series, svg_of
+from market.db import now
 from market.earnings.rules import week_of
 from market.http import wire_id
 from market.operations import end_operation
@@ -290,7 +291,7 @@ def test_what_a_check_of_the_books_found_stands_on_the_page_of_money(web: Web, d
     visit(web, db, Part.OPS)
     assert "not checked yet" in web.get(MONEY).text
     send(web, f"{MONEY}/checks", token(web, MONEY))
-    asked = newest_check(db, has_ended=False)
+    asked = check_under_way(db, at=now())
     assert asked is not None
     assert "Being checked" in web.get(MONEY).text
     found = {"violations": 1, "broken_by": {"I1": ["entry <7>"], "I2": []}}
