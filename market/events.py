@@ -153,6 +153,7 @@ class Event(StrEnum):
     PAYEE_NOT_READY = "payee.not_ready"
     PAYOUT_RUN_REQUESTED = "payout_run.requested"
     PAYOUT_BATCHED = "payout.batched"
+    PAYOUTS_LEFT = "payout.left_to_send"
     PAYOUT_HELD = "payout.held"
     PAYOUT_ESCALATED = "payout.escalated"
     PAYOUT_TRANSFERRED = "payout.transferred"

@@ -203,6 +203,7 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     books.OwnMoneyShort: (409, "own_money_short"),
     treasury.StripeDiffers: (500, "stripe_differs"),
     payees.CountryInvalid: (422, "country_invalid"),
+    payees.CountryOutOfReach: (422, "country_out_of_reach"),
     payees.NotAPayee: (404, "not_a_payee"),
     payees.OnboardingNotReady: (409, "onboarding_not_ready"),
     departures.DepartureNotFound: (404, "departure_not_found"),

@@ -79,6 +79,7 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.PAYEE_READY: (review_payee,),
     Event.PAYOUT_RUN_REQUESTED: (run_payouts,),
     Event.PAYOUT_BATCHED: (send_payout,),
+    Event.PAYOUTS_LEFT: (send_payout,),
     Event.PAYOUT_PAID: (settle_paid_time,),
     Event.STRIPE_EVENT_RECEIVED: (apply_stripe_event,),
     Event.VERDICT_WEIGHED: (measure_impact, watch_frontier, follow_calibration),

@@ -57,6 +57,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long payouts wait after an expert changed its bank account."""
     payout_minimum_minor: int = 0
     """The least amount of a payout, in minor units of its currency; less is kept and rolls over."""
+    payout_countries: str = (
+        "AT BE BG CA CH CY CZ DE DK EE ES FI FR GB GR HR HU IE IS IT LI LT LU LV MT NL NO PL PT RO"
+        " SE SI SK US"
+    )
+    """Where experts can be paid: where Stripe takes transfers without another agreement."""
     budget_low_s: int = 24 * 3600
     """A budget is low when what is free would not last so long at the pace of the last day."""
     match_every_s: int = 24 * 3600

@@ -34,6 +34,11 @@ ACTIVE = "active"
 LINK_BUCKET_S = 300
 """A link lives for minutes; asked for twice within this time it is the same link."""
 
+NOT_SAID = (
+    "You have not said where you are paid: what you earn is kept for you until you have set up "
+    "your payouts."
+)
+
 WORDS = {
     "external_account": "a bank account to be paid to",
     "individual.date_of_birth": "your date of birth",
@@ -164,6 +169,12 @@ def missing(payee: Payee) -> tuple[str, ...]:
     if sentences:
         return sentences
     return ("Stripe is checking what you gave; there is nothing for you to do now.",)
+
+
+def pay_blocks(session: Session, owner_id: UUID) -> tuple[str, ...]:
+    """What keeps somebody from being paid, in sentences to read before any work is taken."""
+    payee = payee_of(session, owner_id)
+    return (NOT_SAID,) if payee is None else missing(payee)
 
 
 def plan_onboarding_link(

@@ -30,8 +30,15 @@ from payouts.holds import (
     write_holds,
 )
 from payouts.ledger import Line, reserve
-from payouts.models import Payee, Payout
-from payouts.states import TARGET, CallOperation, HoldCode, HoldOwner, PayoutState
+from payouts.models import ExternalCall, Payee, Payout
+from payouts.states import (
+    TARGET,
+    CallOperation,
+    CallState,
+    HoldCode,
+    HoldOwner,
+    PayoutState,
+)
 
 POLICY = HoldPolicy()
 RESERVED = "payout_reserved"
@@ -167,6 +174,17 @@ def held_payouts(
     if after is not None:
         query = query.where(Payout.id > after)
     return list(session.scalars(query.order_by(Payout.id).limit(limit)))
+
+
+def next_payout(session: Session, at: datetime) -> UUID | None:
+    """The payout whose transfer has been planned longest and that nobody has begun to send."""
+    return session.scalars(
+        select(Payout.id)
+        .join(ExternalCall, ExternalCall.id == Payout.call_id)
+        .where(ExternalCall.state == CallState.PLANNED, ExternalCall.next_try_at <= at)
+        .order_by(ExternalCall.next_try_at, ExternalCall.id)
+        .limit(1)
+    ).one_or_none()
 
 
 def name_reservation(payout: Payout) -> str:

@@ -292,6 +292,7 @@ class _Told:
             deliverable_minor=named.deliverable_minor and facts.raised(named.deliverable_minor),
             attempt_fee_minor=named.attempt_fee_minor and facts.raised(named.attempt_fee_minor),
             attempt_fees_max=named.attempt_fees_max,
+            impact_bonus_minor=named.impact_bonus_minor and facts.raised(named.impact_bonus_minor),
             weekly_cap_s=named.weekly_cap_s,
             overtime_after_s=named.overtime_after_s,
             overtime_basis_points=named.overtime_basis_points,

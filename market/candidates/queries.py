@@ -186,5 +186,5 @@ def _project_facts(session: Session) -> tuple[ProjectFacts, ...]:
             trials=tried.arms,
         )
         fixed = one.raised(row.deliverable) + one.raised(row.attempt_fee) * row.attempt_fees_max
-        facts.append(replace(one, fixed_minor=fixed))
+        facts.append(replace(one, fixed_minor=fixed, bonus_minor=one.raised(row.impact_bonus)))
     return tuple(facts)

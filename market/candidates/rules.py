@@ -26,7 +26,8 @@ class ProjectFacts:
     """What a run needs to know of one project.
 
     `fixed_minor` is what one seat can pay beside its hours: for accepted work and for attempts.
-    With `tops_up`, time only raises that to its own worth. Any of its hours may be overtime, which
+    With `tops_up`, time only raises that to its own worth. `bonus_minor` comes on top of either,
+    for a stump. Any of its hours may be overtime, which
     pays `overtime_basis_points` of the rate, 10,000 where there is none. A trial of pay adds its
     raise to every rate; `trials` are those that the project is in.
 
@@ -45,6 +46,7 @@ class ProjectFacts:
     free_minor: int
     seats: int
     fixed_minor: int = 0
+    bonus_minor: int = 0
     tops_up: bool = False
     overtime_basis_points: int = 10_000
     raise_basis_points: int = 0
@@ -60,7 +62,8 @@ class ProjectFacts:
         """
         rate = -(-rate_minor_per_hour * self.overtime_basis_points // 10_000)
         hours = pay_minor(self.cap_s, rate)
-        return max(hours, self.fixed_minor) if self.tops_up else hours + self.fixed_minor
+        work = max(hours, self.fixed_minor) if self.tops_up else hours + self.fixed_minor
+        return work + self.bonus_minor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -187,7 +190,9 @@ def worst_costs(
     more = np.where(tops_up, np.maximum(0, fixed - pay), fixed)
     # What is paid for the work and for its attempts are two lines more, each with its own fee.
     more_fee = np.where(fixed > 0, -(-more * fee_basis_points // 10_000) + 2, 0)
-    return pay + more, fee + more_fee
+    # The bonus for a stump is a line of its own, and no time or sum counts towards it.
+    bonus = np.array([one.bonus_minor for one in facts], np.int64)[project]
+    return pay + more + bonus, fee + more_fee + -(-bonus * fee_basis_points // 10_000)
 
 
 def asked_of(candidates: Candidates) -> Asked:

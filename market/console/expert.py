@@ -40,7 +40,7 @@ from market.work.queries import figures, open_session
 from market.work.rules import GAP_S, seconds_between
 from payouts.conversions import changes_in_words
 from payouts.models import Payout
-from payouts.payees import payee_of, payee_state
+from payouts.payees import pay_blocks, payee_of, payee_state
 
 PAGE = 50
 HELD = ("accepted", "active", "grace")
@@ -119,6 +119,7 @@ def get_offers(request: Request[Any, Any, Any], said: FromQuery[str | None] = No
             skips=skips,
             asked=asked_of(session, [one.id for one in held]),
             wages=wages,
+            pay_blocks=pay_blocks(session, me),
             waiting=cards_of(session, waiting),
             held=cards_of(session, held),
             fitting=fitting,

@@ -105,6 +105,7 @@ def _typed_terms(found: Project) -> dict[str, str]:
         "deliverable": _amount(found.deliverable_minor, found.currency),
         "attempt_fee": _amount(found.attempt_fee_minor, found.currency),
         "attempt_fees_max": str(found.attempt_fees_max),
+        "impact_bonus": _amount(found.impact_bonus_minor, found.currency),
         "weekly_cap_hours": _hours(found.weekly_cap_s),
         "overtime_hours": _hours(found.overtime_after_s),
         "overtime_per_cent": str((found.overtime_basis_points or 0) // 100 or ""),
@@ -138,6 +139,7 @@ def _contract(data: Mapping[str, str], before: Terms, currency: str) -> Terms:
         attempt_fees_max=whole_number(
             data, "attempt_fees_max", "paid attempts", least=0, most=200, absent=0
         ),
+        impact_bonus_minor=minor(data, "impact_bonus", "the bonus for a stump", currency),
         weekly_cap_s=whole("weekly_cap_hours", "hours a week", 3600, 168, before.weekly_cap_s),
         overtime_after_s=whole(
             "overtime_hours", "hours before overtime", 3600, 168, before.overtime_after_s

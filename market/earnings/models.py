@@ -29,7 +29,9 @@ class Earning(Base, kw_only=True):
             name="seconds",
         ),
         CheckConstraint(
-            "(kind in ('bonus', 'impact_bonus', 'sitting')) = (source_id is not null)", "source"
+            # A bonus for impact is a lab's gift, or what an offer promised for a stump.
+            "kind = 'impact_bonus' or (kind in ('bonus', 'sitting')) = (source_id is not null)",
+            name="source",
         ),
         CheckConstraint("offer_id is not null or source_id is not null", name="offer_id"),
         CheckConstraint("payout_id is null or state = 'approved'", name="payout_id"),

@@ -59,6 +59,7 @@ def fixed_facts(session: Session, offer: Offer) -> Fixed:
     """
     terms = offer.terms
     deliverable, fee = terms.get("deliverable_minor"), terms.get("attempt_fee_minor")
+    bonus = terms.get("impact_bonus_minor")
     work = session.scalar(
         select(Submission).where(
             Submission.offer_id == offer.id, Submission.submitted_at.is_not(None)
@@ -90,8 +91,16 @@ def fixed_facts(session: Session, offer: Offer) -> Fixed:
         is_decided=work is None or work.decided_at is not None,
         screening_minor=screening,
         is_void=work is not None and work.state == "voided",
-        can_add=bool(deliverable or fee),
+        can_add=bool(deliverable or fee or bonus),
+        impact_bonus_minor=bonus or 0,
+        is_stump=bool(bonus) and work is not None and _is_stump(session, work.id),
     )
+
+
+def _is_stump(session: Session, submission_id: UUID) -> bool:
+    """Whether reviewers have found that some work defeats its target model."""
+    wanted = select(Verdict.is_stump).where(Verdict.submission_id == submission_id)
+    return bool(session.scalar(wanted))
 
 
 def rates_of(session: Session, offer: Offer, stretches: list[Stretch]) -> list[RateSpan]:

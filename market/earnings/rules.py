@@ -181,6 +181,9 @@ class Fixed:
     """Whether the contract pays anything beside hours at all, so that a decision matters."""
     screening_minor: int = 0
     """What is paid at least, where a screener ended the work."""
+    impact_bonus_minor: int = 0
+    """What a stump pays on top, by its terms."""
+    is_stump: bool = False
     is_void: bool = False
     """Whether the work was a fraud by a decided case, so that nothing is due for it."""
 
@@ -210,6 +213,8 @@ def fixed_lines(
         "attempt_fee": fees - before["attempt_fee"],
         "deliverable": deliverable - before["deliverable"],
     }
+    if fixed.is_stump:
+        due["impact_bonus"] = fixed.impact_bonus_minor - before["impact_bonus"]
     if fixed.screening_minor:
         due["screening"] = max(0, fixed.screening_minor - fees - worth_minor) - before["screening"]
     if floor_minor is not None and fixed.is_decided:

@@ -39,6 +39,7 @@ from market.offers.rules import HELD, LIVE, OFFER
 from market.projects.routes import MoneyOut
 from market.states import StateConflict
 from market.tasks.models import Task
+from payouts.payees import pay_blocks
 
 Note = Annotated[str, Meta(max_length=2000)]
 
@@ -74,6 +75,7 @@ class TermsOut(Wire):
     deliverable_pay: MoneyOut | None
     attempt_fee: MoneyOut | None
     attempt_fees_max: int
+    impact_bonus: MoneyOut | None
     weekly_cap_minutes: int | None
     overtime_after_minutes: int | None
     overtime_rate_per_hour: MoneyOut | None
@@ -102,13 +104,15 @@ class OfferOut(Wire):
 class OfferedOut(OfferOut):
     """An offer with what there is to do, while it is the expert's to take or to do: the task, the
     versions of tools to do it with, by tool, a draft to begin from, and what its lab put right
-    after experts found fault with it, where there is any of these.
+    after experts found fault with it, where there is any of these. `pay_blocks` says what still
+    keeps its expert from being paid, in sentences, before it begins; nothing, when nothing does.
     """
 
     task: Json | None
     tools: dict[str, str]
     draft: str | None
     clarification: str | None
+    pay_blocks: list[str]
 
 
 class DeclineIn(Wire):
@@ -193,6 +197,7 @@ def get_offer(
             tools=dict(given.tools),
             draft=given.draft,
             clarification=None if task is None else task.clarification,
+            pay_blocks=list(pay_blocks(session, found.expert_id)),
         )
         return tagged(out, found.version)
 
@@ -355,6 +360,7 @@ def _terms_out(terms: Json) -> TermsOut:
         deliverable_pay=extra("deliverable_minor"),
         attempt_fee=extra("attempt_fee_minor"),
         attempt_fees_max=terms.get("attempt_fees_max", 0),
+        impact_bonus=extra("impact_bonus_minor"),
         weekly_cap_minutes=weekly_cap_s // 60 if weekly_cap_s else None,
         overtime_after_minutes=terms["overtime_after_s"] // 60 if share else None,
         overtime_rate_per_hour=MoneyOut(

@@ -143,9 +143,10 @@ class Terms:
 
     With `pay_basis` deliverable, accepted work pays `deliverable_minor`, and the rate is the floor
     that the time on it is topped up to. An hourly contract may pay it on top. An attempt fee is
-    paid for each honest attempt, at most `attempt_fees_max` times, whatever came of it. Paid time
-    on the project beyond `overtime_after_s` a week pays `overtime_basis_points` of the rate. What
-    all of that can come to is `most_pay_minor`; what is reserved also allows for roundings.
+    paid for each honest attempt, at most `attempt_fees_max` times, whatever came of it. A stump
+    pays `impact_bonus_minor` more, which counts towards nothing else. Paid time on the project
+    beyond `overtime_after_s` a week pays `overtime_basis_points` of the rate. What all of that can
+    come to is `most_pay_minor`; what is reserved also allows for roundings.
 
     The work is due `work_ttl_s` after the acceptance, and never before `not_due_before`: that is
     when the hours in which the expert works hold it, for one who keeps hours.
@@ -182,6 +183,7 @@ class Terms:
     deliverable_minor: int | None = None
     attempt_fee_minor: int | None = None
     attempt_fees_max: int = 0
+    impact_bonus_minor: int | None = None
     weekly_cap_s: int | None = None
     overtime_after_s: int | None = None
     overtime_basis_points: int | None = None

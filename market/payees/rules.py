@@ -1,6 +1,7 @@
 """Refusals of where an expert is paid; what a country is."""
 
 import re
+from collections.abc import Collection
 from uuid import UUID
 
 from market.errors import MarketError
@@ -14,6 +15,20 @@ class CountryInvalid(MarketError):
     def __init__(self, country: str) -> None:
         super().__init__("country is two capital letters, such as US (ISO 3166-1)")
         self.country = country[:8]
+
+
+class CountryOutOfReach(MarketError):
+    """A country that Stripe does not let us pay into."""
+
+    def __init__(self, country: str, reached: Collection[str]) -> None:
+        super().__init__(
+            f"nobody can be paid in {country} yet: Stripe asks for its recipient service agreement"
+            " there, which accounts of ours cannot be opened under; name a country where a bank"
+            f" account is yours, one of {', '.join(sorted(reached))}; what you earn until then is"
+            " kept for you"
+        )
+        self.country = country
+        self.reached = tuple(sorted(reached))
 
 
 class NotAPayee(MarketError):

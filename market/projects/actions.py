@@ -74,6 +74,7 @@ class Terms:
     deliverable_minor: int | None = None
     attempt_fee_minor: int | None = None
     attempt_fees_max: int = 0
+    impact_bonus_minor: int | None = None
     weekly_cap_s: int | None = None
     overtime_after_s: int | None = None
     overtime_basis_points: int | None = None
@@ -423,6 +424,7 @@ def _columns(session: Session, organisation_id: UUID, terms: Terms) -> Mapping[s
         "deliverable_minor": terms.deliverable_minor,
         "attempt_fee_minor": terms.attempt_fee_minor,
         "attempt_fees_max": terms.attempt_fees_max,
+        "impact_bonus_minor": terms.impact_bonus_minor,
         "weekly_cap_s": terms.weekly_cap_s,
         "overtime_after_s": terms.overtime_after_s,
         "overtime_basis_points": terms.overtime_basis_points,
@@ -436,7 +438,7 @@ def _check_contract(terms: Terms) -> None:
         raise ProjectFieldInvalid("unedited_drafts", f"one of {', '.join(UNEDITED)}")
     if terms.pay_basis not in PAY_BASES:
         raise ProjectFieldInvalid("pay_basis", f"one of {', '.join(PAY_BASES)}")
-    for field in ("deliverable_minor", "attempt_fee_minor", "weekly_cap_s"):
+    for field in ("deliverable_minor", "attempt_fee_minor", "impact_bonus_minor", "weekly_cap_s"):
         amount = getattr(terms, field)
         if amount is not None and amount <= 0:
             raise ProjectFieldInvalid(field, "above 0, or left out")

@@ -64,7 +64,8 @@ class Project(Base):
     An hourly contract pays time at the rate, and `deliverable_minor` on top for accepted work, if
     it names one. A contract by deliverable pays that amount for accepted work; its rate is the
     floor that recorded time is topped up to. Either pays `attempt_fee_minor` for each honest
-    attempt at the target model, up to `attempt_fees_max` of them a task, whatever came of it.
+    attempt at the target model, up to `attempt_fees_max` of them a task, whatever came of it, and
+    `impact_bonus_minor` for a stump on top of everything.
     Trials of higher pay touch it up to the raise that its lab allows, and none where that is 0.
 
     Units: names ending in `_s` are seconds; the rate is minor units of `currency` an hour, null for
@@ -98,6 +99,7 @@ class Project(Base):
             " or (attempt_fee_minor > 0 and attempt_fees_max between 1 and 200)",
             name="attempt_fee",
         ),
+        CheckConstraint("impact_bonus_minor > 0", name="impact_bonus"),
         CheckConstraint("weekly_cap_s > 0", name="weekly_cap_s"),
         CheckConstraint(
             "(overtime_after_s is null and overtime_basis_points is null)"
@@ -142,6 +144,8 @@ class Project(Base):
     deliverable_minor: Mapped[int | None] = mapped_column(default=None)
     attempt_fee_minor: Mapped[int | None] = mapped_column(default=None)
     attempt_fees_max: Mapped[int] = mapped_column(default=0)
+    impact_bonus_minor: Mapped[int | None] = mapped_column(default=None)
+    """What a stump pays on top, promised with the work and reserved with it."""
     weekly_cap_s: Mapped[int | None] = mapped_column(default=None)
     overtime_after_s: Mapped[int | None] = mapped_column(default=None)
     """Beyond how much paid time a week the lab consents to overtime; to none, where it is null."""

@@ -71,9 +71,11 @@ class ProjectIn(Wire):
 
     A contract by deliverable pays `deliverable_minor` for accepted work, and its rate is the floor
     that time is topped up to. `attempt_fee_minor` is paid for each honest attempt at the target
-    model, whatever came of it, `attempt_fees_max` times a task. By naming `overtime_after_s` a lab
-    consents to overtime: what an expert's paid time on the project comes to beyond it in a week is
-    paid at `overtime_basis_points` of the rate (15000 for one and a half), and reserved so.
+    model, whatever came of it, `attempt_fees_max` times a task. `impact_bonus_minor` is paid for a
+    stump on top of all that; it is promised with the work, and reserved with it. By naming
+    `overtime_after_s` a lab consents to overtime: what an expert's paid time on the project comes
+    to beyond it in a week is paid at `overtime_basis_points` of the rate (15000 for one and a
+    half), and reserved so.
     `trial_raise_basis_points` is the most that a trial of higher pay may add to all of this, in
     hundredths of a per cent; 0 for none.
     `unedited_drafts` says whether a draft that comes back as given is taken, marked or refused.
@@ -97,6 +99,7 @@ class ProjectIn(Wire):
     deliverable_minor: Amount | None = None
     attempt_fee_minor: Amount | None = None
     attempt_fees_max: Annotated[int, Meta(ge=0, le=200)] = 0
+    impact_bonus_minor: Amount | None = None
     weekly_cap_s: WeekSeconds | None = None
     overtime_after_s: WeekSeconds | None = None
     overtime_basis_points: Overtime | None = None
@@ -124,6 +127,7 @@ class ProjectChangeIn(Wire):
     deliverable_minor: Amount | UnsetType | None = UNSET
     attempt_fee_minor: Amount | UnsetType | None = UNSET
     attempt_fees_max: Annotated[int, Meta(ge=0, le=200)] | UnsetType = UNSET
+    impact_bonus_minor: Amount | UnsetType | None = UNSET
     weekly_cap_s: WeekSeconds | UnsetType | None = UNSET
     overtime_after_s: WeekSeconds | UnsetType | None = UNSET
     overtime_basis_points: Overtime | UnsetType | None = UNSET
@@ -157,6 +161,7 @@ class ProjectOut(Wire):
     deliverable_minor: int | None
     attempt_fee_minor: int | None
     attempt_fees_max: int
+    impact_bonus_minor: int | None
     weekly_cap_s: int | None
     overtime_after_s: int | None
     overtime_basis_points: int | None
@@ -452,6 +457,7 @@ _PLAIN = (
     "deliverable_minor",
     "attempt_fee_minor",
     "attempt_fees_max",
+    "impact_bonus_minor",
     "weekly_cap_s",
     "overtime_after_s",
     "overtime_basis_points",

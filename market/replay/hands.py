@@ -11,6 +11,7 @@ from market.offers.actions import accept_offer
 from market.payees.actions import become_payee
 from market.replay.rows import email_of
 from market.replay.script import AttemptLine, ExpertLine
+from market.settings import in_force
 from market.work.actions import beat, end_session, start_session
 
 BEAT_S = 60
@@ -52,8 +53,12 @@ def work_once(line: AttemptLine, offer_id: UUID, expert_id: UUID) -> Journey:
 def set_up_payees(
     owed: Iterable[UUID], lines: Sequence[ExpertLine], names: Mapping[UUID, str]
 ) -> None:
-    """Say where each expert is paid; the payment provider's accounts are made by jobs."""
-    countries = {line.expert: line.country for line in lines}
+    """Say where each expert is paid; the payment provider's accounts are made by jobs.
+
+    Whoever lives where nobody can be paid has a bank in the United States.
+    """
+    reached = in_force.settings.payout_countries.split()
+    countries = {line.expert: line.country if line.country in reached else "US" for line in lines}
     for expert_id in owed:
         name = names[expert_id]
         with database.begin() as session:

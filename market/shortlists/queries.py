@@ -33,6 +33,7 @@ TABLES = (
         p.offer_ttl_s, p.work_ttl_s, p.pay_basis, coalesce(p.deliverable_minor, 0) as deliverable,
         p.target_model_id,
         coalesce(p.attempt_fee_minor, 0) as attempt_fee, p.attempt_fees_max,
+        coalesce(p.impact_bonus_minor, 0) as impact_bonus,
         coalesce(p.overtime_basis_points, 10000) as overtime,
         (select count(*) from market.task t join market.task_slot s on s.task_id = t.id
          where t.project_id = p.id) as seats

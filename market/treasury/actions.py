@@ -41,7 +41,7 @@ from payouts.models import Payout, PayoutHold
 from payouts.opening import WEEKLY, Opened, open_payouts
 from payouts.recoveries import Owner
 from payouts.states import PayoutState
-from payouts.transfers import clear_hold
+from payouts.transfers import clear_hold, next_payout
 from payouts.withdrawals import plan_recall, unsent_of_run, withdraw_payout
 
 if TYPE_CHECKING:
@@ -232,6 +232,16 @@ def pay_owners(
         )
     record_facts(session, opened.facts, at=at)
     return opened
+
+
+def ask_for_more(session: Session, *, at: datetime) -> UUID | None:
+    """Have the payout sent next whose transfer has waited longest, when a sender's time was over;
+    None when none waits.
+    """
+    waiting = next_payout(session, at)
+    if waiting is not None:
+        emit(session, Event.PAYOUTS_LEFT, waiting, at=at)
+    return waiting
 
 
 def end_run(session: Session, run_id: UUID, *, at: datetime) -> PayoutRun:

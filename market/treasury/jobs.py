@@ -18,6 +18,7 @@ from market.fundings.queries import funding
 from market.operations import report_progress
 from market.settings import in_force
 from market.treasury.actions import (
+    ask_for_more,
     end_run,
     gateway,
     has_stripe,
@@ -77,8 +78,10 @@ def _make_call(call_id: UUID) -> None:
     _warn_of(outcome)
 
 
-def _send_transfers(how_long: timedelta) -> None:
-    """Send what is planned, at the pace of the bucket, until none is left or the time is over."""
+def _send_transfers(how_long: timedelta) -> bool:
+    """Send what is planned, at the pace of the bucket, until none is left or the time is over;
+    whether it was the time.
+    """
     until = now() + how_long
     while True:
         outcomes = send_transfers(
@@ -87,8 +90,10 @@ def _send_transfers(how_long: timedelta) -> None:
         for outcome in outcomes:
             _warn_of(outcome)
         later = any(outcome.result is Result.TRY_LATER for outcome in outcomes)
-        if not outcomes or later or now() >= until:
-            return
+        if not outcomes or later:
+            return False
+        if now() >= until:
+            return True
 
 
 def _warn_of(outcome: CallOutcome) -> None:
@@ -177,6 +182,7 @@ def send_payout(payout_id: str) -> None:
     """Send a payout's transfer, together with others that are planned.
 
     There is such a job for each of them; those whose transfer has gone with another's do nothing.
+    One that had no time to send all of them queues the next such job itself.
     """
     with database.begin() as session:
         found = payout(session, UUID(payout_id))
@@ -185,7 +191,9 @@ def send_payout(payout_id: str) -> None:
     if call is None:
         return
     if call.state == CallState.PLANNED:
-        _send_transfers(SEND_FOR)
+        if _send_transfers(SEND_FOR):
+            with database.begin() as session:
+                ask_for_more(session, at=now())
     elif call.state == CallState.SENT:
         _make_call(call.id)
 
@@ -235,7 +243,7 @@ def _look_for(call_id: UUID) -> None:
     resolve_unknown(database.begin, gateway(), call_id, now=now, tell=tell)
 
 
-def _each(turns: Sequence[Callable[[], None]]) -> list[PayoutsError | MarketError]:
+def _each(turns: Sequence[Callable[[], object]]) -> list[PayoutsError | MarketError]:
     """Let everything have its turn, whatever comes of the others; what could not be recorded."""
     failed: list[PayoutsError | MarketError] = []
     for turn in turns:

@@ -69,6 +69,7 @@ def make_active_offer(
         deliverable_minor=project.deliverable_minor,
         attempt_fee_minor=project.attempt_fee_minor,
         attempt_fees_max=project.attempt_fees_max,
+        impact_bonus_minor=project.impact_bonus_minor,
         weekly_cap_s=project.weekly_cap_s,
         overtime_after_s=project.overtime_after_s,
         overtime_basis_points=project.overtime_basis_points,
@@ -83,6 +84,7 @@ def make_active_offer(
         fixed = (project.deliverable_minor or 0) + (project.attempt_fee_minor or 0) * (
             project.attempt_fees_max
         )
+        fixed += project.impact_bonus_minor or 0
         pay, fee = pay + more + fixed, fee + more + fixed // 5 + 2
     budget = chart.project_budget(project.id, project.organisation_id, project.currency)
     lines = [

@@ -1,19 +1,24 @@
 """What a contract pays beside hours: for accepted work, and for honest attempts that failed."""
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
+import numpy as np
 import pytest
 from sqlalchemy.orm import Session
 
 from market.attempts.models import Attempt
+from market.candidates.rules import ProjectFacts, worst_costs
 from market.earnings.actions import accrue_earning
 from market.earnings.models import Earning
 from market.earnings.queries import unbacked_lines
 from market.earnings.rules import Fixed, Line, fixed_lines
 from market.offers.models import Offer
 from market.submissions.models import Submission
+from market.verdicts.models import Verdict
 from payouts import chart
 from payouts.invariants import violations
 from payouts.ledger import balance
@@ -120,6 +125,90 @@ def test_honest_attempts_are_paid_though_the_model_was_right_each_once(db: Sessi
     assert reserved(db, offer) == 0
     assert violations(db) == []
     assert unbacked_lines(db) == []
+
+
+def find_stump(db: Session, submission: Submission, *, is_stump: bool) -> None:
+    """What reviewers found of some work that they accepted."""
+    row = db.get(Verdict, submission.id)
+    if row is None:
+        row = Verdict(
+            submission_id=submission.id,
+            organisation_id=submission.organisation_id,
+            project_id=submission.project_id,
+            task_id=submission.task_id,
+            expert_id=submission.expert_id,
+            votes=3,
+            rejects=0,
+            is_accepted=True,
+            is_tested=True,
+            is_validated=is_stump,
+            is_stump=is_stump,
+            is_silent=False,
+            decided_at=AT,
+        )
+        db.add(row)
+    elif row.is_stump != is_stump:
+        row.is_validated = row.is_stump = is_stump
+        row.version += 1
+    db.flush()
+
+
+@pytest.mark.parametrize("terms", [{}, BY_DELIVERABLE], ids=["hourly", "deliverable"])
+def test_a_stump_pays_the_bonus_that_was_promised_and_reserved_with_the_work(
+    db: Session, terms: dict[str, Any]
+) -> None:
+    offer, submission = make_handed_in(db, impact_bonus_minor=12_000, **terms)
+    before = paid(accrue_earning(db, offer.id, at=AT))
+    # Until it is decided the bonus stays reserved, whatever of the rest is credited.
+    assert reserved(db, offer) >= 12_000 * 120 // 100
+    decide(db, submission, "accepted")
+    find_stump(db, submission, is_stump=True)
+    lines = accrue_earning(db, offer.id, at=AT)
+    (bonus,) = [line for line in lines if line.kind == "impact_bonus"]
+    assert (bonus.pay_minor, bonus.fee_minor, bonus.offer_id) == (12_000, 2_400, offer.id)
+    rest = [("deliverable", 9_000)] if terms else [("hours", 2_200)]
+    assert sorted(before + paid(lines)) == sorted([("impact_bonus", 12_000), *rest])
+    assert reserved(db, offer) == 0
+    assert accrue_earning(db, offer.id, at=AT) == []
+    assert violations(db) == []
+    assert unbacked_lines(db) == []
+
+
+def test_what_is_no_stump_frees_the_bonus_and_a_corrected_verdict_pays_it_once(
+    db: Session,
+) -> None:
+    offer, submission = make_handed_in(db, impact_bonus_minor=12_000)
+    decide(db, submission, "accepted")
+    find_stump(db, submission, is_stump=False)
+    assert paid(accrue_earning(db, offer.id, at=AT)) == [("hours", 2_200)]
+    assert reserved(db, offer) == 0
+    for is_stump, pays in ((True, [("impact_bonus", 12_000)]), (False, []), (True, [])):
+        find_stump(db, submission, is_stump=is_stump)
+        assert paid(accrue_earning(db, offer.id, at=AT)) == pays
+    assert violations(db) == []
+    assert unbacked_lines(db) == []
+
+
+def test_the_bonus_for_a_stump_is_reserved_on_top_of_all_else() -> None:
+    plain = ProjectFacts(
+        id=uuid4(),
+        organisation_id=uuid4(),
+        currency="USD",
+        rate_minor_per_hour=2_200,
+        cap_s=HOUR,
+        fee_basis_points=2_000,
+        offer_ttl_s=HOUR,
+        work_ttl_s=HOUR,
+        free_minor=0,
+        seats=1,
+        fixed_minor=9_000,
+        tops_up=True,
+    )
+    with_bonus = replace(plain, bonus_minor=12_000)
+    project, rate = np.array([0, 1], np.int32), np.array([2_200, 2_200], np.int64)
+    pay, fee = worst_costs([plain, with_bonus], project, rate)
+    assert (pay[1] - pay[0], fee[1] - fee[0]) == (12_000, 2_400)
+    assert with_bonus.most_pay(2_200) - plain.most_pay(2_200) == 12_000
 
 
 def test_an_hourly_contract_can_pay_accepted_work_on_top(db: Session) -> None:

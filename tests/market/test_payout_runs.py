@@ -15,6 +15,7 @@ from market.books.queries import EVERY_INVARIANT
 from market.earnings.actions import accrue_earning
 from market.events import Event
 from market.settings import in_force
+from market.treasury.actions import ask_for_more, hold_policy
 from market.treasury.jobs import (
     catch_up_stripe,
     open_weekly_payouts,
@@ -28,6 +29,7 @@ from market.treasury.rules import PAYOUT_RUN, differences
 from payouts import chart
 from payouts.errors import PayoutStateConflict
 from payouts.models import ExternalCall, Payout
+from payouts.opening import open_payouts
 from payouts.payees import payee_of
 from payouts.proof_models import Break
 from payouts.seen import BalanceSeen
@@ -46,7 +48,7 @@ from tests.market.test_console import come_in
 HOUR = 3600
 
 
-def earn(house: House, expert: Caller, seconds: int = 2 * HOUR) -> int:
+def earn(house: House, expert: Caller, seconds: int = 2 * HOUR, *, since: datetime = AT) -> int:
     """Time that was worked on a project with settled money, credited; what it pays."""
     at = datetime.now(UTC)
     with house.begin() as session:
@@ -54,7 +56,7 @@ def earn(house: House, expert: Caller, seconds: int = 2 * HOUR) -> int:
         offer = make_active_offer(
             session, project, make_task(session, project), expert.person_id, at=at
         )
-        work_on(session, offer, AT, seconds)
+        work_on(session, offer, since, seconds)
         end_offer(session, offer)
         lines = accrue_earning(session, offer.id, at=at)
         return sum(line.pay_minor for line in lines)
@@ -185,10 +187,80 @@ def test_nobody_reads_anothers_payout(house: House) -> None:
     assert expert.get("/v1/ledger/trial-balance").status_code == 403
 
 
+def test_late_minutes_of_a_week_that_was_paid_go_with_the_next_payout(house: House) -> None:
+    paid_in(house)
+    expert, ops = house.expert(), house.caller(Part.OPS)
+    house.become_payee(expert)
+    earn(house, expert)
+    house.pay_out(ops, period_end=MONDAY - timedelta(days=7), key="on-time")
+    earn(house, expert, HOUR, since=AT + timedelta(days=1))
+    house.pay_out(ops, key="late")
+    late, first = expert.get("/v1/earnings").json()["items"]
+    assert late["week"] == first["week"]
+    assert late["payout_id"] != first["payout_id"]
+    assert [one["state"] for one in (late, first)] == ["transferred", "transferred"]
+    assert house.posted(chart.owed_to(expert.person_id)) == 0
+
+
+def test_a_sender_whose_time_was_over_has_the_next_one_sent(house: House) -> None:
+    paid_in(house)
+    experts = [house.expert(), house.expert()]
+    for one in experts:
+        house.become_payee(one)
+        earn(house, one)
+    house.approve()
+    with house.begin() as session:
+        owners = [(one.person_id, "USD") for one in experts]
+        opened = open_payouts(
+            session, owners, period_end=MONDAY, at=datetime.now(UTC), policy=hold_policy()
+        )
+        assert len(opened.new) == 2
+        # Whoever planned them told nobody: the jobs of these two are lost.
+        left = ask_for_more(session, at=datetime.now(UTC))
+    assert left == min(opened.new, key=lambda one: one.call_id or one.id).id
+    assert "send_payout" in house.react()
+    assert len(house.stripe.every("transfer")) == 2
+    with house.begin() as session:
+        assert ask_for_more(session, at=datetime.now(UTC)) is None
+
+
 def test_a_country_is_two_letters(house: House) -> None:
     expert = house.expert()
     refused = expert.post("/v1/payees/me", json={"country": "USA"})
     assert (refused.status_code, refused.json()["code"]) == (422, "country_invalid")
+
+
+def test_a_country_that_stripe_asks_more_for_is_refused_before_anything_is_opened(
+    house: House,
+) -> None:
+    expert = house.expert()
+    refused = expert.post("/v1/payees/me", json={"country": "KE"})
+    assert (refused.status_code, refused.json()["code"]) == (422, "country_out_of_reach")
+    assert "one of AT, BE, " in refused.json()["detail"]
+    assert "is kept for you" in refused.json()["detail"]
+    # Nothing was written, so that another country can still be named.
+    assert expert.post("/v1/payees/me", json={"country": "DE"}).status_code == 201
+
+
+def test_what_keeps_pay_away_is_read_with_the_offer_before_any_work(house: House) -> None:
+    expert = house.expert()
+    with house.begin() as session:
+        project = make_project(session)
+        task = make_task(session, project)
+        now = datetime.now(UTC)
+        offer = make_active_offer(session, project, task, expert.person_id, at=now)
+        path = f"/v1/offers/ofr_{offer.id.hex}"
+    (said,) = expert.get(path).json()["pay_blocks"]
+    assert said.startswith("You have not said where you are paid")
+    come_in(house.web, expert)
+    assert "Before you begin." in house.web.get("/console/expert").text
+    expert.post("/v1/payees/me", json={"country": "US"})
+    house.react()
+    blocks = expert.get(path).json()["pay_blocks"]
+    assert "Stripe still needs a bank account to be paid to." in blocks
+    house.become_payee(expert)
+    assert expert.get(path).json()["pay_blocks"] == []
+    assert "Before you begin." not in house.web.get("/console/expert").text
 
 
 def test_onboarding_is_a_page_of_stripes_for_a_few_minutes(house: House) -> None:
