@@ -75,7 +75,7 @@ class SkipBudgetOut(Wire):
     frees_at: datetime | None
 
 
-@get("/repairs", scope="work:read", tags=["Work"])
+@get("/repairs", scope="project:read", tags=["Work"])
 def get_repairs(
     project_id: FromQuery[str | None] = None,
     in_state: StateFilter = None,

@@ -80,6 +80,17 @@ def test_a_skip_that_is_told_again_opens_no_repair_where_one_has_ended(db: Sessi
     assert db.scalars(select(TaskRepair)).all() == [row]
 
 
+def test_repairs_are_for_labs_and_ops_to_read(db: Session, web: TestClient[Any]) -> None:
+    opened(db)
+    seen = {
+        part: make_caller(db, web, part).get("/v1/repairs")
+        for part in (Part.EXPERT, Part.REVIEWER, Part.LAB, Part.OPS)
+    }
+    assert [answer.status_code for answer in seen.values()] == [403, 403, 200, 200]
+    assert seen[Part.LAB].json()["items"] == []
+    assert len(seen[Part.OPS].json()["items"]) == 1
+
+
 @pytest.mark.parametrize("was_wrong", [True, False])
 def test_offers_go_on_when_the_repair_ends(db: Session, was_wrong: bool) -> None:
     task, row = opened(db)
