@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from matching.filter import sigmoid
+from math import exp
 
 FORGETTING = 2e-7
 """Variance that each answer adds to shift and slope."""
@@ -27,9 +27,15 @@ class Platt:
 
     def learn(self, logit: float, outcome: float, weight: float = 1.0) -> None:
         """Take in how a prediction with this raw logit ended."""
-        p = sigmoid(self.shift + self.slope * logit)
+        x = self.shift + self.slope * logit
+        # The logistic function, without the call, which costs more than it does.
+        if x >= 0:
+            p = 1 / (1 + exp(-x))
+        else:
+            e = exp(x)
+            p = e / (1 + e)
         h = p * (1 - p)
-        h = (max(0.001, h)) * weight
+        h = (h if h > 0.001 else 0.001) * weight  # noqa: FURB136  The call costs more.
         first, second = self.a + self.b * logit, self.b + self.c * logit
         share = 1 / (1 + h * (first + second * logit))
         push = weight * (outcome - p) * share

@@ -14,7 +14,7 @@ from matching.covariates import Covariates
 from matching.design import product
 from matching.filter import SQUASH, Effect, Filter
 from matching.history import FEATURES, History, usual_pause
-from matching.mixture import Elo, Glicko, log_odds
+from matching.mixture import GLICKO_SQUASH, Elo, Glicko, log_odds
 from matching.problem import Float64, Int64
 from matching.responses import Responses
 from matching.signature import Signature
@@ -44,21 +44,22 @@ class Tuning:
 class Prepared:
     """Rows with all that can be computed of them before any of their outcomes is known.
 
-    Shapes: offset (views, rows); keys and values, for each view and row one for each effect, or
-        None where every effect counts once.
+    Of each view its filter, and for every row an offset, the keys and the values of its effects, or
+    None where every effect counts once.
     """
 
     rows: Responses
-    offset: list[list[float]]
-    keys: list[list[tuple[Hashable, ...]]]
-    values: list[Sequence[Sequence[float] | None]]
+    views: list[
+        tuple[Filter, list[float], list[tuple[Hashable, ...]], Sequence[Sequence[float] | None]]
+    ]
 
 
 class Look(NamedTuple):
-    """What every member says of one row: logits, and for views what their filters saw."""
+    """What every member says of one row: logits, and what the views' filters and ratings saw."""
 
     logits: list[float]
     looked: list[tuple[float, float, list[list[float] | None]]]
+    rated: tuple[list[float] | None, ...] = ()
 
 
 class Engine:
@@ -342,11 +343,16 @@ class Engine:
     def prepare(self, rows: Responses) -> Prepared:
         """All that the rows' outcomes do not change, for all of them at once."""
         offset, scores = self.offsets(rows)
-        keys, values = [], []
-        for slots in self._slots:
-            keys.append(self._row_keys(rows, slots))
-            values.append(self._row_values(slots, scores))
-        return Prepared(rows, [found.tolist() for found in offset], keys, values)
+        views = [
+            (
+                view.filter_,
+                found.tolist(),
+                self._row_keys(rows, slots),
+                self._row_values(slots, scores),
+            )
+            for view, found, slots in zip(self.views, offset, self._slots, strict=True)
+        ]
+        return Prepared(rows, views)
 
     def _row_values(self, slots: list[int], scores: Float64) -> Sequence[Sequence[float] | None]:
         """What each effect is multiplied with, a score of the item; None for one."""
@@ -367,39 +373,44 @@ class Engine:
         features = self.history.look(subject, item, group, time)
         return float(sum(map(mul, self.history_weights, features)))
 
-    def rate_logit(self, subject: int, item: int) -> float:
-        """The subject's own rate, shrunk to the usual one, on an item as it is expected."""
-        mine = self.history.subject.get(subject)
-        expected = self.expected_logit.get(item, self.usual_logit)
-        if mine is None:
-            return expected
-        good, bad = mine[0] + 5 * self.usual, mine[1] + 5 * (1 - self.usual)
-        return expected + log(good / bad) - self.usual_logit
-
-    def running_logit(self, group: int) -> float:
-        """The mean of a group so far."""
-        running = self.running.get(group)
-        return self.usual_logit if running is None else log(running[0] / running[1])
-
     def look(
         self, prepared: Prepared, row: int, subject: int, item: int, group: int, time: float
     ) -> Look:
         """What every member says of a row."""
         logits, looked = [], []
         past = self.history_logit(subject, item, group, time) if self.has_history else 0.0
-        for view, offset, keys, values in zip(
-            self.views, prepared.offset, prepared.keys, prepared.values, strict=True
-        ):
-            seen = view.filter_.look(offset[row] + past, keys[row], values[row], time)
+        for moved, offset, keys, values in prepared.views:
+            seen = moved.look(offset[row] + past, keys[row], values[row], time)
             # Only the history has a past, and where it is a view it is the first.
             past = 0.0
             looked.append(seen)
             logits.append(seen[0] / sqrt(1 + SQUASH * seen[1]))
-        logits.append(self.rate_logit(subject, item))
-        logits.append(self.glicko.look(subject, item))
-        logits.append(self.elo.look(subject, item))
-        logits.append(self.running_logit(group))
-        return Look(logits, looked)
+        # The subject's own rate, shrunk to the usual one, on an item as it is expected.
+        expected = self.expected_logit.get(item, self.usual_logit)
+        told = self.history.subject.get(subject)
+        if told is not None:
+            good, bad = told[0] + 5 * self.usual, told[1] + 5 * (1 - self.usual)
+            expected = expected + log(good / bad) - self.usual_logit
+        logits.append(expected)
+        glicko, elo = self.glicko, self.elo
+        mine, its = glicko.subject.get(subject), glicko.item.get(item)
+        gap, spread = glicko.base, 0.0
+        if mine is None:
+            spread += glicko.variance
+        else:
+            gap += mine[0]
+            spread += mine[1]
+        if its is None:
+            spread += glicko.variance
+        else:
+            gap -= its[0]
+            spread += its[1]
+        logits.append(gap / sqrt(1 + GLICKO_SQUASH * spread))
+        own, against = elo.subject.get(subject), elo.item.get(item)
+        logits.append(elo.base + (own[0] if own else 0.0) - (against[0] if against else 0.0))
+        running = self.running.get(group)
+        logits.append(self.usual_logit if running is None else log(running[0] / running[1]))
+        return Look(logits, looked, (mine, its, own, against))
 
     def learn(
         self,
@@ -414,16 +425,21 @@ class Engine:
         weight: float,
     ) -> None:
         """Let every member take in how a row ended that was looked at just before."""
-        for view, seen, keys, values in zip(
-            self.views, look.looked, prepared.keys, prepared.values, strict=True
-        ):
-            view.filter_.learn(seen, keys[row], values[row], time, outcome, weight)
+        for seen, (moved, _, keys, values) in zip(look.looked, prepared.views, strict=True):
+            moved.learn(seen, keys[row], values[row], time, outcome, weight)
         if self.has_history:
             self.history.learn(subject, item, group, time, outcome)
         else:
             self.history.tally(subject, outcome)
-        self.glicko.learn(subject, item, outcome)
-        self.elo.learn(subject, item, outcome)
+        mine, its, own, against = look.rated
+        if mine is None or its is None:
+            self.glicko.learn(subject, item, outcome)
+        else:
+            self.glicko.meet(mine, its, outcome)
+        if own is None or against is None:
+            self.elo.learn(subject, item, outcome)
+        else:
+            self.elo.meet(own, against, outcome)
         self._count(group, outcome)
 
 

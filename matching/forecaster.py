@@ -153,10 +153,10 @@ class Forecaster:
         prepared = engine.prepare(part)
         history = self._history_offsets(engine, part)
         for n, view in enumerate(engine.views):
-            offset = prepared.offset[n]
+            _, offset, keys, values = prepared.views[n]
             if view.name == "history":
                 offset = [a + b for a, b in zip(offset, history, strict=True)]
-            rows = list(zip(prepared.keys[n], prepared.values[n], strict=True))
+            rows = list(zip(keys, values, strict=True))
             free = [t.name for t in view.terms if not t.is_refitted]
             moving = [t.name for t in view.terms if t.name in ("subject", "domain", "pair")]
             moving += [t.name for t in view.terms if t.name.startswith("slope")]
@@ -284,18 +284,21 @@ class Forecaster:
     def _go(self, rows: Responses, *, learn: bool) -> Prediction:
         engine = self.engine_
         prepared: Prepared = engine.prepare(rows)
-        mean = np.zeros(len(rows))
         views = len(engine.views)
         # Flat arrays of numbers: a list for every row would keep the collector of cycles busy.
-        inner, logits, weights = array("d"), array("d"), array("d")
+        mean, inner = array("d"), array("d")
+        logits, weights = array("d"), array("d")
         known = np.isfinite(rows.outcome).tolist()
         mixture, platt = self.mixture_, self.platt_
         columns = (rows.subject, rows.item, rows.group, rows.time, rows.outcome, rows.weight)
         for row, (u, i, g, t, y, w) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
             look = engine.look(prepared, row, u, i, g, t)
             raw, chances = self._members(look)
-            mean[row] = mixture.look(chances)
-            inner.append(sum([seen[1] for seen in look.looked]) / views)
+            mean.append(mixture.look(chances))
+            unsure = 0.0
+            for seen in look.looked:
+                unsure += seen[1]
+            inner.append(unsure / views)
             logits.extend(look.logits)
             weights.extend(mixture.weight)
             if learn and known[row]:
@@ -304,7 +307,7 @@ class Forecaster:
                 platt.learn(raw, y, w)
         said = np.frombuffer(logits).reshape(len(rows), views + CHEAP)
         shares = np.frombuffer(weights).reshape(len(rows), views + CHEAP + 1)[:, 1:]
-        return prediction_of(mean, np.frombuffer(inner), said, shares)
+        return prediction_of(np.frombuffer(mean), np.frombuffer(inner), said, shares)
 
 
 def prediction_of(mean: Float64, inner: Float64, logits: Float64, weights: Float64) -> Prediction:

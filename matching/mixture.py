@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log, sqrt, tanh
+from math import exp, log, sqrt, tanh
 from operator import mul
-
-from matching.filter import sigmoid
 
 SHARE = 0.0005
 """Weight that goes back to the opening weights at each answer, so that a member can come back."""
@@ -82,7 +80,17 @@ class Elo:
         its = self.item.get(item)
         if its is None:
             its = self.item[item] = [0.0, 0.0]
-        miss = outcome - sigmoid(self.base + mine[0] - its[0])
+        self.meet(mine, its, outcome)
+
+    def meet(self, mine: list[float], its: list[float], outcome: float) -> None:
+        """The same with both ratings at hand."""
+        x = self.base + mine[0] - its[0]
+        # The logistic function, without the call, which costs more than it does.
+        if x >= 0:
+            miss = outcome - 1 / (1 + exp(-x))
+        else:
+            e = exp(x)
+            miss = outcome - e / (1 + e)
         mine[0] += self.step / (1 + self.slowing * mine[1]) * miss
         its[0] -= self.step / (1 + self.slowing * its[1]) * miss
         mine[1] += 1
@@ -115,6 +123,10 @@ class Glicko:
         its = self.item.get(item)
         if its is None:
             its = self.item[item] = [0.0, self.variance]
+        self.meet(mine, its, outcome)
+
+    def meet(self, mine: list[float], its: list[float], outcome: float) -> None:
+        """The same with both ratings at hand."""
         gap = self.base + mine[0] - its[0]
         # Both sides of the game see the other's uncertainty as it was before.
         g, own = 1 / sqrt(1 + GLICKO_SQUASH * its[1]), 1 / sqrt(1 + GLICKO_SQUASH * mine[1])

@@ -104,7 +104,7 @@ def test_experts_and_the_model_answer_the_same_items_and_stand_on_one_scale(
 ) -> None:
     lab = make_caller(db, web, Part.LAB)
     project = live_project(db, model.base_url, lab.organisation_id)
-    asked = items()
+    asked = items(30, 9)
     answer = lab.post(
         f"/v1/projects/prj_{project.id.hex}/eval-sets",
         json={
@@ -112,7 +112,7 @@ def test_experts_and_the_model_answer_the_same_items_and_stand_on_one_scale(
             "domain": "chemistry",
             "complexity": 3,
             "limit_s": 60,
-            "experts": 3,
+            "experts": 5,
             "items": [{"prompt": one.prompt, "key": list(one.key)} for one in asked],
         },
         headers={"Idempotency-Key": new_id().hex},
@@ -140,10 +140,15 @@ def test_experts_and_the_model_answer_the_same_items_and_stand_on_one_scale(
     assert other.json()["code"] == "eval_item_closed"
     solve(db, found, asked, set())
     solve(db, found, asked, {3})
-    fourth = key_for(db, web, qualified(db), Part.EXPERT)
-    full = fourth.post(f"/v1/eval-sets/{set_id}/next-item")
+    # Two who had all items are too few to speak of people.
+    react()
+    assert lab.get(f"/v1/eval-sets/{set_id}/baseline").json()["standing"] == "thin"
+    solve(db, found, asked, {3, 4})
+    solve(db, found, asked, {3, 4, 5})
+    sixth = key_for(db, web, qualified(db), Part.EXPERT)
+    full = sixth.post(f"/v1/eval-sets/{set_id}/next-item")
     assert (full.status_code, full.json()["code"]) == (409, "eval_set_full")
-    assert fourth.get("/v1/eval-sets/open").json()["items"] == []
+    assert sixth.get("/v1/eval-sets/open").json()["items"] == []
     assert (
         key_for(db, web, make_expert(db).id, Part.EXPERT)
         .post(f"/v1/eval-sets/{set_id}/next-item")
@@ -152,12 +157,15 @@ def test_experts_and_the_model_answer_the_same_items_and_stand_on_one_scale(
     )
     react()
     seen = lab.get(f"/v1/eval-sets/{set_id}/baseline").json()
-    assert seen["model"]["low"] < 1 - HARD / ITEMS < seen["model"]["high"]
-    assert [one["answered"] for one in seen["people"]].count(ITEMS) == 2
+    assert seen["model"]["low"] < 1 - 9 / 30 < seen["model"]["high"]
+    assert [one["answered"] for one in seen["people"]].count(30) == 4
+    assert all(
+        one["share"]["low"] <= one["share"]["value"] <= one["share"]["high"]
+        for one in seen["people"]
+    )
     assert max(one["beats"] for one in seen["people"]) > 0.9
-    # Two who had all items are too few to speak of people.
-    assert seen["standing"] == "thin"
-    assert len(seen["history"]) == 3
+    assert seen["standing"] == "human"
+    assert len(seen["history"]) == 5
     assert make_caller(db, web, Part.LAB).get(f"/v1/eval-sets/{set_id}/baseline").status_code == 404
     come_in(web, lab)
     shown = web.get(f"/console/lab/projects/prj_{project.id.hex}/baselines")
