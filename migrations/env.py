@@ -8,11 +8,12 @@ from market.db import NAMING
 from market.settings import read_settings
 from payouts.bank_models import CardDispute
 from payouts.invoice_models import FundingInvoice
+from payouts.ledger_models import JournalEntry
 from payouts.models import Base as PayoutsBase
 from payouts.proof_models import Proof
 
 # The other files of tables in this schema, which are imported by being asked.
-ASKED = (CardDispute, FundingInvoice, Proof)
+ASKED = (CardDispute, FundingInvoice, JournalEntry, Proof)
 assert all(table.metadata is PayoutsBase.metadata for table in ASKED)
 
 SCHEMAS = {"market", "payouts"}

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from payouts.chart import AccountRef, Code
 from payouts.errors import AccountMismatch
-from payouts.models import LedgerAccount
+from payouts.ledger_models import LedgerAccount
 
 
 def open_accounts(session: Session, accounts: Mapping[UUID, AccountRef]) -> None:

@@ -33,7 +33,8 @@ from payouts.ledger import (
     reserve,
     void_pending,
 )
-from payouts.models import ExternalCall, Funding, LedgerAccount
+from payouts.ledger_models import LedgerAccount
+from payouts.models import ExternalCall, Funding
 from payouts.seen import DisputeSeen, TransactionSeen
 from payouts.states import CallOperation, CardDisputeState, FundingState
 

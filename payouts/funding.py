@@ -22,7 +22,8 @@ from payouts.calls import (
 from payouts.disputes import unsettled_withheld
 from payouts.errors import BadAmount, CallConflict, UnknownFunding
 from payouts.ledger import Line, post_entry, post_pending, reserve, void_pending
-from payouts.models import ExternalCall, Funding, JournalEntry
+from payouts.ledger_models import JournalEntry
+from payouts.models import ExternalCall, Funding
 from payouts.money import Money, checked_amount
 from payouts.seen import PaymentIntentSeen, RefundSeen, TransactionSeen
 from payouts.states import CallOperation, FundingState

@@ -42,7 +42,7 @@ from payouts.errors import (
     SameAccount,
     UnknownEntry,
 )
-from payouts.models import JournalEntry, Posting
+from payouts.ledger_models import JournalEntry, Posting
 from payouts.money import checked_amount
 
 _ENTRY_COLUMNS = tuple(JournalEntry.__table__.columns)

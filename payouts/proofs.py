@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from payouts.errors import UnknownEntry
 from payouts.ledger import trial_balance
-from payouts.models import ChainLink, JournalEntry, Posting
+from payouts.ledger_models import ChainLink, JournalEntry, Posting
 from payouts.proof_models import Proof
 
 NO_PROOF = "0" * 64

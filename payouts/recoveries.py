@@ -21,7 +21,7 @@ from payouts.bank_models import Recovery
 from payouts.chart import AccountRef
 from payouts.errors import RecoveryUnderWay
 from payouts.ledger import Line, balance, balances, post_entry
-from payouts.models import JournalEntry
+from payouts.ledger_models import JournalEntry
 from payouts.money import checked_amount
 
 WRITE_OFF_AFTER = timedelta(days=180)

@@ -14,7 +14,7 @@ from payouts.accounts import open_missing
 from payouts.chart import Side, account_id
 from payouts.errors import EmptyEntry
 from payouts.ledger import EntryRefusal, Line, refused_entry, reserve
-from payouts.models import JournalEntry
+from payouts.ledger_models import JournalEntry
 
 _LOCK_FLOORS = text("select * from payouts.lock_floors(:accounts)").bindparams(
     bindparam("accounts", type_=ARRAY(Uuid()))

@@ -19,12 +19,13 @@ from market.db import new_id
 from market.events import Event, emit
 from market.operations import Operation, open_operation
 from payouts.bank_models import PlatformPayout
+from payouts.breaks import assign_break, resolve_break
 from payouts.errors import BreakNotBookable, FloorBreached, UnknownBreak
 from payouts.money import Money
 from payouts.platform_payouts import plan_platform_payout
 from payouts.proof_models import Break, Proof, Resolution
 from payouts.proofs import publish_proof
-from payouts.reconciliation import Reconciled, assign_break, resolve_break
+from payouts.reconciliation import Reconciled
 
 BY_HAND = (Resolution.EXPLAINED, Resolution.SUSPENSE)
 

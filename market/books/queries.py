@@ -13,7 +13,8 @@ from market.operations import Operation
 from market.work.queries import unproven_time
 from payouts.bank_models import PlatformPayout
 from payouts.invariants import INVARIANTS, Violation
-from payouts.models import JournalEntry, Transfer
+from payouts.ledger_models import JournalEntry
+from payouts.models import Transfer
 from payouts.proof_models import Break, Proof
 
 

@@ -20,11 +20,8 @@ from market.verdicts.models import Verdict
 from market.work.models import TimeEntry
 from payouts.bank_models import Conversion
 from payouts.conversions import conversions_of
-from payouts.models import (
-    JournalEntry,
-    Payout,
-    Posting,
-)
+from payouts.ledger_models import JournalEntry, Posting
+from payouts.models import Payout
 from payouts.pay import RateSpan, fee_minor
 
 

@@ -13,12 +13,8 @@ from market.projects.models import Project
 from payouts import chart
 from payouts.chart import AccountRef, Code, account_id
 from payouts.ledger import Balance, balance, balances
+from payouts.ledger_models import JournalEntry, LedgerAccount, Posting
 from payouts.models import Funding as PaidIn
-from payouts.models import (
-    JournalEntry,
-    LedgerAccount,
-    Posting,
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from market.db import PLATFORM, database
 from market.earnings.models import Earning
 from market.projects.models import Project
-from payouts.models import JournalEntry
+from payouts.ledger_models import JournalEntry
 
 
 @dataclass(frozen=True, slots=True)

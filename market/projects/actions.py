@@ -45,7 +45,7 @@ from market.states import StateConflict
 from payouts.chart import lab_funding, project_budget
 from payouts.errors import FloorBreached
 from payouts.ledger import Line, balance, post_entry
-from payouts.models import JournalEntry
+from payouts.ledger_models import JournalEntry
 from payouts.money import Money, exponent_of
 from payouts.pay import BASIS_POINTS
 

@@ -12,7 +12,7 @@ from market.projects.models import Project, TargetModel
 from market.projects.rules import ProjectNotFound, TargetModelNotFound
 from payouts.chart import account_id, lab_funding, project_budget
 from payouts.ledger import balance
-from payouts.models import JournalEntry, Posting
+from payouts.ledger_models import JournalEntry, Posting
 
 
 @dataclass(frozen=True, slots=True)

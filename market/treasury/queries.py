@@ -10,7 +10,8 @@ from market.treasury.rules import PayoutNotFound, PayoutRunNotFound
 from payouts import chart
 from payouts.chart import Code
 from payouts.ledger import Balance, balances, trial_balance
-from payouts.models import ExternalCall, LedgerAccount, LedgerBalance, Payout, PayoutHold
+from payouts.ledger_models import LedgerAccount, LedgerBalance
+from payouts.models import ExternalCall, Payout, PayoutHold
 from payouts.states import HoldCode
 
 

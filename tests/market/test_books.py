@@ -18,7 +18,7 @@ from market.settings import SettingMissing, Settings, in_force
 from market.treasury.actions import gateway
 from payouts import chart
 from payouts.ledger import balance
-from payouts.models import ChainLink, JournalEntry, UnfoldedLine
+from payouts.ledger_models import ChainLink, JournalEntry, UnfoldedLine
 from payouts.proof_models import Proof
 from tests.factories import AT, make_expert, make_project, make_task
 from tests.market.earned import end_offer, make_active_offer, work_on

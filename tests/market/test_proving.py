@@ -9,7 +9,7 @@ from market.books.rules import BreaksOverdue, ProofsBroken
 from market.db import database
 from market.events import Event
 from payouts import chart
-from payouts.models import JournalEntry
+from payouts.ledger_models import JournalEntry
 from payouts.proofs import Inclusion, verify_inclusion
 from tests.market.house import House
 

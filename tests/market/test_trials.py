@@ -18,7 +18,7 @@ from market.offers.rules import reservation_key
 from market.projects.models import Project
 from market.runs.actions import request_run
 from market.runs.jobs import run_matching
-from payouts.models import JournalEntry, Posting
+from payouts.ledger_models import JournalEntry, Posting
 from tests.factories import (
     Caller,
     key_for,

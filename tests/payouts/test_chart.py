@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from payouts import chart
 from payouts.chart import CHART, AccountRef, Code, Owner, Side, account_id
 from payouts.errors import UnknownCurrency
-from payouts.models import LedgerAccount, LedgerBalance
+from payouts.ledger_models import LedgerAccount, LedgerBalance
 
 
 def account_of(code: Code) -> AccountRef:

@@ -39,7 +39,7 @@ from payouts.ledger import (
     void_expired,
     void_pending,
 )
-from payouts.models import JournalEntry, LedgerAccount, LedgerBalance, Posting
+from payouts.ledger_models import JournalEntry, LedgerAccount, LedgerBalance, Posting
 
 AT = datetime(2026, 3, 2, 9, tzinfo=UTC)
 LAB, PROJECT, EXPERT = UUID(int=1), UUID(int=2), UUID(int=3)

@@ -27,7 +27,7 @@ from payouts.ledger import (
     reverse_entry,
     void_pending,
 )
-from payouts.models import JournalEntry, LedgerBalance
+from payouts.ledger_models import JournalEntry, LedgerBalance
 
 AT = datetime(2026, 3, 2, 9, tzinfo=UTC)
 LAB = UUID(int=1)

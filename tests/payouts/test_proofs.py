@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from market.db import database
 from payouts import chart
 from payouts.ledger import Line, chain_entries, post_entry
-from payouts.models import JournalEntry
+from payouts.ledger_models import JournalEntry
 from payouts.proof_models import Proof
 from payouts.proofs import (
     check_proofs,

@@ -7,10 +7,11 @@ from sqlalchemy import text
 
 from market.db import database
 from payouts import chart
+from payouts.breaks import assign_break, resolve_break
 from payouts.errors import BreakNotBookable, UnknownBreak
 from payouts.ledger import Line, post_entry
 from payouts.proof_models import Break, BreakKind, Resolution, StripeLine
-from payouts.reconciliation import Reconciled, assign_break, reconcile, resolve_break
+from payouts.reconciliation import Reconciled, reconcile
 from payouts.reversals import plan_reversal
 from tests.payouts.scene import Scene, batched
 

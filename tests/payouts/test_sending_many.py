@@ -18,7 +18,8 @@ from payouts.errors import CallNotOpen, GatewayKeyRejected
 from payouts.gateway import Gateway
 from payouts.holds import open_holds
 from payouts.ledger import Line, post_entry
-from payouts.models import ExternalCall, JournalEntry, Payee, Payout, Transfer
+from payouts.ledger_models import JournalEntry
+from payouts.models import ExternalCall, Payee, Payout, Transfer
 from payouts.opening import open_payouts
 from payouts.outcomes import CallOutcome, Result
 from payouts.recoveries import Owner

@@ -24,7 +24,7 @@ from payouts.ledger import (
     reverse_entry,
     trial_balance,
 )
-from payouts.models import JournalEntry
+from payouts.ledger_models import JournalEntry
 from payouts.pay import fee_minor, pay_minor, worst_case_minor
 
 AT = datetime(2026, 3, 2, 9, tzinfo=UTC)
