@@ -5,8 +5,10 @@ get roles that see only the rows of their own tenant, by row level security, so 
 forgets its condition returns too little and never too much.
 """
 
+import threading
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,9 +29,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolIsEmpty
 from sqlalchemy.orm import DeclarativeBase, MappedAsDataclass, Session, mapped_column
 from sqlalchemy.orm.util import identity_key
 from uuid_utils.compat import uuid7
+
+WAIT_S = 15
+"""How long a transaction waits for a connection before it is refused."""
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -130,11 +136,76 @@ def forget(session: Session, kind: type[Base], row_id: UUID) -> None:
         session.expire(row)
 
 
+class Turns:
+    """Who may have a transaction open: so many threads at once, and the others in their order.
+
+    A pool of connections alone lets whoever comes just then pass those who wait, so that under load
+    a few wait until they are refused. A thread with a transaction open may open another at once:
+    whoever waits for itself waits for ever.
+    """
+
+    def __init__(self, places: int, *, limit_s: float = WAIT_S) -> None:
+        self._free = places
+        self._limit_s = limit_s
+        self._lock = threading.Lock()
+        self._waiting: deque[threading.Event] = deque()
+        self._open: set[int] = set()
+
+    @property
+    def waiting(self) -> int:
+        """How many threads wait."""
+        return len(self._waiting)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for a place, keep it for the block, and hand it to whoever waits the longest.
+
+        Raises:
+            PoolIsEmpty.
+        """
+        # Known by its number, because what a stream begins in one thread may end in another.
+        thread = threading.get_ident()
+        is_first = thread not in self._open
+        if is_first:
+            self._enter()
+            self._open.add(thread)
+        try:
+            yield
+        finally:
+            if is_first:
+                self._open.discard(thread)
+                self._leave()
+
+    def _enter(self) -> None:
+        with self._lock:
+            # A place that comes free while somebody waits is handed over and never counted as free.
+            if self._free:
+                self._free -= 1
+                return
+            called = threading.Event()
+            self._waiting.append(called)
+        if called.wait(self._limit_s):
+            return
+        with self._lock:
+            # Called in the moment in which the wait was over, the place is ours after all.
+            if not called.is_set():
+                self._waiting.remove(called)
+                raise PoolIsEmpty(f"no transaction could be opened within {self._limit_s} s")
+
+    def _leave(self) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._free += 1
+
+
 class Database:
     """Where transactions come from; opened once by each process, before its first request."""
 
     def __init__(self) -> None:
         self._engine: Engine | None = None
+        self._turns = Turns(1)
         self._pinned: Connection | None = None
 
     def open(self, url: str, *, pool_size: int = 8) -> None:
@@ -143,9 +214,10 @@ class Database:
             url,
             pool_size=pool_size,
             max_overflow=pool_size,
-            pool_timeout=15,
+            pool_timeout=WAIT_S,
             pool_recycle=1800,
         )
+        self._turns = Turns(2 * pool_size)
         event.listen(self._engine, "connect", _begin_ourselves)
         event.listen(self._engine, "begin", _begin)
 
@@ -186,7 +258,8 @@ class Database:
             outer.flush()
             take_scope(outer, before)
             return
-        with self._begun(wanted) as session:
+        turn = nullcontext() if self._pinned is not None else self._turns.turn()
+        with turn, self._begun(wanted) as session:
             session.info["cause"] = current_cause.get()
             yield session
             if self._pinned is not None:

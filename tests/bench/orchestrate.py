@@ -16,8 +16,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -160,31 +162,26 @@ class Bench:
             )
         return [claimed - began, started - claimed, time.perf_counter() - started]
 
-    def run(self, clients: int, seconds: float) -> tuple[float, list[list[float]]]:
-        """Cycles a second by as many threads, and what each step of each took."""
-        taken: list[list[float]] = []
-        end = time.monotonic() + seconds
+    def run(
+        self, clients: int, seconds: float, helpers: Sequence[Executor] = ()
+    ) -> tuple[float, list[list[float]]]:
+        """Cycles a second by as many threads, here or spread over processes, and what each step of
+        each took.
+        """
         numbers = self.take(int(MOST_A_SECOND * seconds))
         # Each expert is one thread's alone: two of one expert's sessions would refuse each other.
         mine: list[list[int]] = [[] for _ in range(clients)]
         for number in numbers:
             mine[number % self.experts % clients].append(number)
-
-        def work(todo: list[int]) -> None:
-            done = []
-            for number in todo:
-                if time.monotonic() > end:
-                    break
-                done.append(self.cycle(number))
-            with self.lock:
-                taken.extend(done)
-
         began = time.monotonic()
-        threads = [threading.Thread(target=work, args=(todo,)) for todo in mine]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        if helpers:
+            parts = [
+                helper.submit(drive, self.experts, mine[first :: len(helpers)], seconds)
+                for first, helper in enumerate(helpers)
+            ]
+            taken = [one for part in parts for one in part.result()]
+        else:
+            taken = drive(self.experts, mine, seconds)
         return len(taken) / (time.monotonic() - began), taken
 
     def script(self, act: Callable[[int], object]) -> tuple[str, int]:
@@ -237,6 +234,34 @@ class Bench:
         return script
 
 
+def drive(experts: int, parts: list[list[int]], seconds: float) -> list[list[float]]:
+    """A thread for each part of the offers, in this process; what the steps of each cycle took."""
+    bench = Bench("", experts)
+    taken: list[list[float]] = []
+    end = time.monotonic() + seconds
+
+    def work(todo: list[int]) -> None:
+        done = []
+        for number in todo:
+            if time.monotonic() > end:
+                break
+            done.append(bench.cycle(number))
+        with bench.lock:
+            taken.extend(done)
+
+    threads = [threading.Thread(target=work, args=(todo,)) for todo in parts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return taken
+
+
+def open_database(url: str, connections: int) -> None:
+    """What a process does first."""
+    database.open(url, pool_size=connections)
+
+
 def pgbench_of(url: str, folder: Path, *, clients: int, seconds: int) -> Pgbench:
     """pgbench on this server."""
     parts = psycopg.conninfo.conninfo_to_dict(url.replace("+psycopg", ""))
@@ -264,8 +289,15 @@ def milliseconds(taken: Sequence[float]) -> dict[str, float]:
 def measure(url: str, folder: Path, options: argparse.Namespace) -> dict[str, object]:
     """Every number of experts in every round, beside both baselines."""
     migrate(url)
-    database.open(url, pool_size=max(options.experts))
+    connections = options.pool or max(options.experts)
+    open_database(url, connections)
     bench = Bench(url)
+    helpers = [
+        ProcessPoolExecutor(
+            1, get_context("spawn"), initializer=open_database, initargs=(url, connections)
+        )
+        for _ in range(options.processes if options.processes > 1 else 0)
+    ]
     rows = []
     first = pgbench_of(url, folder, clients=1, seconds=options.seconds)
     subprocess.run(
@@ -280,6 +312,9 @@ def measure(url: str, folder: Path, options: argparse.Namespace) -> dict[str, ob
     for tasks in options.tasks:
         bench.fill(max(tasks - bench.made, bench.used + each - bench.made))
         bench.cycle(bench.take(1)[0])
+        for helper in helpers:
+            # Warm as well, before its time counts.
+            helper.submit(drive, bench.experts, [list(bench.take(1))], 60).result()
         script, statements = bench.script(bench.cycle)
         path = folder / "cycle.sql"
         path.write_text(script)
@@ -297,13 +332,14 @@ def measure(url: str, folder: Path, options: argparse.Namespace) -> dict[str, ob
                     start = bench.take(MOST_A_SECOND * options.seconds)[0]
                     admin.execute(f"alter sequence public.bench_offer restart {start}".encode())
                 rates["same_sql"].append(runner.run("--protocol", "prepared", "--file", str(path)))
-                rate, taken = bench.run(clients, options.seconds)
+                rate, taken = bench.run(clients, options.seconds, helpers)
                 rates["cycles"].append(rate)
                 steps += taken
             found = {name: round(median(values), 1) for name, values in rates.items()}
             row: dict[str, object] = {
                 "tasks": bench.made,
                 "experts": clients,
+                "processes": options.processes,
                 "statements": statements,
                 "per_second": found,
                 "ratio_to_same_sql": round(found["cycles"] / found["same_sql"], 3),
@@ -314,6 +350,8 @@ def measure(url: str, folder: Path, options: argparse.Namespace) -> dict[str, ob
             }
             print(json.dumps(row), file=sys.stderr, flush=True)
             rows.append(row)
+    for helper in helpers:
+        helper.shutdown()
     database.close()
     return {"benchmark": "orchestrate", "rows": rows}
 
@@ -325,6 +363,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--tasks", type=int, nargs="+", default=[10_000])
     parser.add_argument("--seconds", type=int, default=4, help="of each run")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=1, help="that the experts spread over")
+    parser.add_argument("--pool", type=int, help="connections of a process; for each expert one")
     parser.add_argument("--directory", type=Path, help="on the disk to measure")
     parser.add_argument("--script", action="store_true", help="print the script, and end")
     options = parser.parse_args(argv)
