@@ -292,6 +292,7 @@ def make_offer(
         review_within_s=project.review_ttl_s,
         reviews_per_submission=project.reviews_per_submission,
         work_ttl_s=project.work_ttl_s,
+        draft_field=project.draft_field,
         binding_at=at.isoformat(),
         trials=tuple(trials),
     )

@@ -297,6 +297,7 @@ class _Told:
             overtime_after_s=named.overtime_after_s,
             overtime_basis_points=named.overtime_basis_points,
             not_due_before=floor.isoformat() if floor else None,
+            draft_field=named.draft_field,
             trials=tuple(one.told() for one in arms),
         )
 

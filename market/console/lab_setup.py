@@ -101,6 +101,7 @@ def _typed_terms(found: Project) -> dict[str, str]:
         "level": found.minimum_level,
         "trial_raise": str(found.trial_raise_basis_points // 100),
         "unedited_drafts": found.unedited_drafts,
+        "draft_field": found.draft_field or "",
         "pay_basis": found.pay_basis,
         "deliverable": _amount(found.deliverable_minor, found.currency),
         "attempt_fee": _amount(found.attempt_fee_minor, found.currency),
@@ -178,6 +179,7 @@ def _terms(data: Mapping[str, str], before: Terms) -> Terms:
         ),
         minimum_level=level,
         unedited_drafts=unedited,
+        draft_field=data.get("draft_field", before.draft_field or "").strip() or None,
         # The form knows whole per cents; a finer one stays while it is not changed.
         trial_raise_basis_points=allowed if per_cent == allowed // 100 else 100 * per_cent,
     )

@@ -213,6 +213,7 @@ PAGES: dict[str, list[HTTPRouteHandler]] = {
         *messages.OPS_ROUTES,
         *profiles.ROUTES,
         *departures.OPS_ROUTES,
+        *edits.OPS_ROUTES,
     ],
     "/lab": [
         *lab.ROUTES,

@@ -60,6 +60,11 @@ class Level:
     opening: float | None
     dried_at: datetime | None
 
+    @property
+    def is_dry(self) -> bool:
+        """Whether it fell beyond doubt and has not risen to its beginning since."""
+        return self.dried_at is not None and self.opening is not None and self.mean < self.opening
+
 
 @dataclass(frozen=True, slots=True)
 class Frontier:

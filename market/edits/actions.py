@@ -27,7 +27,8 @@ def record_edit(
     """
     trials = offer.terms.get("trials") or ()
     # Nearly all work begins from nothing, and costs no statement here.
-    if not any(one["kind"] == "draft" and one["arm"] != "control" for one in trials):
+    is_tried = any(one["kind"] == "draft" and one["arm"] != "control" for one in trials)
+    if not is_tried and not offer.terms.get("draft_field"):
         return False
     task, unedited = session.execute(
         select(Task.payload, Project.unedited_drafts)

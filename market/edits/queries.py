@@ -26,7 +26,7 @@ _TEXTS = text(
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What became of a project's drafts, by each submission's last hand-in.
+    """What became of drafts, by each submission's last hand-in.
 
     Units: shares of the draft's words; distances in words; quartiles, None where there is none.
     """
@@ -38,9 +38,11 @@ class Summary:
     distance: tuple[float, float, float] | None
 
 
-def edits_of(project_id: UUID, *, is_flagged: bool | None = None) -> Select[SubmissionEdit]:
-    """Edits of a project that the caller may see, as a statement to page through."""
-    statement = select(SubmissionEdit).where(SubmissionEdit.project_id == project_id)
+def edits_of(project_id: UUID | None, *, is_flagged: bool | None = None) -> Select[SubmissionEdit]:
+    """Edits of a project, or of all, that the caller may see, as a statement to page through."""
+    statement = select(SubmissionEdit)
+    if project_id is not None:
+        statement = statement.where(SubmissionEdit.project_id == project_id)
     if is_flagged is not None:
         statement = statement.where(SubmissionEdit.is_flagged.is_(is_flagged))
     return statement
@@ -66,8 +68,8 @@ def last_edit(session: Session, submission_id: UUID) -> SubmissionEdit:
     return found[0]
 
 
-def edit_summary(session: Session, project_id: UUID) -> Summary:
-    """What became of a project's drafts."""
+def edit_summary(session: Session, project_id: UUID | None) -> Summary:
+    """What became of a project's drafts, or of all that the caller may see."""
     last = (
         edits_of(project_id)
         .ext(distinct_on(SubmissionEdit.submission_id))

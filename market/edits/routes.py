@@ -30,6 +30,7 @@ class EditOut(Wire):
     """
 
     submission_id: str
+    project_id: str
     round: int
     at: datetime
     draft_words: int
@@ -85,6 +86,7 @@ def get_edit(submission_id: FromPath[str]) -> EditWholeOut:
         found = last_edit(session, read_id("sub", submission_id))
         return EditWholeOut(
             submission_id=submission_id,
+            project_id=wire_id("prj", found.project_id),
             **told(found),
             draft_digest=found.draft_digest.hex(),
             regions=[RegionOut(*one) for one in found.regions],
@@ -105,10 +107,27 @@ def get_edits(
             session,
             edits_of(which, is_flagged=flagged),
             SubmissionEdit.id,
-            lambda row: EditOut(submission_id=wire_id("sub", row.submission_id), **told(row)),
+            _edit_out,
             limit=limit,
             cursor=cursor,
             filters=f"edits {which} {flagged}",
+        )
+
+
+@get("/edits", scope="project:read", tags=["Work"])
+def get_all_edits(
+    flagged: FromQuery[bool | None] = None, limit: Limit = 50, cursor: Cursor = None
+) -> Page[EditOut]:
+    """What became of each draft in every project that the caller may see, the newest first."""
+    with database.begin() as session:
+        return listed(
+            session,
+            edits_of(None, is_flagged=flagged),
+            SubmissionEdit.id,
+            _edit_out,
+            limit=limit,
+            cursor=cursor,
+            filters=f"all edits {flagged}",
         )
 
 
@@ -156,4 +175,18 @@ def edits_table(session: Session, project_id: str) -> str:
     return content.getvalue()
 
 
-ROUTES: list[HTTPRouteHandler] = [get_edit, get_edits, get_edit_summary, get_edits_csv]
+def _edit_out(row: SubmissionEdit) -> EditOut:
+    return EditOut(
+        submission_id=wire_id("sub", row.submission_id),
+        project_id=wire_id("prj", row.project_id),
+        **told(row),
+    )
+
+
+ROUTES: list[HTTPRouteHandler] = [
+    get_edit,
+    get_edits,
+    get_all_edits,
+    get_edit_summary,
+    get_edits_csv,
+]

@@ -226,8 +226,9 @@ def guidance_for(terms: Json, payload: Json) -> Guidance:
 
     Those name experiments, whose treatments never change: what was offered is what is delivered.
     """
+    draft_field = terms.get("draft_field")
     if not terms.get("trials"):
-        return Guidance()
+        return guidance_of((), payload, draft_field=draft_field)
     # As the platform, because what is tried is for ops to read.
     with database.begin(PLATFORM) as session:
         return guidance_in(session, terms, payload)
@@ -238,7 +239,8 @@ def guidance_in(session: Session, terms: Json, payload: Json) -> Guidance:
     arms = {UUID(one["experiment_id"]): one["arm"] for one in terms.get("trials") or ()}
     rows = session.scalars(select(Experiment).where(Experiment.id.in_(arms))).all()
     found = {row.id: Tried(row.id, row.kind, arms[row.id], row.treatment) for row in rows}
-    return guidance_of([found[one] for one in arms], payload)
+    tried = [found[one] for one in arms]
+    return guidance_of(tried, payload, draft_field=terms.get("draft_field"))
 
 
 def trial_for(session: Session, policy_id: UUID, project_id: UUID | None) -> Trial | None:

@@ -260,12 +260,20 @@ class Guidance:
     without: frozenset[str] = frozenset()
 
 
-def guidance_of(arms: Sequence[Tried], payload: Mapping[str, object]) -> Guidance:
-    """What the arms of an offer give its expert for a task."""
+def guidance_of(
+    arms: Sequence[Tried], payload: Mapping[str, object], *, draft_field: str | None = None
+) -> Guidance:
+    """What an offer gives its expert for a task: by its arms, and the draft that the lab has put
+    into `draft_field` of the payload. Where drafts are tried, the arm alone says who gets one.
+    """
     instructions: str | None = None
     draft: str | None = None
     tools: dict[str, str] = {}
     without: set[str] = set()
+    if draft_field is not None:
+        without.add(draft_field)
+        if all(one.kind != "draft" for one in arms):
+            draft = _text_in(payload, draft_field)
     for one in arms:
         given = {name: str(value) for name, value in one.treatment.items()}
         is_given = one.arm != "control"
@@ -277,12 +285,19 @@ def guidance_of(arms: Sequence[Tried], payload: Mapping[str, object]) -> Guidanc
                 tools[given["tool"]] = version
         elif one.kind == "draft" and "field" in given:
             without.add(given["field"])
-            found = payload.get(given["field"])
-            if is_given and found is not None:
-                draft = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+            if is_given:
+                draft = _text_in(payload, given["field"])
         elif one.kind == "draft" and is_given:
             draft = given["text"]
     return Guidance(instructions, tools, draft, frozenset(without))
+
+
+def _text_in(payload: Mapping[str, object], field: str) -> str | None:
+    """A field of a payload as text; none where a task has nothing in it."""
+    found = payload.get(field)
+    if found is None or found == "":
+        return None
+    return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
 
 
 def shown_payload(payload: Mapping[str, object], guidance: Guidance) -> dict[str, object]:

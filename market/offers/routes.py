@@ -80,6 +80,7 @@ class TermsOut(Wire):
     overtime_after_minutes: int | None
     overtime_rate_per_hour: MoneyOut | None
     not_due_before: datetime | None
+    draft_field: str | None
 
 
 class OfferOut(Wire):
@@ -370,6 +371,7 @@ def _terms_out(terms: Json) -> TermsOut:
         if share
         else None,
         not_due_before=datetime.fromisoformat(floor) if floor else None,
+        draft_field=terms.get("draft_field"),
     )
 
 

@@ -151,6 +151,7 @@ class Terms:
     The work is due `work_ttl_s` after the acceptance, and never before `not_due_before`: that is
     when the hours in which the expert works hold it, for one who keeps hours.
 
+    `draft_field` is the field of the task that its lab has put a draft into, to begin from.
     `trials` are the experiments that had a part in these terms, or in what is shown with the task.
 
     Units: names ending in `_s` are seconds; names ending in `_minor` are minor units of
@@ -188,6 +189,7 @@ class Terms:
     overtime_after_s: int | None = None
     overtime_basis_points: int | None = None
     not_due_before: str | None = None
+    draft_field: str | None = None
     trials: tuple[dict[str, str], ...] = ()
 
     def to_dict(self) -> dict[str, object]:

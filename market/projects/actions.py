@@ -80,6 +80,7 @@ class Terms:
     overtime_basis_points: int | None = None
     trial_raise_basis_points: int = 0
     unedited_drafts: str = "allowed"
+    draft_field: str | None = None
 
 
 def create_project(
@@ -430,12 +431,15 @@ def _columns(session: Session, organisation_id: UUID, terms: Terms) -> Mapping[s
         "overtime_basis_points": terms.overtime_basis_points,
         "trial_raise_basis_points": terms.trial_raise_basis_points,
         "unedited_drafts": terms.unedited_drafts,
+        "draft_field": terms.draft_field,
     }
 
 
 def _check_contract(terms: Terms) -> None:
     if terms.unedited_drafts not in UNEDITED:
         raise ProjectFieldInvalid("unedited_drafts", f"one of {', '.join(UNEDITED)}")
+    if terms.draft_field is not None and not 1 <= len(terms.draft_field.strip()) <= 100:
+        raise ProjectFieldInvalid("draft_field", "1 to 100 characters, or left out")
     if terms.pay_basis not in PAY_BASES:
         raise ProjectFieldInvalid("pay_basis", f"one of {', '.join(PAY_BASES)}")
     for field in ("deliverable_minor", "attempt_fee_minor", "impact_bonus_minor", "weekly_cap_s"):

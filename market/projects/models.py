@@ -111,6 +111,7 @@ class Project(Base):
         CheckConstraint("trial_raise_basis_points between 0 and 10000", name="trial_raise"),
         CheckConstraint("stump_rule in ('target', 'any', 'all')", name="stump_rule"),
         CheckConstraint(f"unedited_drafts in {UNEDITED}", name="unedited_drafts"),
+        CheckConstraint("char_length(draft_field) between 1 and 100", name="draft_field"),
         CheckConstraint(
             "pay_basis = 'hourly'"
             " or (deliverable_minor is not null and rate_minor_per_hour is not null)",
@@ -156,6 +157,8 @@ class Project(Base):
     """Which models of its panel a stump must defeat."""
     unedited_drafts: Mapped[str] = mapped_column(default="allowed")
     """What becomes of a draft that comes back as it was given: taken, marked, or refused."""
+    draft_field: Mapped[str | None] = mapped_column(default=None)
+    """The field of its tasks that holds a draft to begin from; null where there is none."""
     budget_warned: Mapped[str | None] = mapped_column(default=None)
     """What its lab was told last of its budget: that it is `low`, or `exhausted`."""
     version: Mapped[int] = mapped_column(default=1)

@@ -63,6 +63,7 @@ Amount = Annotated[int, Meta(ge=1, le=10**9)]
 WeekSeconds = Annotated[int, Meta(ge=60, le=7 * DAY_S)]
 Overtime = Annotated[int, Meta(ge=10_001, le=30_000)]
 RaiseAllowed = Annotated[int, Meta(ge=0, le=10_000)]
+DraftField = Annotated[str, Meta(min_length=1, max_length=100)]
 Level = Literal["claimed", "qualified"]
 
 
@@ -78,7 +79,9 @@ class ProjectIn(Wire):
     half), and reserved so.
     `trial_raise_basis_points` is the most that a trial of higher pay may add to all of this, in
     hundredths of a per cent; 0 for none.
-    `unedited_drafts` says whether a draft that comes back as given is taken, marked or refused.
+    `draft_field` names the field of its tasks that holds a draft: experts begin from it, and do not
+    see it beside the task. `unedited_drafts` says whether one that comes back as given is taken,
+    marked or refused.
     """
 
     name: Name
@@ -105,6 +108,7 @@ class ProjectIn(Wire):
     overtime_basis_points: Overtime | None = None
     trial_raise_basis_points: RaiseAllowed = 0
     unedited_drafts: Unedited = "allowed"
+    draft_field: DraftField | None = None
 
 
 class ProjectChangeIn(Wire):
@@ -133,6 +137,7 @@ class ProjectChangeIn(Wire):
     overtime_basis_points: Overtime | UnsetType | None = UNSET
     trial_raise_basis_points: RaiseAllowed | UnsetType = UNSET
     unedited_drafts: Unedited | UnsetType = UNSET
+    draft_field: DraftField | UnsetType | None = UNSET
 
 
 class ProjectOut(Wire):
@@ -167,6 +172,7 @@ class ProjectOut(Wire):
     overtime_basis_points: int | None
     trial_raise_basis_points: int
     unedited_drafts: str
+    draft_field: str | None
     round: int
     created_at: datetime
     version: int
@@ -463,6 +469,7 @@ _PLAIN = (
     "overtime_basis_points",
     "trial_raise_basis_points",
     "unedited_drafts",
+    "draft_field",
 )
 """The fields of a project that travel as they are kept."""
 

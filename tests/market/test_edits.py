@@ -1,6 +1,7 @@
 """Drafts that experts begin from: what they made of them, and what a trial of drafts tells."""
 
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -8,6 +9,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 from litestar.testing import TestClient
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from market.auth import Part
@@ -15,9 +17,21 @@ from market.console.experiment_told import together_told
 from market.edits.queries import edit_rounds
 from market.edits.rules import MOST_CELLS, DraftUnedited, compare, written_alike
 from market.experiments.actions import design_experiment
-from market.experiments.rules import GUARDRAILS, METRICS, Design, Exposed, effect_told, look
+from market.experiments.rules import (
+    GUARDRAILS,
+    METRICS,
+    Design,
+    Exposed,
+    Tried,
+    effect_told,
+    guidance_of,
+    look,
+    shown_payload,
+)
+from market.offers.actions import accept_offer
 from market.offers.models import Offer
 from market.reviews.actions import claim_next_review, open_reviews
+from market.runs.actions import request_run
 from market.submissions.actions import submit_work
 from market.submissions.models import Submission
 from market.work.actions import start_session
@@ -151,6 +165,73 @@ def test_what_became_of_a_draft_is_kept_and_its_lab_and_expert_read_it(
 def test_work_that_began_from_nothing_has_no_edit(db: Session, web: TestClient[Any]) -> None:
     _, offer = begun(db, web, arm="control")
     assert edit_rounds(db, hand_in(db, offer, DRAFT).id) == []
+
+
+def test_a_lab_gives_its_own_drafts_without_any_trial_and_ops_read_of_all_projects(
+    db: Session, web: TestClient[Any], react: Callable[[], list[str]]
+) -> None:
+    lab = make_caller(db, web, Part.LAB)
+    at = datetime.now(UTC) - timedelta(seconds=60)
+    project = make_project(db, lab.organisation_id, at=at)
+    with_draft = make_task(db, project, payload={"instructions": "Mend.", "model": DRAFT}, at=at)
+    path = f"/v1/projects/prj_{project.id.hex}"
+    wrong = lab.patch(path, json={"draft_field": ""}, headers={"If-Match": '"1"'})
+    assert wrong.status_code == 422
+    changed = lab.patch(path, json={"draft_field": "model"}, headers={"If-Match": '"1"'})
+    assert changed.json()["draft_field"] == "model"
+    expert_id = make_expert(db).id
+    request_run(db, seed=1, at=datetime.now(UTC))
+    db.commit()
+    react()
+    db.expire_all()
+    offer = db.scalars(select(Offer).where(Offer.task_id == with_draft.id)).one()
+    assert (offer.expert_id, offer.terms["draft_field"]) == (expert_id, "model")
+    expert = key_for(db, web, expert_id, Part.EXPERT)
+    seen = expert.get(f"/v1/offers/ofr_{offer.id.hex}").json()
+    assert seen["draft"] == DRAFT
+    assert "model" not in seen["task"]
+    assert seen["terms"]["draft_field"] == "model"
+    now = datetime.now(UTC)
+    accept_offer(db, offer.id, expert_id=expert_id, at=now)
+    start_session(db, offer.id, expert_id=expert_id, at=now)
+    later = now + timedelta(seconds=60)
+    row = submit_work(db, offer.id, expert_id=expert_id, payload={"answer": BETTER}, at=later)
+    db.commit()
+    (told,) = lab.get(f"{path}/edits").json()["items"]
+    assert (told["distance"], told["project_id"]) == (3, f"prj_{project.id.hex}")
+    # One more project of another lab; each lab reads of its own alone, and ops of both.
+    _, other = begun(db, web)
+    hand_in(db, other, DRAFT)
+    db.commit()
+    ops = make_caller(db, web, Part.OPS)
+    projects = [one["project_id"] for one in ops.get("/v1/edits").json()["items"]]
+    assert sorted(projects) == sorted(f"prj_{one.hex}" for one in (project.id, other.project_id))
+    assert [one["submission_id"] for one in lab.get("/v1/edits").json()["items"]] == [
+        f"sub_{row.id.hex}"
+    ]
+    assert lab.get("/v1/edits", params={"flagged": True}).json()["items"] == []
+    come_in(web, ops)
+    page = web.get("/console/ops/edits").text
+    assert page.count("<tr>") == 3
+    assert "85.7" in page
+    assert "No draft came back" in web.get("/console/ops/edits?of=flagged").text
+
+
+def test_where_drafts_are_tried_the_arm_says_who_gets_one() -> None:
+    payload = {"question": "Why?", "model": "Because.", "empty": ""}
+    control, treated = (
+        Tried(uuid4(), "draft", arm, {"text": "A start."}) for arm in ("control", "treated")
+    )
+    for arms, field, draft in (
+        ((), "model", "Because."),
+        ((control,), "model", None),
+        ((treated,), "model", "A start."),
+        ((), "empty", None),
+        ((), "absent", None),
+    ):
+        given = guidance_of(arms, payload, draft_field=field)
+        assert given.draft == draft
+        assert field not in shown_payload(payload, given)
 
 
 def test_an_unedited_draft_is_refused_where_the_project_takes_none(
