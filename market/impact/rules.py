@@ -18,5 +18,5 @@ def what_would_change(items: int, sd: float) -> str:
         f"It rests on {items} decided items and is known to about {sd:.2f}. A validated item that"
         " nobody made before raises it; one that resembles earlier work, or does not hold, lowers"
         " it; a higher complexity counts up to double, and what its lab measured of training on it"
-        f" up to {MOST_LIFT:.0%} either way. A model's failing alone counts nothing."
+        f" up to {100 * MOST_LIFT:.0f} % either way. A model's failing alone counts nothing."
     )

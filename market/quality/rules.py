@@ -134,9 +134,9 @@ def what_would_change(chance: float, sd: float, outcomes: int) -> str:
     noun = "outcome" if outcomes == 1 else "outcomes"
     return (
         f"It rests on {outcomes} {noun} of yours here. With the next decided piece of work, at the"
-        f" middle complexity, a stump would bring it to about {stump:.0%}, and none to about"
-        f" {none:.0%}: further the less is known. A harder task counts for more if its model fails,"
-        " and for less if it does not."
+        f" middle complexity, a stump would bring it to about {100 * stump:.0f} %, and none to"
+        f" about {100 * none:.0f} %: further the less is known. A harder task counts for more if"
+        " its model fails, and for less if it does not."
     )
 
 
