@@ -103,6 +103,12 @@ def test_time_counts_as_measured_when_its_work_has_a_verdict(db: Session) -> Non
     pay(db, project, 3_600, 500)
     (found,) = pay_rates(db, "project", first=week_of(AT), last=week_of(AT))
     assert (found.seconds, found.measured_s, found.pay_minor) == (1_500, 1_000, 1_500)
+    # Where all that was handed in is decided, every paid hour has its measurement.
+    decided = make_project(db, state="live")
+    for seconds in (3_000, 600):
+        pay(db, decided, 3_600, seconds, is_judged=True)
+    names = {one.key: one for one in pay_rates(db, "project")}
+    assert names[str(decided.id)].measured_s == names[str(decided.id)].seconds == 3_600
     assert pay_rates(db, "project", first=week_of(AT) + timedelta(days=7)) == []
 
 
