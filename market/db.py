@@ -16,6 +16,7 @@ from typing import Any, ClassVar, dataclass_transform
 from uuid import UUID
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from sqlalchemy import (
     BigInteger,
     Connection,
@@ -126,6 +127,16 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql(
         f"begin; select set_config('role', '{scope.role}', true),"
         f" set_config('stumpwork.tenant', '{scope.tenant or ''}', true)"
+    )
+
+
+def _takes_statements(session: Session) -> bool:
+    if not session.is_active or session.connection().invalidated:
+        return False
+    driver = session.connection().connection.driver_connection
+    return (
+        isinstance(driver, psycopg.Connection)
+        and driver.info.transaction_status == TransactionStatus.INTRANS
     )
 
 
@@ -254,9 +265,16 @@ class Database:
                 return
             outer.flush()
             take_scope(outer, wanted)
-            yield outer
-            outer.flush()
-            take_scope(outer, before)
+            try:
+                yield outer
+                outer.flush()
+            finally:
+                # Whoever catches what was raised here goes on as who it was. What PostgreSQL itself
+                # has refused takes no statement; there the way back is one to before the role.
+                if _takes_statements(outer):
+                    take_scope(outer, before)
+                else:
+                    outer.info["scope"] = before
             return
         turn = nullcontext() if self._pinned is not None else self._turns.turn()
         with turn, self._begun(wanted) as session:

@@ -8,11 +8,11 @@ from uuid import UUID
 import psycopg
 import pytest
 from sqlalchemy import delete, event, func, select, text, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
-from market.db import PLATFORM, Scope, database, new_id
+from market.db import PLATFORM, Scope, current_scope, database, new_id
 from market.events import Event, EventRow, StateChange, change_state
 from market.experts.models import Expert
 from market.offers.actions import accept_offer
@@ -76,7 +76,7 @@ def end(url: str, pid: int) -> None:
 
 def die_in_the_middle(url: str) -> None:
     """Lose the connection of a transaction that has done something."""
-    with database.begin() as session:
+    with database.begin(PLATFORM) as session:
         make_expert(session)
         end(url, session.scalars(text("select pg_backend_pid()")).one())
         session.execute(text("select 1"))
@@ -100,6 +100,37 @@ def test_a_connection_that_dies_in_the_middle_loses_its_transaction_and_says_so(
         die_in_the_middle(committed)
     with database.begin() as session:
         assert session.scalar(select(func.count()).select_from(Expert)) == 0
+
+
+class TurnedDownError(Exception):
+    """What somebody further out catches."""
+
+
+def turn_down(statement: str) -> None:
+    """Do something as the platform, inside somebody's unit of work, and refuse."""
+    with database.begin(PLATFORM) as session:
+        session.execute(text(statement))
+        raise TurnedDownError
+
+
+def test_who_catches_a_refusal_goes_on_as_who_it_was(committed: str) -> None:
+    lab = Scope("stumpwork_lab", new_id())
+    who = text("select current_user, current_setting('stumpwork.tenant')")
+    token = current_scope.set(lab)
+    try:
+        with database.unit() as session:
+            with pytest.raises(TurnedDownError):
+                turn_down("select 1")
+            assert session.execute(who).one() == ("stumpwork_lab", str(lab.tenant))
+            with pytest.raises(DataError), session.begin_nested():
+                turn_down("select 1 / 0")
+            assert session.execute(who).one() == ("stumpwork_lab", str(lab.tenant))
+            with database.begin(PLATFORM) as inner:
+                assert inner.execute(who).scalar() == "stumpwork_platform"
+        with pytest.raises(OperationalError), database.unit():
+            die_in_the_middle(committed)
+    finally:
+        current_scope.reset(token)
 
 
 def open_slot(db: Session) -> TaskSlot:
