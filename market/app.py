@@ -26,6 +26,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from market.admissions.routes import ROUTES as ADMISSIONS
 from market.agreements.routes import ROUTES as AGREEMENTS
 from market.alarms.routes import ROUTES as ALARMS
 from market.appeals.routes import ROUTES as APPEALS
@@ -174,6 +175,7 @@ ROUTES = [
     *BOOKS,
     *WORK,
     *SUBMISSIONS,
+    *ADMISSIONS,
     *EDITS,
     *FIXES,
     *RETURNS,

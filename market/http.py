@@ -106,6 +106,7 @@ class VersionConflict(MarketError):
 # Ids ----------------------------------------------------------------------------------------------
 
 KINDS = {
+    "adm": "admission",
     "alm": "quality_alarm",
     "apl": "appeal",
     "ats": "attestation",

@@ -28,6 +28,7 @@ from market import (
     streams,
     uploads,
 )
+from market.admissions import rules as admissions
 from market.alarms import rules as alarms
 from market.appeals import rules as appeals
 from market.attempts import rules as attempts
@@ -337,6 +338,9 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     predictions.VersionUnreadable: (409, "version_unreadable"),
     predictions.ObservationNotFound: (404, "not_found"),
     attempts.NoOpenSession: (409, "no_open_session"),
+    admissions.AdmissionNotFound: (404, "not_found"),
+    admissions.AlreadyApplied: (409, "already_applied"),
+    admissions.AdmissionUnfit: (422, "admission_unfit"),
     appeals.AppealNotFound: (404, "not_found"),
     appeals.NothingToAppeal: (404, "nothing_to_appeal"),
     appeals.AppealTooLate: (409, "appeal_too_late"),

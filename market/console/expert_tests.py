@@ -1,6 +1,7 @@
 """Where an expert sits a test: the invitation with its pay, item by item, and what it came to."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,8 @@ from litestar.params import FromPath
 from litestar.response import Redirect, Template
 from sqlalchemy import select
 
+from market.admissions.models import Admission
+from market.admissions.queries import admissions, place_of
 from market.appeals.actions import file_appeal
 from market.appeals.models import Appeal
 from market.appeals.rules import MIN_NOTE
@@ -66,7 +69,15 @@ def _tests(
     notice: Notice | None = None,
     typed: Mapping[str, str] | None = None,
 ) -> Template:
-    me = my_id(request)
+    me, at = my_id(request), now()
+    # As the platform, since a place is counted among others; only the visitor's own is told.
+    with database.begin(PLATFORM) as session:
+        applied = session.scalars(
+            admissions(person_id=me).order_by(Admission.id.desc()).limit(SHOWN)
+        ).all()
+        places = {
+            one.id: place_of(session, one, at=at) for one in applied if one.state == "waiting"
+        }
     with database.begin() as session:
         asked = session.scalars(
             qualifications(person_id=me).order_by(Qualification.id.desc()).limit(SHOWN)
@@ -78,6 +89,13 @@ def _tests(
         return page(
             request,
             "expert/tests.html",
+            applied=applied,
+            places=places,
+            turns={
+                which: at + timedelta(days=one.turn.median_d)
+                for which, one in places.items()
+                if one.turn is not None
+            },
             status=status,
             notice=notice,
             asked=asked,

@@ -227,6 +227,8 @@ SAID = {
     "repair-repair": Notice("Put right. Offers go on, and experts read what was done."),
     "repair-close": Notice("Closed. Offers go on."),
     "screened": Notice("The task was not for you. The screening is paid."),
+    "applied": Notice("You asked to be taken on. Your place stands here."),
+    "admitted": Notice("Admitted. The test and the promise are the same as for everybody."),
     "appealed": Notice("Your appeal is in. Somebody who had no part in it decides."),
     "sat": Notice("You sit. The clock of an item begins when you ask for it."),
     "challenged": Notice("Ops look at it. You are told if your test is graded again."),

@@ -1,5 +1,6 @@
 """Pages of a lab: its projects, how far each is, what it found, and what it cost."""
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,9 +15,10 @@ from market.console.charts import picture
 from market.console.frame import page
 from market.console.signals import frontier
 from market.console.visitors import LAB, my_lab
-from market.db import database, now
+from market.db import PLATFORM, database, now
 from market.fundings.queries import LabMoney, ProjectMoney, lab_money
 from market.http import page_of, read_id
+from market.inbox.queries import feedback
 from market.projects.models import Project, TargetModel
 from market.projects.queries import project
 from market.projects.rules import PROJECT
@@ -27,6 +29,7 @@ from market.verdicts.queries import progress
 from market.verdicts.rules import Share, wilson
 
 PAGE = 25
+FEEDBACK_OVER = timedelta(days=28)
 DONE = ("accepted", "delivered")
 MOVING = ("active", "in_review", "disputed")
 MOVES = (("pause", "Pause"), ("resume", "Resume"), ("drain", "Close when done"))
@@ -109,7 +112,11 @@ def get_project(
     cursor: FromQuery[str | None] = None,
 ) -> Template:
     """One project: speed, volume, quality, spend, and the stumps found so far."""
-    found_id = read_id("prj", project_id)
+    found_id, at = read_id("prj", project_id), now()
+    # As the platform, since what people have read is their own; only quantiles are shown, and only
+    # to the lab whose project it is.
+    with database.begin(PLATFORM) as session:
+        heard = feedback(session, found_id, since=at - FEEDBACK_OVER)
     with database.begin() as session:
         found = project(session, found_id)
         validated, stumps = _shares(session, [found.id])[found.id]
@@ -155,7 +162,8 @@ def get_project(
             verdicts=verdicts,
             tasks=tasks,
             following=following,
-            seen=progress(session, found.id, at=now()),
+            seen=progress(session, found.id, at=at),
+            heard=heard,
             moves=[one for one in MOVES if one[0] in PROJECT.allowed(found.state)],
         )
 

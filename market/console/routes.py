@@ -17,6 +17,7 @@ from litestar.static_files import create_static_files_router
 from sqlalchemy.exc import DataError, OperationalError
 
 from market.console import (
+    admissions,
     agreement,
     alarms,
     bank,
@@ -211,6 +212,7 @@ PAGES: dict[str, list[HTTPRouteHandler]] = {
         *repairs.OPS_ROUTES,
         *frauds.OPS_ROUTES,
         *messages.OPS_ROUTES,
+        *admissions.OPS_ROUTES,
         *profiles.ROUTES,
         *departures.OPS_ROUTES,
         *edits.OPS_ROUTES,
@@ -243,6 +245,7 @@ PAGES: dict[str, list[HTTPRouteHandler]] = {
         *expert_self.ROUTES,
         *departures.EXPERT_ROUTES,
         *expert_ability.ROUTES,
+        *admissions.EXPERT_ROUTES,
         *expert_tests.ROUTES,
         *disputes.EXPERT_ROUTES,
         *returns.EXPERT_ROUTES,

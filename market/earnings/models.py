@@ -30,7 +30,8 @@ class Earning(Base, kw_only=True):
         ),
         CheckConstraint(
             # A bonus for impact is a lab's gift, or what an offer promised for a stump.
-            "kind = 'impact_bonus' or (kind in ('bonus', 'sitting')) = (source_id is not null)",
+            "kind = 'impact_bonus' or (kind in ('bonus', 'sitting', 'guarantee'))"
+            " = (source_id is not null)",
             name="source",
         ),
         CheckConstraint("offer_id is not null or source_id is not null", name="offer_id"),
@@ -75,6 +76,6 @@ class Earning(Base, kw_only=True):
     approved_at: Mapped[datetime | None] = mapped_column(default=None)
     dispute_id: Mapped[UUID | None] = mapped_column(default=None)
     source_id: Mapped[UUID | None] = mapped_column(default=None)
-    """The bonus, or the sitting, that it pays."""
+    """The bonus, the sitting, or the admission, that it pays."""
     note: Mapped[str | None] = mapped_column(default=None)
     version: Mapped[int] = mapped_column(default=1)

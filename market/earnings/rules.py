@@ -41,10 +41,12 @@ KINDS = (
     "impact_bonus",
     "bonus",
     "sitting",
+    "guarantee",
 )
 """What pay can be for. `floor` tops work that was not accepted up to what its time is worth, and
 `screening` tops the minutes of a task that was not for its expert up to what its screener pays.
-`sitting` is the time of a test, or of a baseline.
+`sitting` is the time of a test, or of a baseline, and `guarantee` what was promised to somebody who
+was admitted and then offered no work in time.
 """
 
 FEWEST_EXPERTS = 3

@@ -10,6 +10,7 @@ from market.errors import MarketError
 
 TABLES: Mapping[str, str] = MappingProxyType(
     {
+        "adm": "market.admission",
         "apl": "market.appeal",
         "att": "market.attempt",
         "dep": "market.departure",

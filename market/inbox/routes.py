@@ -1,12 +1,12 @@
 """What people are told, over HTTP: the list, read marks and preferences."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from litestar import Response
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import JSONBody, QueryParameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 from msgspec import UNSET, Meta, UnsetType
 
@@ -28,10 +28,12 @@ from market.http import (
 )
 from market.inbox.actions import change_preference, mark_read, preference_of
 from market.inbox.models import NoticePreference, Notification
-from market.inbox.queries import notifications, unread
+from market.inbox.queries import feedback, notifications, unread
 from market.inbox.rules import TOPICS, Digest, Mail
 from market.notices.rules import kind_of
+from market.projects.queries import project
 
+Days = Annotated[int, QueryParameter(ge=1, le=366, description="How far to look back, days.")]
 Unread = Annotated[bool, QueryParameter(name="unread", description="Only what is not read yet.")]
 
 
@@ -46,6 +48,29 @@ class NotificationOut(Wire):
     resource: str
     created_at: datetime
     read_at: datetime | None
+
+
+class SpanOut(Wire):
+    """Seconds since work was handed in, below which half of it lies, and 95 in 100."""
+
+    p50: float
+    p95: float
+
+
+class FeedbackOut(Wire):
+    """How soon authors have verdicts: decided, told to them in their feed of events, and read.
+
+    Seen is when the author marked the notification of it as read, told from five of them on;
+    whoever never does is not among them.
+    """
+
+    project_id: str
+    since: datetime
+    verdicts: int
+    read: int
+    decided: SpanOut | None
+    told: SpanOut | None
+    seen: SpanOut | None
 
 
 class UnreadOut(Wire):
@@ -126,6 +151,26 @@ def post_read(data: JSONBody[ReadIn], principal: NamedDependency[Principal]) -> 
         return UnreadOut(unread=unread(session, principal.person_id))
 
 
+@get("/projects/{project_id:str}/feedback", scope="project:read", tags=["Projects"])
+def get_feedback(project_id: FromPath[str], days: Days = 28) -> FeedbackOut:
+    """How soon those who hand work in have the verdict on it, in the last days."""
+    since = now() - timedelta(days=days)
+    with database.begin() as session:
+        found = project(session, read_id("prj", project_id)).id
+    # As the platform, since what people have read is their own; only quantiles are told.
+    with database.begin(PLATFORM) as session:
+        seen = feedback(session, found, since=since)
+    return FeedbackOut(
+        project_id=project_id,
+        since=since,
+        verdicts=seen.verdicts,
+        read=seen.read,
+        decided=None if seen.decided_s is None else SpanOut(*seen.decided_s),
+        told=None if seen.told_s is None else SpanOut(*seen.told_s),
+        seen=None if seen.read_s is None else SpanOut(*seen.read_s),
+    )
+
+
 @get("/notification-preferences", scope="event:read", tags=["Notifications"])
 def get_preferences(principal: NamedDependency[Principal]) -> Response[PreferenceOut]:
     """How you are told of each topic."""
@@ -183,6 +228,7 @@ def _preference_out(row: NoticePreference) -> PreferenceOut:
 
 
 ROUTES: list[HTTPRouteHandler] = [
+    get_feedback,
     get_notifications,
     get_unread,
     post_read,

@@ -136,6 +136,14 @@ _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
         "departure.changed": _digest("Your departure goes on", "See what it waits for."),
         "departure.done": _now("All is settled", "Your record and statements stay readable."),
         "departure.called_off": _now("You stay", "Work is offered to you again."),
+        "admission.admitted": _now(
+            "You are admitted", "A paid test waits for you; what you are promised stands beside it."
+        ),
+        "admission.onboarded": _now("You are in", "By when first work is offered to you is there."),
+        "admission.lapsed": _digest("An admission ended", "Read why; you may apply again."),
+        "admission.compensated": _now(
+            "No work came in time", "What was promised to you instead is paid."
+        ),
         "qualification.invited": _now(
             "You are invited to a test", "What it pays, or why not, stands beside it."
         ),

@@ -80,6 +80,7 @@ SOURCES: tuple[Source, ...] = (
     _own("rule_firing", "expert_id", order="at"),
     _own("eval_answer", "person_id"),
     _own("qualification", "person_id", "invited_by", "decided_by"),
+    _own("admission", "person_id", "decided_by"),
     # The seed would tell which items come next.
     _own("sitting", "person_id", "seed"),
     Source(

@@ -39,30 +39,57 @@ def accrue_sitting(session: Session, sitting_id: UUID, *, at: datetime) -> Earni
     lock_pay(session, row.person_id)
     if seconds == 0 or paid_for(session, [sitting_id])[0]:
         return None
-    house = _house(session, at=at)
-    pay = pay_minor(seconds, asked.pay_minor_per_hour)
-    # The platform asks for the test, so that it pays for it, and takes no fee.
-    payer = chart.platform_fee(asked.pay_currency)
-    line = Earning(
-        organisation_id=house.organisation_id,
-        project_id=house.id,
-        expert_id=row.person_id,
-        offer_id=None,
-        week=week_of(row.begun_at),
+    return pay_from_house(
+        session,
+        row.person_id,
         kind="sitting",
         seconds=seconds,
         rate_minor_per_hour=asked.pay_minor_per_hour,
+        pay=pay_minor(seconds, asked.pay_minor_per_hour),
+        currency=asked.pay_currency,
+        source_id=sitting_id,
+        note=f"Time of a test in {row.domain or 'reviewing'}",
+        earned_at=row.begun_at,
+        at=at,
+    )
+
+
+def pay_from_house(
+    session: Session,
+    person_id: UUID,
+    *,
+    kind: str,
+    seconds: int,
+    rate_minor_per_hour: int,
+    pay: int,
+    currency: str,
+    source_id: UUID,
+    note: str,
+    earned_at: datetime,
+    at: datetime,
+) -> Earning:
+    """Pay what the platform itself asked for or promised, once for each source, without a fee."""
+    house = _house(session, at=at)
+    line = Earning(
+        organisation_id=house.organisation_id,
+        project_id=house.id,
+        expert_id=person_id,
+        offer_id=None,
+        week=week_of(earned_at),
+        kind=kind,
+        seconds=seconds,
+        rate_minor_per_hour=rate_minor_per_hour,
         pay_minor=pay,
         fee_minor=0,
-        currency=asked.pay_currency,
-        entry_key=f"sitting:{sitting_id}",
+        currency=currency,
+        entry_key=f"{kind}:{source_id}",
         at=at,
         state="approved",
         approved_at=at,
-        source_id=sitting_id,
-        note=f"Time of a test in {row.domain or 'reviewing'}",
+        source_id=source_id,
+        note=note,
     )
-    return _credit(session, line, [(payer, pay)], at=at)
+    return _credit(session, line, [(chart.platform_fee(currency), pay)], at=at)
 
 
 def accrue_baseline(
@@ -140,7 +167,7 @@ def _credit(
     if fee_from is not None and line.fee_minor:
         lines.append(ledger.Line(fee_from, chart.platform_fee(line.currency), line.fee_minor))
     if lines:
-        ledger.post_entry(session, key=line.entry_key, kind="sitting", lines=lines, at=at)
+        ledger.post_entry(session, key=line.entry_key, kind=line.kind, lines=lines, at=at)
     session.add(line)
     session.flush()
     emit(
@@ -156,7 +183,7 @@ def _credit(
 
 
 def _house(session: Session, *, at: datetime) -> Project:
-    """The platform's own project, that lines of tests belong to; made with the first of them."""
+    """The platform's own project, that such lines belong to; made with the first of them."""
     found = session.get(Project, TESTS)
     if found is not None:
         return found

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 
@@ -25,6 +26,7 @@ from sqlalchemy.exc import DBAPIError
 from market.auth import Part
 from market.broker import queue_depth_rows
 from market.db import database, now
+from market.inbox.queries import Feedback, feedback
 from market.people.actions import grant_part, make_key, sign_up
 from market.people.models import Membership
 from market.people.rules import scopes_of
@@ -232,15 +234,16 @@ def chaos(options: argparse.Namespace, name: str) -> bool:
         for thread in threads:
             thread.join(60)
         rested_s = come_to_rest()
-        moves = 0
+        moves, loop = 0, None
         try:
             findings = judge(tally)
             with database.begin() as session:
                 moves = session.scalar(text("select count(*) from market.state_change")) or 0
+                loop = feedback(session, None, since=now() - timedelta(days=1))
         except DBAPIError as lost:
             findings = [Finding("the house came back", 1, 1, str(lost.orig).splitlines()[0])]
         database.close()
-    print(table(name, options, findings, killer.killed, tally, rested_s, moves))
+    print(table(name, options, findings, killer.killed, tally, rested_s, moves, loop))
     return all(finding.holds for finding in findings)
 
 
@@ -252,6 +255,7 @@ def table(
     tally: Tally,
     rested_s: float,
     moves: int,
+    loop: Feedback | None,
 ) -> str:
     """What was done, what was killed, and what held."""
     title = (
@@ -265,6 +269,7 @@ def table(
         f"  killed {killed.total()} times: {deaths}",
         f"  moves of state {moves}; at rest {rested_s:.1f} s after the last call",
         f"  confirmed: {len(tally.submissions)} submissions, {len(tally.votes)} votes",
+        f"  from hand-in to the verdict in the author's feed: {_spans(loop)}",
         "",
     ]
     lines += [f"  {count:>8}  {what}" for what, count in sorted(tally.counts.items())]
@@ -276,6 +281,16 @@ def table(
             + (f" ({finding.words})" if finding.words else "")
         )
     return "\n".join(lines) + "\n"
+
+
+def _spans(loop: Feedback | None) -> str:
+    if loop is None or loop.decided_s is None or loop.told_s is None:
+        return "nothing was decided"
+    (decided, decided_95), (told, told_95) = loop.decided_s, loop.told_s
+    return (
+        f"p50 {told:.2f} s, p95 {told_95:.2f} s of {loop.verdicts}"
+        f" (decided: {decided:.2f} s, {decided_95:.2f} s)"
+    )
 
 
 def main(argv: list[str]) -> int:

@@ -30,9 +30,20 @@ from market.feeds import publish
 from market.inbox.actions import reserve_letters, take_notices
 from market.inbox.jobs import tell_people
 from market.inbox.models import Letter, NoticePreference
+from market.inbox.queries import FEWEST_READ
 from market.inbox.rules import NOTICES, Digest, next_digest, next_try
 from market.settings import Settings
-from tests.factories import Caller, make_caller
+from tests.factories import (
+    Caller,
+    key_for,
+    make_caller,
+    make_expert,
+    make_offer,
+    make_project,
+    make_task,
+)
+from tests.market.reviewed import ACCEPT, cast, hand_in
+from tests.market.test_console import come_in
 
 Web = TestClient[Any]
 
@@ -340,3 +351,36 @@ def test_every_notice_is_of_a_type_that_is_or_is_to_be() -> None:
         *("budget.low", "export.ready", "quality.alert"),
     }
     assert set(NOTICES) - {event.value for event in Event} <= planned
+
+
+def test_it_is_told_how_soon_authors_are_told_of_verdicts_and_read_them(
+    db: Session, web: Web
+) -> None:
+    lab = make_caller(db, web, Part.LAB)
+    began = now().replace(microsecond=0) - timedelta(hours=2)
+    project = make_project(db, lab.organisation_id, reviews_per_submission=1, at=began)
+    path = f"/v1/projects/prj_{project.id.hex}/feedback"
+    authors = []
+    for nth in range(FEWEST_READ):
+        offer = make_offer(db, make_task(db, project, at=began), make_expert(db).id, at=began)
+        handed = hand_in(db, offer=offer, with_attempt=False, at=began)
+        cast(db, handed, ACCEPT, at=began + timedelta(minutes=10 + nth))
+        authors.append(key_for(db, web, handed.expert_id, Part.EXPERT))
+    db.commit()
+    assert lab.get(path).json()["told"] is None
+    publish(db, at=now())
+    take_notices(db, has_mail=False, at=now())
+    db.commit()
+    *most, last = authors
+    for author in most:
+        assert author.post("/v1/notifications/read", json={}).status_code == 200
+    found = lab.get(path).json()
+    assert (found["verdicts"], found["read"], found["seen"]) == (FEWEST_READ, FEWEST_READ - 1, None)
+    # The third of five was handed in after one minute of work, and decided after twelve.
+    assert found["decided"]["p50"] == 11 * 60
+    assert found["decided"]["p50"] < found["told"]["p50"] <= found["told"]["p95"]
+    last.post("/v1/notifications/read", json={})
+    assert lab.get(path).json()["seen"]["p50"] >= found["told"]["p50"]
+    come_in(web, lab)
+    assert "95 in 100 within" in web.get(f"/console/lab/projects/prj_{project.id.hex}").text
+    assert make_caller(db, web, Part.LAB).get(path).status_code == 404

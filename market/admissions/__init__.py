@@ -1,0 +1,1 @@
+"""Admissions: who begins where forecast work is enough for one more, and what it is promised."""
