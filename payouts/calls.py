@@ -65,6 +65,7 @@ class FactKind(StrEnum):
     PAYOUT_CANCELLED = "payout_cancelled"
     PAYOUT_REVERSED = "payout_reversed"
     CALL_UNKNOWN = "call_unknown"
+    EVENT_BROKEN = "event_broken"
     PAYOUT_WITHDRAWN = "payout_withdrawn"
     PAYOUT_RECALLED = "payout_recalled"
     DISPUTE_OPENED = "dispute_opened"

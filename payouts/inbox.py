@@ -11,13 +11,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from payouts.errors import EventRefused, SignatureRefused
-from payouts.models import StripeEvent, Transfer
+from payouts.models import Payee, StripeEvent, Transfer
 from payouts.outcomes import Begin, Now
 from payouts.states import InboxState
 
@@ -28,6 +28,7 @@ TOLERANCE = timedelta(minutes=5)
 SNAPSHOT, THIN = "snapshot", "thin"
 OBJECT_OF = {SNAPSHOT: "event", THIN: "v2.core.event"}
 OPEN = (InboxState.STORED, InboxState.PARKED)
+DONE = (InboxState.APPLIED, InboxState.IGNORED)
 OF_A_BANK = "account.external_account."
 """Events that say themselves what happened: two of one object are not about the same."""
 
@@ -122,15 +123,12 @@ def _object_of(body: dict[str, object], endpoint: str) -> str | None:
 
 
 def due_events(session: Session, at: datetime, *, limit: int = 100) -> list[UUID]:
-    """Events that nobody has applied yet and whose time has come, oldest first."""
+    """Events that nobody has applied yet and whose time has come, by when it came."""
     return list(
         session.scalars(
             select(StripeEvent.id)
-            .where(
-                StripeEvent.state.in_((InboxState.STORED, InboxState.PARKED)),
-                StripeEvent.next_try_at <= at,
-            )
-            .order_by(StripeEvent.received_at, StripeEvent.id)
+            .where(StripeEvent.state.in_(OPEN), StripeEvent.next_try_at <= at)
+            .order_by(StripeEvent.next_try_at, StripeEvent.id)
             .limit(limit)
         )
     )
@@ -156,7 +154,7 @@ def open_about_the_same(session: Session, event: StripeEvent) -> list[UUID]:
 
 
 def locked_events(session: Session, event_ids: list[UUID]) -> dict[UUID, StripeEvent]:
-    """Those of some events that are open still, held until the transaction ends, so that two
+    """Those of some events that are not done yet, held until the transaction ends, so that two
     workers on them do their work one after the other.
     """
     found = session.scalars(
@@ -166,7 +164,7 @@ def locked_events(session: Session, event_ids: list[UUID]) -> dict[UUID, StripeE
         .with_for_update()
         .execution_options(populate_existing=True)
     )
-    return {event.id: event for event in found if event.state in OPEN}
+    return {event.id: event for event in found if event.state not in DONE}
 
 
 def catch_up(
@@ -175,18 +173,16 @@ def catch_up(
     *,
     since: datetime,
     now: Now,
-    accounts: tuple[str, ...] = (),
+    account_id: str | None = None,
     expect_livemode: bool = False,
 ) -> list[UUID]:
-    """List the events since a moment and keep those whose webhook never came; their new ids.
+    """List the events since a moment of one connected account, or the platform's own, and keep
+    those whose webhook never came; their new ids.
 
-    The platform's own events, and those of the connected accounts that are named. Run it each
-    hour with a moment two hours before the last run.
+    Run it each hour with a moment two hours before the last run.
     """
     at = now()
-    payloads = []
-    for account_id in (None, *accounts):
-        payloads += [event.payload for event in gateway.events(since=since, account_id=account_id)]
+    payloads = [event.payload for event in gateway.events(since=since, account_id=account_id)]
     new = []
     with begin() as session:
         for payload in payloads:
@@ -195,15 +191,22 @@ def catch_up(
             )
             if kept is not None:
                 new.append(kept)
+        if account_id is not None:
+            listed = update(Payee).where(Payee.account_id == account_id)
+            session.execute(listed.values(events_listed_at=at))
     return new
 
 
-def accounts_to_watch(session: Session, *, since: datetime) -> tuple[str, ...]:
-    """The connected accounts that money went to lately, for `catch_up`."""
-    found = session.scalars(
-        select(Transfer.destination)
+def accounts_to_watch(session: Session, *, since: datetime) -> dict[str, datetime | None]:
+    """The connected accounts that money went to lately, for `catch_up`, and when each was listed
+    last: those first that were not for the longest.
+    """
+    listed_at = Payee.events_listed_at
+    found = session.execute(
+        select(Transfer.destination, listed_at)
+        .outerjoin(Payee, Payee.account_id == Transfer.destination)
         .where(Transfer.at >= since.astimezone(UTC))
         .distinct()
-        .order_by(Transfer.destination)
+        .order_by(listed_at.nulls_first(), Transfer.destination)
     )
-    return tuple(found)
+    return {row.destination: row.events_listed_at for row in found}

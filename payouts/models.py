@@ -156,6 +156,7 @@ class Payee(Base, kw_only=True):
     destination_version: Mapped[int] = mapped_column(server_default=text("0"), default=0)
     bank_changed_at: Mapped[datetime | None] = mapped_column(default=None)
     fetched_at: Mapped[datetime | None] = mapped_column(default=None)
+    events_listed_at: Mapped[datetime | None] = mapped_column(default=None)
 
 
 class Funding(Base, kw_only=True):

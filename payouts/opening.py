@@ -177,19 +177,24 @@ def _lock(session: Session, owed: Sequence[Owner]) -> None:
 def _unsent(
     session: Session, owed: Sequence[Owner], period_end: date, reason_code: str
 ) -> dict[Owner, list[Payout]]:
-    """Each owner's payouts that bear on a new one, oldest first: this very one, and the unsent."""
+    """Each owner's payouts that bear on a new one, oldest first: this very one, and those that a
+    refusal or a look would change meanwhile. They are held until the transaction ends.
+    """
     is_this = (Payout.period_end == period_end) & (Payout.reason_code == reason_code)
     kept: dict[Owner, list[Payout]] = {owner: [] for owner in owed}
-    for one in session.scalars(
+    found = session.scalars(
         select(Payout)
         .where(
             Payout.owner_id.in_([owner_id for owner_id, _ in owed]),
             Payout.state != PayoutState.CANCELLED,
-            or_(is_this, Payout.state.in_(NOT_SENT)),
+            # What is reserved may be given back by a refusal at this very moment.
+            or_(is_this, Payout.state.in_(NOT_SENT), Payout.reservation_key.is_not(None)),
         )
-        .order_by(Payout.opened_at, Payout.id)
+        .order_by(Payout.id)
+        .with_for_update()
         .execution_options(populate_existing=True)
-    ):
+    ).all()
+    for one in sorted(found, key=lambda one: (one.opened_at, one.id)):
         if (one.owner_id, one.currency) in kept:
             kept[one.owner_id, one.currency].append(one)
     return kept

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 
+from sqlalchemy.exc import DataError, IntegrityError, InternalError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from payouts.bucket import RATE, Place, WriteRate, take_places
@@ -67,6 +68,9 @@ and what a crash may leave to be sent again after the lease."""
 SETTLE_AFTER = timedelta(seconds=5)
 """How long an answer waits at most, beside the next one that is asked for, to be recorded."""
 FORBIDDEN = 403
+ROWS_FAULT = (IntegrityError, DataError, ProgrammingError, InternalError)
+"""What the database refuses because of what was to be written, and would refuse again; a lost
+connection and a deadlock are none of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,14 +295,15 @@ def _store(
 
     try:
         return together(heard)
-    except PayoutsError:
+    except (PayoutsError, *ROWS_FAULT):
         if len(heard) == 1:
             raise
-    outcomes, refused = [], []
+    outcomes: list[CallOutcome] = []
+    refused: list[Exception] = []
     for one in heard:
         try:
             outcomes += together([one])
-        except PayoutsError as error:
+        except (PayoutsError, *ROWS_FAULT) as error:
             refused.append(error)
     if refused:
         raise refused[0]

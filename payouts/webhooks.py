@@ -15,9 +15,9 @@ from sqlalchemy import Text, cast, or_, select
 from sqlalchemy.orm import Session
 
 from payouts.arrivals import record_stripe_payout
-from payouts.calls import Fact, Tell, locked_call, tell_nobody
+from payouts.calls import Fact, FactKind, Tell, locked_call, tell_nobody
 from payouts.disputes import record_dispute
-from payouts.errors import EventUnclear
+from payouts.errors import EventUnclear, GatewayRefused, GatewayUnknown
 from payouts.funding import (
     locked_funding,
     record_intent,
@@ -26,7 +26,7 @@ from payouts.funding import (
     unsettled_fundings,
 )
 from payouts.holds import HoldPolicy
-from payouts.inbox import OPEN, locked_events, open_about_the_same
+from payouts.inbox import DONE, OPEN, locked_events, open_about_the_same
 from payouts.invoice_models import FundingInvoice
 from payouts.invoices import record_invoice
 from payouts.models import ExternalCall, Funding, Payee, StripeEvent, Transfer
@@ -82,33 +82,47 @@ def apply_event(
 ) -> Applied:
     """Fetch what an event points at and move our rows along; safe to run any number of times.
 
-    An object that is not known here is parked and tried again for a day, since an event may
-    come before our own call has returned; then it is `broken`, for a person to look at.
+    An object that is not known here, or that Stripe does not show, is parked and tried again for a
+    day, later each time, since an event may come before our own call has returned; then it is
+    `broken`, for a person to look at, and is only tried when somebody asks for it.
 
     Raises:
-        GatewayRefused, GatewayUnknown, GatewayKeyRejected: of fetching; the event stays due.
+        GatewayUnknown: of fetching; the event is due again a little later.
+        GatewayKeyRejected: it stays due.
     """
     with begin() as session:
         event = session.get_one(StripeEvent, event_id)
-        if event.state not in OPEN:
+        if event.state in DONE:
             return _as_it_is(event)
         hint = _Hint(event.type, event.account, event.object_id, event.payload)
         alike = open_about_the_same(session, event)
-    apply = _fetch(begin, gateway, hint, now, policy)
+    refused = ""
+    apply: Apply | None = None
+    try:
+        apply = _fetch(begin, gateway, hint, now, policy)
+    except GatewayRefused as no:
+        refused = f"Stripe does not show {hint.object_id}: {no.text}"
+    except GatewayUnknown:
+        with begin() as session:
+            for silent in locked_events(session, [event_id]).values():
+                _put_off(silent, now())
+        raise
     at = now()
     with begin() as session:
         waiting = locked_events(session, alike)
         if event_id not in waiting:
             return _as_it_is(session.get_one(StripeEvent, event_id))
         event = waiting.pop(event_id)
+        if refused:
+            return _park(session, event, at, tell, refused)
         if apply is None:
             return _close(session, event, InboxState.IGNORED, at, note="nothing follows from it")
         try:
             facts = apply(session, at, tell)
         except EventUnclear as unclear:
-            return _close(session, event, InboxState.BROKEN, at, note=str(unclear))
+            return _break(session, event, at, tell, str(unclear))
         if facts is None:
-            return _park(session, event, at)
+            return _park(session, event, at, tell, f"{hint.object_id} is not known here yet")
         for other in waiting.values():
             _close(session, other, InboxState.APPLIED, at, note=f"told by {event.event_id}")
         return _close(session, event, InboxState.APPLIED, at, facts)
@@ -134,15 +148,25 @@ def _close(
     return Applied(event.id, event.type, state, tuple(facts or ()), note=note)
 
 
-def _park(session: Session, event: StripeEvent, at: datetime) -> Applied:
-    if at - event.received_at >= PARK_FOR:
-        return _close(
-            session, event, InboxState.BROKEN, at, note=f"{event.object_id} was not known for a day"
-        )
-    event.state = InboxState.PARKED
-    event.note = f"{event.object_id} is not known here yet"
-    event.next_try_at = at + min(FIRST_WAIT * 2**event.tries, LONGEST_WAIT)
+def _break(session: Session, event: StripeEvent, at: datetime, tell: Tell, note: str) -> Applied:
+    """Leave an event to a person; it is told once, however often it is tried again."""
+    is_news = event.state in OPEN
+    facts = [Fact(FactKind.EVENT_BROKEN, event.id, event.id, text=note)] if is_news else []
+    return _close(session, event, InboxState.BROKEN, at, _told(session, facts, tell), note)
+
+
+def _put_off(event: StripeEvent, at: datetime) -> None:
+    # Ten times twice as long is beyond the longest wait already.
+    event.next_try_at = at + min(FIRST_WAIT * 2 ** min(event.tries, 10), LONGEST_WAIT)
     event.tries += 1
+
+
+def _park(session: Session, event: StripeEvent, at: datetime, tell: Tell, note: str) -> Applied:
+    if at - event.received_at >= PARK_FOR:
+        return _break(session, event, at, tell, f"for a day: {note}")
+    event.state = InboxState.PARKED
+    event.note = note
+    _put_off(event, at)
     session.flush()
     return Applied(
         event.id, event.type, InboxState.PARKED, retry_at=event.next_try_at, note=event.note

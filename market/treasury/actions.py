@@ -64,6 +64,8 @@ FACTS: dict[FactKind, Event] = {
     FactKind.PAYOUT_CANCELLED: Event.PAYOUT_CANCELLED,
     FactKind.PAYOUT_REVERSED: Event.PAYOUT_REVERSED,
     FactKind.CALL_UNKNOWN: Event.CALL_UNKNOWN,
+    # Its job runs once more, and dies where a person finds it.
+    FactKind.EVENT_BROKEN: Event.STRIPE_EVENT_RECEIVED,
     FactKind.PAYOUT_WITHDRAWN: Event.PAYOUT_WITHDRAWN,
     FactKind.PAYOUT_RECALLED: Event.PAYOUT_RECALLED,
     FactKind.DISPUTE_OPENED: Event.DISPUTE_OPENED,
@@ -90,6 +92,7 @@ _GIVES_BACK = (FactKind.PAYOUT_WITHDRAWN, FactKind.PAYOUT_RECALLED)
 _OF_NOBODY = (
     # The subject of an unknown call may be anybody's; that is for the platform's people only.
     FactKind.CALL_UNKNOWN,
+    FactKind.EVENT_BROKEN,
     FactKind.PLATFORM_PAYOUT_SENT,
     FactKind.PLATFORM_PAYOUT_PAID,
     FactKind.PLATFORM_PAYOUT_FAILED,

@@ -33,14 +33,20 @@ from market.treasury.queries import at_stripe, owed, owners_unready, payout, pay
 from market.treasury.rules import StripeDiffers, differences
 from payouts.calls import Fact, due_calls, unknown_calls
 from payouts.decisions import resolve_unknown
-from payouts.errors import GatewayKeyRejected, GatewayRefused, GatewayUnknown, PayoutsError
+from payouts.errors import (
+    EventUnclear,
+    GatewayKeyRejected,
+    GatewayRefused,
+    GatewayUnknown,
+    PayoutsError,
+)
 from payouts.inbox import accounts_to_watch, catch_up, due_events
 from payouts.invoices import next_call, open_past_due, record_overdue
 from payouts.models import ExternalCall, Payee
 from payouts.outcomes import CallOutcome, Result
 from payouts.recoveries import write_off_old
-from payouts.sender import run_call, send_transfers
-from payouts.states import CallState
+from payouts.sender import ROWS_FAULT, run_call, send_transfers
+from payouts.states import CallState, InboxState
 from payouts.transfers import held_payouts, review_payout
 from payouts.webhooks import apply_event, refresh_payee, review_owner
 
@@ -51,6 +57,9 @@ WATCH_FOR = timedelta(days=45)
 
 OVERLAP = timedelta(hours=3)
 """How far back each hourly list of missed events reaches."""
+
+LIST_FOR = timedelta(minutes=20)
+"""How long one job lists events; the accounts that it does not come to are the next one's first."""
 
 SEND_FOR = timedelta(seconds=20)
 """How long one job sends transfers before it lets other work of its queue have its turn."""
@@ -200,8 +209,17 @@ def send_payout(payout_id: str) -> None:
 
 @job(queue="money")
 def apply_stripe_event(event_id: str) -> None:
-    """Fetch what Stripe says has changed, and move along."""
-    apply_event(database.begin, gateway(), UUID(event_id), now=now, tell=tell, policy=hold_policy())
+    """Fetch what Stripe says has changed, and move along.
+
+    Raises:
+        EventUnclear: it was left to a person before, and still is.
+    """
+    applied = apply_event(
+        database.begin, gateway(), UUID(event_id), now=now, tell=tell, policy=hold_policy()
+    )
+    # Where it has just become so, the fact of that queues this job once more.
+    if applied.state == InboxState.BROKEN and not applied.facts:
+        raise EventUnclear(applied.note)
 
 
 # By the clock -------------------------------------------------------------------------------------
@@ -243,9 +261,12 @@ def _look_for(call_id: UUID) -> None:
     resolve_unknown(database.begin, gateway(), call_id, now=now, tell=tell)
 
 
-def _each(turns: Sequence[Callable[[], object]]) -> list[PayoutsError | MarketError]:
-    """Let everything have its turn, whatever comes of the others; what could not be recorded."""
-    failed: list[PayoutsError | MarketError] = []
+def _each(turns: Sequence[Callable[[], object]]) -> list[Exception]:
+    """Let everything have its turn, whatever comes of the others; what could not be recorded.
+
+    A lost connection ends it: nothing after it could be recorded either.
+    """
+    failed: list[Exception] = []
     for turn in turns:
         try:
             turn()
@@ -254,8 +275,9 @@ def _each(turns: Sequence[Callable[[], object]]) -> list[PayoutsError | MarketEr
         except GatewayKeyRejected:
             # Nobody could do anything with it.
             raise
-        except (PayoutsError, MarketError) as refused:
-            log.exception("stripe.not_recorded")
+        except (PayoutsError, MarketError, *ROWS_FAULT) as refused:
+            # Not with its variables: rows of a transaction that failed cannot be printed.
+            log.error("stripe.not_recorded", reason=str(refused))
             failed.append(refused)
     return failed
 
@@ -266,14 +288,31 @@ def catch_up_stripe(slot: str) -> None:
     if not has_stripe():
         return
     since = datetime.fromisoformat(slot) - OVERLAP
+    until = now() + LIST_FOR
+    _catch_up(since, until, None)
     with database.begin() as session:
         accounts = accounts_to_watch(session, since=now() - WATCH_FOR)
+    failed = _each(
+        [
+            partial(
+                _catch_up, min(since, listed_at - OVERLAP) if listed_at else since, until, account
+            )
+            for account, listed_at in accounts.items()
+        ]
+    )
+    if failed:
+        raise failed[0]
+
+
+def _catch_up(since: datetime, until: datetime, account_id: str | None) -> None:
+    if now() >= until:
+        return
     for event_id in catch_up(
         database.begin,
         gateway(),
         since=since,
         now=now,
-        accounts=accounts,
+        account_id=account_id,
         expect_livemode=is_live(),
     ):
         with database.begin() as session:

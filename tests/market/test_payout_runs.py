@@ -1,5 +1,6 @@
 """What is owed, on its way to the bank: payees, runs, holds, transfers and webhooks."""
 
+import json
 import threading
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -7,6 +8,7 @@ from uuid import UUID
 import msgspec
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 
 from market.approvals.actions import approve_lines
 from market.auth import Part
@@ -27,7 +29,8 @@ from market.treasury.jobs import (
 from market.treasury.models import PayoutRun
 from market.treasury.rules import PAYOUT_RUN, differences
 from payouts import chart
-from payouts.errors import PayoutStateConflict
+from payouts.errors import EventUnclear, PayoutStateConflict
+from payouts.inbox import store_event
 from payouts.models import ExternalCall, Payout
 from payouts.opening import open_payouts
 from payouts.payees import payee_of
@@ -41,9 +44,11 @@ from tests.factories import (
     make_task,
     pairs_in_database,
 )
+from tests.fakestripe.delivery import signature
 from tests.market.earned import end_offer, make_active_offer, work_on
 from tests.market.house import MONDAY, House
 from tests.market.test_console import come_in
+from tests.payouts.scene import SECRET, in_the_way
 
 HOUR = 3600
 
@@ -374,6 +379,43 @@ def test_what_cannot_be_recorded_holds_nothing_else_up_in_the_sweep(house: House
     sweep_stripe("2026-01-05T00:00:00+00:00")
     assert expert.get("/v1/payouts").json()["items"][0]["state"] == "transferred"
     house.hear()
+
+
+def test_a_row_that_the_database_refuses_holds_nothing_else_up_in_the_sweep(house: House) -> None:
+    paid_in(house)
+    expert, ops, lab = house.expert(), house.caller(Part.OPS), house.caller(Part.LAB)
+    house.become_payee(expert)
+    earn(house, expert)
+    house.approve()
+    body = {"period_end": MONDAY.isoformat()}
+    answer = ops.post("/v1/payout-runs", json=body, headers={"Idempotency-Key": "k"})
+    run_payouts(str(UUID(answer.json()["id"].removeprefix("prn_"))))
+    with house.begin() as session:
+        payout = session.scalars(select(Payout)).one()
+    house.fund(lab, 10_000)
+    with in_the_way(house.begin, payout), pytest.raises(IntegrityError):
+        sweep_stripe("2026-01-05T00:00:00+00:00")
+    assert len(house.stripe.every("payment_intent")) == 2
+
+
+def test_an_event_that_stripe_never_shows_dies_as_a_job_where_ops_find_it(house: House) -> None:
+    body = {
+        "id": "evt_1",
+        "object": "event",
+        "type": "transfer.created",
+        "livemode": False,
+        "data": {"object": {"id": "tr_gone"}},
+    }
+    payload = json.dumps(body).encode()
+    at = datetime.now(UTC) - timedelta(days=2)
+    with house.begin() as session:
+        mark = signature(payload, [SECRET], int(at.timestamp()))
+        store_event(session, payload=payload, signature=mark, secret=SECRET, at=at)
+    sweep_stripe("2026-01-05T00:00:00+00:00")
+    # Once more, as a job of its own, which ops may run again when its reason has gone.
+    with pytest.raises(EventUnclear, match="Stripe does not show tr_gone"):
+        house.react()
+    assert house.react() == []
 
 
 def test_a_market_without_a_key_to_stripe_has_nothing_to_sweep(house: House) -> None:

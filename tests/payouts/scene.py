@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from uuid import UUID, uuid4
 
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from market.db import database
@@ -22,10 +23,10 @@ from payouts.gateway import Gateway
 from payouts.holds import HoldPolicy, Reason
 from payouts.inbox import due_events, store_event
 from payouts.ledger import Line, balance, post_entry
-from payouts.models import Payee, Payout
+from payouts.models import Payee, Payout, Transfer
 from payouts.money import Money
 from payouts.opening import open_payout
-from payouts.outcomes import CallOutcome, Result
+from payouts.outcomes import Begin, CallOutcome, Result
 from payouts.payees import ensure_payee
 from payouts.sender import run_call
 from payouts.states import HoldCode, HoldOwner, PayoutState
@@ -292,6 +293,31 @@ def batched(scene: Scene, amount_minor: int = 13_316) -> Payout:
 def live_transfers(scene: Scene, payout_id: UUID) -> int:
     """How many transfers the stand-in's bank made for one payout."""
     return sum(1 for t in scene.stripe.every("transfer") if t["transfer_group"] == str(payout_id))
+
+
+@contextmanager
+def in_the_way(begin: Begin, payout: Payout) -> Iterator[None]:
+    """A transfer of a payout's that nobody made: meanwhile the database takes no other for it."""
+    assert payout.call_id is not None
+    with begin() as session:
+        session.add(
+            Transfer(
+                payout_id=payout.id,
+                owner_id=payout.owner_id,
+                call_id=payout.call_id,
+                stripe_id="tr_in_the_way",
+                destination="acct_in_the_way",
+                destination_payment=None,
+                currency=payout.currency,
+                amount_minor=payout.amount_minor,
+                at=payout.opened_at,
+            )
+        )
+    yield
+    with begin() as session:
+        # Only whoever owns the tables may take such a row away.
+        session.execute(text("reset role"))
+        session.execute(text("delete from payouts.transfer where stripe_id = 'tr_in_the_way'"))
 
 
 def check_under_way(scene: Scene) -> Reason:

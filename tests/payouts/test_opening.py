@@ -7,7 +7,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import event, select, text
 
 from market.db import database
 from payouts import chart
@@ -143,6 +143,51 @@ def test_ten_owners_take_as_many_statements_as_two(scene: Scene, is_payee: bool)
         assert len(opened.new) == many
         counts.append(len(sent))
     assert counts[0] == counts[1]
+
+
+def test_what_a_refusal_gives_back_at_the_same_moment_is_not_paid_twice(scene: Scene) -> None:
+    fund(scene)
+    owner = owed(scene, 5_000)
+    first = open_all(scene, [owner]).payouts[owner]
+    scene.earn(owner[0], 1_000)
+    # Stripe knows no such account, and refuses.
+    refusing = threading.Thread(target=scene.run, args=(first.call_id,))
+    waits = text(
+        "select count(*) from pg_stat_activity"
+        " where datname = current_database() and wait_event_type = 'Lock'"
+    )
+
+    def between(_c: object, _u: object, statement: str, *_others: object) -> None:
+        if refusing.ident is not None or "ledger_balance" not in statement:
+            return
+        refusing.start()
+        for _ in range(1200):
+            with scene.begin() as session:
+                # Only the login itself sees what its other connections wait for.
+                session.execute(text("reset role"))
+                if not refusing.is_alive() or session.scalar(waits):
+                    return
+            refusing.join(0.1)
+
+    event.listen(database.engine, "before_cursor_execute", between)
+    try:
+        with scene.begin() as session:
+            opened = open_payouts(
+                session,
+                [owner],
+                period_end=PERIOD_END + timedelta(days=7),
+                at=scene.now(),
+                policy=AT_ONCE,
+            )
+    finally:
+        event.remove(database.engine, "before_cursor_execute", between)
+    refusing.join(120)
+    assert scene.payout(first.id).state == PayoutState.HELD
+    assert opened.payouts[owner].amount_minor == 1_000
+    assert scene.available(chart.owed_to(*owner)) == 5_000
+    # What was given back is still that payout's, and no part of the next.
+    scene.earn(owner[0], 500)
+    assert scene.open(owner[0], PERIOD_END + timedelta(days=14)).amount_minor == 500
 
 
 def test_runs_at_once_over_the_same_owners_in_any_order_open_one_payout_each(scene: Scene) -> None:

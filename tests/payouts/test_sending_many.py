@@ -8,13 +8,14 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from payouts import chart
 from payouts.bucket import WriteRate
 from payouts.calls import due_calls
 from payouts.decisions import approve_new_attempt
-from payouts.errors import CallNotOpen, GatewayKeyRejected
+from payouts.errors import CallNotOpen, GatewayKeyRejected, GatewayRefused
 from payouts.gateway import Gateway
 from payouts.holds import open_holds
 from payouts.ledger import Line, post_entry
@@ -32,6 +33,7 @@ from tests.payouts.scene import (
     PERIOD_END,
     TRANSFER,
     Scene,
+    in_the_way,
     live_transfers,
 )
 from tests.payouts.test_opening import counted
@@ -288,6 +290,50 @@ def test_one_answer_that_cannot_be_stored_takes_no_other_along(scene: Scene) -> 
     with pytest.raises(CallNotOpen, match="was refused, and"):
         send(scene, Meddled(api_key=API_KEY, base_url=scene.stripe.url))
     assert states(scene, payouts) == ["transferred", "held", "transferred"]
+
+
+def test_a_no_that_comes_after_another_sender_took_over_gives_nothing_back(scene: Scene) -> None:
+    (payout,) = planned(scene, 1)
+
+    class Late(Gateway):
+        def create_transfer(self, *_args: object, **_options: object) -> TransferSeen:
+            scene.pass_time(minutes=2)
+            scene.stripe.fault(TRANSFER, "drop_after")
+            assert scene.run(payout.call_id).result is Result.TRY_LATER
+            raise GatewayRefused(400, "late", "no")
+
+    assert results(send(scene, Late(api_key=API_KEY, base_url=scene.stripe.url)), [payout]) == [
+        "busy"
+    ]
+    assert states(scene, [payout]) == ["transferring"]
+    assert scene.insist(payout.call_id).result is Result.CONFIRMED
+    assert live_transfers(scene, payout.id) == 1
+
+
+def test_a_row_that_the_database_refuses_takes_no_other_along(scene: Scene) -> None:
+    payouts = planned(scene, 3)
+    with in_the_way(scene.begin, payouts[1]), pytest.raises(IntegrityError):
+        send(scene)
+    assert states(scene, payouts) == ["transferred", "transferring", "transferred"]
+
+
+def test_a_lost_connection_is_no_rows_fault(scene: Scene) -> None:
+    payouts = planned(scene, 3)
+    began = 0
+
+    @contextmanager
+    def begin() -> Iterator[Session]:
+        nonlocal began
+        began += 1
+        if began > 1:
+            raise OperationalError("begin", {}, Exception("the server closed the connection"))
+        with scene.begin() as session:
+            yield session
+
+    with pytest.raises(OperationalError):
+        send_transfers(begin, scene.gateway, now=scene.now, policy=AT_ONCE, rate=UNHURRIED)
+    assert began == 2
+    assert states(scene, payouts) == ["transferring"] * 3
 
 
 def test_transfers_leave_at_the_pace_of_the_bucket(scene: Scene) -> None:

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 import stripe as library
@@ -303,9 +304,59 @@ def test_an_event_whose_object_cannot_be_fetched_stays_due(scene: Scene) -> None
     scene.stripe.fault("get /v1/payouts/{payout}", "429")
     with pytest.raises(GatewayUnknown):
         scene.apply(events[0])
+    scene.passed += timedelta(minutes=1)
     with scene.begin() as session:
         assert due_events(session, scene.now()) == events
     assert scene.apply(events[0]).state == InboxState.APPLIED
+
+
+def test_an_event_whose_object_stripe_does_not_show_waits_longer_and_longer_for_a_day(
+    scene: Scene,
+) -> None:
+    body = BODY.replace(b'"livemode"', b'"account": "acct_gone", "livemode"')
+    at = scene.now()
+    with scene.begin() as session:
+        event_id = store_event(
+            session,
+            payload=body,
+            signature=signed(body, at=int(at.timestamp())),
+            secret=SECRET,
+            at=at,
+        )
+    assert event_id is not None
+    waits = []
+    while (last := scene.apply(event_id)).state == InboxState.PARKED:
+        assert last.retry_at is not None
+        wait = last.retry_at - scene.now()
+        waits.append(wait)
+        with scene.begin() as session:
+            assert due_events(session, scene.now()) == []
+        scene.passed += wait + timedelta(seconds=1)
+    assert len(waits) < 40
+    assert waits[1] > timedelta(seconds=8)
+    assert max(waits) <= timedelta(hours=1)
+    assert last.state == InboxState.BROKEN
+    assert "Stripe does not show po_1" in last.note
+    with scene.begin() as session:
+        assert due_events(session, scene.now() + timedelta(days=9)) == []
+    # A person may have it tried again: it is told once that it is theirs.
+    assert scene.apply(event_id).state == InboxState.BROKEN
+    assert scene.kinds() == ["event_broken"]
+
+
+def test_events_that_were_put_off_hold_no_later_one_up(scene: Scene) -> None:
+    later = BODY.replace(b"evt_1", b"evt_2")
+    kept = []
+    for body in (BODY, later):
+        with scene.begin() as session:
+            kept.append(
+                store_event(session, payload=body, signature=signed(body), secret=SECRET, at=NOW)
+            )
+    with scene.begin() as session:
+        session.get_one(StripeEvent, kept[0]).next_try_at = NOW + timedelta(hours=1)
+    with scene.begin() as session:
+        due = due_events(session, NOW + timedelta(hours=2), limit=1)
+    assert due == kept[1:]
 
 
 def test_one_fetch_answers_every_event_about_an_object_that_was_here_before_it(
@@ -368,11 +419,24 @@ def test_a_webhook_that_never_came_is_found_in_the_list(scene: Scene) -> None:
     payout_id, letters = sent_payout(scene)
     since = scene.now() - timedelta(hours=2)
     with scene.begin() as session:
-        watched = accounts_to_watch(session, since=since)
-    assert len(watched) == 1
-    new = catch_up(scene.begin, scene.gateway, since=since, now=scene.now, accounts=watched)
+        ((account_id, listed_at),) = accounts_to_watch(session, since=since).items()
+    assert listed_at is None
+
+    def find(account_id: str | None) -> list[UUID]:
+        return catch_up(
+            scene.begin, scene.gateway, since=since, now=scene.now, account_id=account_id
+        )
+
+    new = find(None) + find(account_id)
     assert new
-    assert catch_up(scene.begin, scene.gateway, since=since, now=scene.now, accounts=watched) == []
+    assert find(None) + find(account_id) == []
+    # Another that money went to, and that was not listed yet, is the first the next time.
+    other = scene.payee().owner_id
+    scene.earn(other, 900)
+    assert scene.run(scene.open(other).call_id).result == Result.CONFIRMED
+    with scene.begin() as session:
+        watched = list(accounts_to_watch(session, since=since))
+    assert watched == [scene.seen(other).account_id, account_id]
     # The webhooks come after all: they are the same events.
     assert scene.store([one for one in letters if one.endpoint == "snapshot"]) == []
     for event_id in new:
