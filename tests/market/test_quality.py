@@ -215,5 +215,5 @@ def test_what_would_change_an_ability_is_told_in_chances_and_moves_less_the_more
     assert after_next(0.4, 0.0) == pytest.approx((0.4, 0.4))
     told = what_would_change(0.4, 1.0, 1)
     assert "1 outcome of yours" in told
-    assert f"{up:.0%}" in told
-    assert f"{down:.0%}" in told
+    assert f"about {100 * up:.0f} %" in told
+    assert f"about {100 * down:.0f} %" in told
