@@ -127,9 +127,13 @@ def admit_waiting(session: Session, *, at: datetime) -> int:
     found: dict[str, Forecast] = {}
     full: list[str] = []
     admitted = 0
-    for row in waiting_rows(session):
+    for seen in waiting_rows(session):
         # Nobody overtakes whoever waits for the same work.
-        if any(domains_meet(row.domain, one) for one in full):
+        if any(domains_meet(seen.domain, one) for one in full):
+            continue
+        row = admission(session, seen.id, lock=True)
+        if row.state != "waiting":
+            # Taken back since the look.
             continue
         if row.domain not in found:
             found[row.domain] = domain_forecast(session, row.domain, at=at)
@@ -186,7 +190,9 @@ def follow_admission(session: Session, admission_id: UUID, *, at: datetime) -> s
     row = admission(session, admission_id, lock=True)
     if row.state not in ("admitted", "onboarded"):
         return None
-    if first_offer_at(session, row) is not None:
+    offered_at = first_offer_at(session, row)
+    # Work that is offered late does not undo what is owed since the day that was promised.
+    if offered_at is not None and (row.due_at is None or offered_at <= row.due_at):
         _settle(session, row, "serve", Event.ADMISSION_SERVED, at=at)
         return "serve"
     profile = session.get(Expert, row.person_id)
@@ -220,7 +226,9 @@ def follow_admission(session: Session, admission_id: UUID, *, at: datetime) -> s
 def _after_test(session: Session, row: Admission, *, at: datetime) -> str | None:
     test = session.get_one(Qualification, row.qualification_id)
     if test.state == "granted" and test.decided_at is not None:
-        row.due_at = test.decided_at + timedelta(days=row.within_d or 0)
+        # Whoever passed while it waited is promised work from its admission on.
+        begun_at = max(test.decided_at, row.decided_at or test.decided_at)
+        row.due_at = begun_at + timedelta(days=row.within_d or 0)
         _move(session, row, "onboard", at=at, event=Event.ADMISSION_ONBOARDED)
         return "onboard"
     if test.state in ("denied", "expired", "revoked"):
@@ -253,7 +261,8 @@ def _promise(session: Session, terms: Terms, at: datetime) -> tuple[int, str]:
     rate = sitting_rate(session, at)
     if terms.fee_minor:
         return terms.fee_minor, rate.currency
-    return pay_minor(terms.guarantee_s, rate.rate_minor_per_hour), rate.currency
+    # A promise of nothing is none, however few the seconds and low the rate.
+    return max(1, pay_minor(terms.guarantee_s, rate.rate_minor_per_hour)), rate.currency
 
 
 def _qualification(session: Session, person_id: UUID, domain: str) -> Qualification | None:

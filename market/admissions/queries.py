@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Select, func, select, text
+from sqlalchemy import Select, exists, func, select, text
 from sqlalchemy.orm import Session
 
 from market.admissions.models import Admission, AdmissionTerms
 from market.admissions.rules import RECORD_D, AdmissionNotFound, Forecast, Terms
+from market.experts.models import Expert
 from market.experts.rules import DOMAINS_MEET, WORKING
 from market.explanations.queries import listed
+from market.filters import narrowed
 from market.forecasts.rules import Interval, time_for
 from market.tasks.rules import OFFERABLE
 
@@ -62,6 +64,12 @@ _FORECAST = text(
     )
 )
 
+_SHARES_WORK = text(MEETS.format(column="market.admission.domain"))
+
+_MAY_WORK = exists().where(
+    Expert.id == Admission.person_id, Expert.state.in_(WORKING), Expert.weekly_hours > 0
+)
+
 _FIRST_OFFER = text(FIRST_OFFER.format(meets=MEETS.format(column="t.domain")))
 
 
@@ -80,13 +88,16 @@ class Place:
     turn: Interval | None
 
 
-def admission(session: Session, admission_id: UUID, *, lock: bool = False) -> Admission:
-    """The admission with this id, if the caller may see it; locked, when it is to be changed.
+def admission(
+    session: Session, admission_id: UUID, *, person_id: UUID | None = None, lock: bool = False
+) -> Admission:
+    """The admission with this id, if the caller may see it, of one person or of anybody; locked,
+    when it is to be changed.
 
     Raises:
         AdmissionNotFound.
     """
-    statement = select(Admission).where(Admission.id == admission_id)
+    statement = admissions(person_id=person_id).where(Admission.id == admission_id)
     if lock:
         statement = statement.with_for_update().execution_options(populate_existing=True)
     found = session.scalar(statement)
@@ -97,12 +108,7 @@ def admission(session: Session, admission_id: UUID, *, lock: bool = False) -> Ad
 
 def admissions(*, person_id: UUID | None = None, state: str | None = None) -> Select[Admission]:
     """Admissions that the caller may see, as a statement to page through."""
-    statement = select(Admission)
-    if person_id is not None:
-        statement = statement.where(Admission.person_id == person_id)
-    if state is not None:
-        statement = statement.where(Admission.state == state)
-    return statement
+    return narrowed(select(Admission), (Admission.person_id, person_id), (Admission.state, state))
 
 
 def terms_in_force(session: Session, at: datetime) -> Terms:
@@ -162,22 +168,21 @@ def promised_minor(session: Session) -> int:
 
 
 def waiting_rows(session: Session) -> Sequence[Admission]:
-    """Applications that wait, in the order of their turn."""
+    """Applications that wait, in the order of their turn, of those who may be offered work.
+
+    Whoever may not keeps its turn, and holds up nobody.
+    """
     return session.scalars(
-        select(Admission).where(Admission.state == "waiting").order_by(Admission.id)
+        select(Admission).where(Admission.state == "waiting", _MAY_WORK).order_by(Admission.id)
     ).all()
 
 
-def under_way(session: Session, *, limit: int) -> list[UUID]:
-    """Admissions whose test or first offer is still to come."""
-    return list(
-        session.scalars(
-            select(Admission.id)
-            .where(Admission.state.in_(("admitted", "onboarded")))
-            .order_by(Admission.id)
-            .limit(limit)
-        )
-    )
+def under_way(session: Session, *, limit: int, after: UUID | None = None) -> list[UUID]:
+    """Admissions whose test or first offer is still to come, those after one of them."""
+    found = select(Admission.id).where(Admission.state.in_(("admitted", "onboarded")))
+    if after is not None:
+        found = found.where(Admission.id > after)
+    return list(session.scalars(found.order_by(Admission.id).limit(limit)))
 
 
 def first_offer_at(session: Session, row: Admission) -> datetime | None:
@@ -192,11 +197,12 @@ def place_of(session: Session, row: Admission, *, at: datetime) -> Place:
     """Where an application stands; runs as the platform, since it counts others."""
     terms = terms_in_force(session, at)
     found = domain_forecast(session, row.domain, at=at)
-    same = (Admission.domain == row.domain,)
+    # The queue is one for all fields that share their work.
+    same = (_SHARES_WORK.bindparams(domain=row.domain),)
     before = session.scalar(
         select(func.count())
         .select_from(Admission)
-        .where(Admission.state == "waiting", Admission.id < row.id, *same)
+        .where(Admission.state == "waiting", Admission.id < row.id, _MAY_WORK, *same)
     )
     position = int(before or 0) + 1
     days = session.scalars(

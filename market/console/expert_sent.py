@@ -36,7 +36,7 @@ from market.earnings.queries import (
 from market.earnings.routes import statement
 from market.earnings.rules import LineNotFound
 from market.fixes.models import SubmissionFix
-from market.fixes.queries import changes_of, fixes_on, settled_fix
+from market.fixes.queries import changes_of, fix_to_tell, settled_fix
 from market.frauds.models import FraudCase
 from market.frauds.queries import fraud_cases
 from market.http import read_id, wire_id
@@ -79,7 +79,7 @@ def _sent(
         row = submission(session, submission_id)
         if row.expert_id != my_id(request):
             raise SubmissionNotFound(submission_id)
-        fix = next(iter(fixes_on(session, row.id)), None)
+        fix = fix_to_tell(session, row.id)
         of = [row.id] if fix is None else [row.id, fix.id]
         appeals = {
             one.kind: one

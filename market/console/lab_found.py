@@ -21,7 +21,7 @@ from market.db import PLATFORM, database, now
 from market.edits.models import SubmissionEdit
 from market.edits.queries import edit_rounds, stretches
 from market.edits.rules import Stretch
-from market.fixes.queries import changes_of, fixes_on
+from market.fixes.queries import changes_of, fix_to_tell
 from market.http import page_of, principal_of_request, read_id
 from market.profiles.queries import model_profiles
 from market.profiles.routes import models_table
@@ -134,7 +134,7 @@ def get_submission(request: Request[Any, Any, Any], submission_id: FromPath[str]
         if row.submitted_at is None:
             raise SubmissionNotFound(found_id)
         attempt = session.get(Attempt, row.attempt_id) if row.attempt_id else None
-        fix = next(iter(fixes_on(session, row.id)), None)
+        fix = fix_to_tell(session, row.id)
         return page(
             request,
             "lab/submission.html",

@@ -66,7 +66,8 @@ class Edit:
     """What became of a draft.
 
     Units: `distance` is words put in, taken out or replaced, at the least; `untouched_share` of
-        the draft's words. Where `is_exact` is false, the least may be lower.
+        the draft's words; `cells` words of one changed stretch times words of the other that were
+        compared. Where `is_exact` is false, the least may be lower.
     """
 
     draft_words: int
@@ -75,6 +76,7 @@ class Edit:
     untouched_share: float
     regions: tuple[Region, ...]
     is_exact: bool
+    cells: int = 0
 
     @property
     def is_unedited(self) -> bool:
@@ -94,8 +96,8 @@ def text_of(payload: Mapping[str, object]) -> str:
     return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
 
 
-def compare(draft: str, text: str) -> Edit:
-    """A draft beside what was made of it.
+def compare(draft: str, text: str, *, most_cells: int = MOST_CELLS) -> Edit:
+    """A draft beside what was made of it; `most_cells` as `MOST_CELLS`.
 
     Source: Hyyrö, A Bit-Vector Algorithm for Computing Levenshtein and Damerau Edit Distances
     (2003), over words in the place of characters.
@@ -110,7 +112,8 @@ def compare(draft: str, text: str) -> Edit:
     while end < min(len(left), len(right)) - start and left[-1 - end] == right[-1 - end]:
         end += 1
     inner = left[start : len(left) - end], right[start : len(right) - end]
-    is_exact = len(inner[0]) * len(inner[1]) <= MOST_CELLS
+    cells = len(inner[0]) * len(inner[1])
+    is_exact = cells <= most_cells
     blocks = _blocks(*inner) if is_exact else [(0, len(inner[0]), 0, len(inner[1]))]
     changed = [(a + start, b + start, c + start, d + start) for a, b, c, d in blocks]
     touched = sum(b - a for a, b, _, _ in changed)
@@ -121,6 +124,7 @@ def compare(draft: str, text: str) -> Edit:
         untouched_share=1 - touched / len(left) if left else 0.0,
         regions=tuple(Region(*_span(before, a, b), *_span(after, c, d)) for a, b, c, d in changed),
         is_exact=is_exact,
+        cells=cells if is_exact else 0,
     )
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from market.edits.rules import Stretch, stretches_of
 from market.fixes.models import SubmissionFix
-from market.fixes.rules import FixNotFound, measure
+from market.fixes.rules import SETTLED, FixNotFound, measure
 from market.submissions.models import Submission
 
 
@@ -27,7 +27,7 @@ class FieldTold:
 
 def fixes_of(project_id: UUID, *, state: str | None = None) -> Select[SubmissionFix]:
     """A project's fixes that stand or stood, as a statement to page through."""
-    wanted = ("standing", "withdrawn") if state is None else (state,)
+    wanted = SETTLED if state is None else (state,)
     return select(SubmissionFix).where(
         SubmissionFix.project_id == project_id, SubmissionFix.state.in_(wanted)
     )
@@ -68,10 +68,18 @@ def settled_fix(session: Session, submission_id: UUID) -> SubmissionFix:
     Raises:
         FixNotFound.
     """
-    for one in fixes_on(session, submission_id):
-        if one.state in ("standing", "withdrawn"):
-            return one
-    raise FixNotFound(submission_id)
+    found = fix_to_tell(session, submission_id)
+    if found is None or found.state not in SETTLED:
+        raise FixNotFound(submission_id)
+    return found
+
+
+def fix_to_tell(session: Session, submission_id: UUID) -> SubmissionFix | None:
+    """Of a submission's fixes that the caller may see the one that stands or stood; where none
+    did, the last that was made.
+    """
+    found = fixes_on(session, submission_id)
+    return next((one for one in found if one.state in SETTLED), next(iter(found), None))
 
 
 def changes_of(fix: SubmissionFix, work: Submission) -> list[FieldTold]:

@@ -17,7 +17,7 @@ from uuid import UUID
 
 import msgspec
 
-from market.edits.rules import Edit, compare
+from market.edits.rules import MOST_CELLS, Edit, compare
 from market.errors import MarketError
 from market.states import Machine, Move
 from market.submissions.rules import MAX_PAYLOAD_BYTES
@@ -32,6 +32,9 @@ FIX = Machine(
         Move("withdraw", ("standing",), "withdrawn"),
     ),
 )
+
+SETTLED = ("standing", "withdrawn")
+"""The states of a fix that was or is delivered, of which a submission has at most one."""
 
 MOST_EDITED = 0.5
 """The share of the words beyond which it is no fix of the author's work but another one."""
@@ -95,9 +98,12 @@ def measure(payload: Mapping[str, object], fixed: Mapping[str, object]) -> Measu
     """A fix beside the author's version, field by field, in the order of the author's fields."""
     fields = []
     author_words = fixed_words = distance = 0
+    # Of all fields together, so that many of them cost no more than one.
+    cells = MOST_CELLS
     for name in dict.fromkeys((*payload, *fixed)):
         before, after = _text(payload, name), _text(fixed, name)
-        edit = compare(before, after)
+        edit = compare(before, after, most_cells=cells)
+        cells -= edit.cells
         author_words += edit.draft_words
         fixed_words += edit.text_words
         distance += edit.distance

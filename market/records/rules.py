@@ -112,13 +112,15 @@ SOURCES: tuple[Source, ...] = (
     _own("task_skip", "expert_id", order="at"),
     _own("submission", "expert_id"),
     _own("submission_edit", "expert_id"),
-    # Of fixes each side reads what it made or what was made of its work, not the other's name.
+    # Of fixes each side reads what it made or, once it is decided, what was made of its work, not
+    # the other's name.
     _own(
         "fix_of_own_work",
         "author_id",
         "corrector_id",
         table="market.submission_fix",
-        also="state <> 'proposed'",
+        also="state <> 'proposed' and exists (select from market.verdict v"
+        " where v.submission_id = submission_fix.submission_id)",
     ),
     _own("own_fix", "corrector_id", "author_id", table="market.submission_fix"),
     # Of votes on one's work the reviewer stays unknown, and they are there when it is decided.

@@ -1,24 +1,27 @@
 """Admissions: room by forecast work, turns, promises that are kept or paid, and who may cut in."""
 
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 from litestar.testing import TestClient
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from market.admissions import jobs
 from market.admissions.actions import (
     admit_out_of_turn,
     admit_waiting,
     apply_for_admission,
     follow_admission,
+    leave_queue,
     publish_terms,
 )
-from market.admissions.jobs import follow_admissions
 from market.admissions.models import Admission
-from market.admissions.queries import domain_forecast, place_of
+from market.admissions.queries import domain_forecast, place_of, waiting_rows
 from market.admissions.rules import (
     AdmissionUnfit,
     AlreadyApplied,
@@ -28,13 +31,18 @@ from market.admissions.rules import (
     low_sum,
 )
 from market.auth import Part
+from market.db import database
 from market.earnings.models import Earning
 from market.events import Event, EventRow
 from market.experts.models import Expert
 from market.moves import unfolded
 from market.projects.models import Project
-from market.qualifications.actions import begin_qualification, grade_qualification
-from market.qualifications.models import Qualification
+from market.qualifications.actions import (
+    begin_qualification,
+    grade_qualification,
+    invite_to_qualify,
+)
+from market.qualifications.models import Qualification, SittingRate
 from payouts import chart
 from payouts.invariants import violations
 from payouts.ledger import balance
@@ -143,6 +151,87 @@ def test_who_is_offered_no_work_in_time_is_paid_what_was_promised_once(db: Sessi
     assert unfolded(db) == []
 
 
+def test_work_that_is_offered_after_its_day_does_not_undo_the_promise(db: Session) -> None:
+    project = work(db, 200)
+    row = applied(db)
+    passed(db, row, at=AT)
+    assert follow_admission(db, row.id, at=AT) == "onboard"
+    late = AT + 2 * WEEK + timedelta(minutes=1)
+    make_offer(db, make_task(db, project), row.person_id, accepted=False, at=late)
+    assert follow_admission(db, row.id, at=late + timedelta(hours=1)) == "compensate"
+    assert db.scalars(select(Earning.pay_minor).where(Earning.kind == "guarantee")).all() == [6000]
+
+
+def test_who_passed_while_it_waited_is_promised_work_from_its_admission_on(db: Session) -> None:
+    row, ops = applied(db), make_expert(db).id
+    test = invite_to_qualify(db, row.person_id, domain="chemistry", at=AT)
+    begin_qualification(db, test.id, person_id=row.person_id, at=AT)
+    grade_qualification(db, test.id, score=90, at=AT)
+    later = AT + 8 * WEEK
+    admit_out_of_turn(db, row.id, reason=WHY, actor_id=ops, at=later)
+    assert follow_admission(db, row.id, at=later) == "onboard"
+    assert row.due_at == later + 2 * WEEK
+    assert follow_admission(db, row.id, at=later) is None
+
+
+def test_who_may_not_work_is_not_taken_on_and_holds_up_nobody(db: Session) -> None:
+    gone = applied(db, 40)
+    db.get_one(Expert, gone.person_id).weekly_hours = 0
+    row = applied(db)
+    assert place_of(db, row, at=AT).position == 1
+    work(db, 200)
+    assert admit_waiting(db, at=AT) == 1
+    assert (gone.state, row.state) == ("waiting", "admitted")
+
+
+def test_a_place_counts_all_who_wait_for_the_same_work(db: Session) -> None:
+    applied(db)
+    person = make_expert(db)
+    for domain, position in (("chemistry.organic", 2), ("history", 1)):
+        row = apply_for_admission(db, person.id, domain, at=AT)
+        assert place_of(db, row, at=AT).position == position
+
+
+def test_the_least_promise_is_the_smallest_coin(db: Session) -> None:
+    work(db, 100)
+    db.add(SittingRate(rate_minor_per_hour=100, currency="USD", starts_at=AT, note=WHY))
+    publish_terms(db, Terms(guarantee_s=1), note=WHY, at=AT)
+    assert applied(db).guarantee_minor == 1
+
+
+def test_whoever_leaves_while_the_queue_is_gone_through_is_not_taken_on(committed: str) -> None:
+    del committed
+    with database.begin() as session:
+        row = applied(session)
+        work(session, 100)
+    found: list[int] = []
+    done = threading.Event()
+
+    def take_on() -> None:
+        try:
+            with database.begin() as session:
+                found.append(admit_waiting(session, at=AT))
+        finally:
+            done.set()
+
+    thread = threading.Thread(target=take_on)
+    with database.begin() as session:
+        leave_queue(session, row.id, person_id=row.person_id, at=AT)
+        thread.start()
+        ends = time.monotonic() + 120
+        # Somebody waits for what this transaction holds.
+        waits = text(
+            "select count(*) from pg_locks where pg_backend_pid() = any(pg_blocking_pids(pid))"
+        )
+        while not session.scalar(waits) and time.monotonic() < ends:
+            assert not done.wait(0.02)
+    thread.join(120)
+    assert found == [0]
+    with database.begin() as session:
+        assert session.get_one(Admission, row.id).state == "left"
+        assert waiting_rows(session) == []
+
+
 def test_who_may_not_be_offered_work_any_more_is_promised_nothing(db: Session) -> None:
     work(db, 200)
     row = applied(db)
@@ -211,6 +300,9 @@ def test_an_expert_applies_over_http_reads_its_place_and_leaves(db: Session, web
     wrong = expert.post("/v1/admissions", json={"domain": "!"})
     assert (wrong.status_code, wrong.json()["code"]) == (422, "admission_unfit")
     assert other.get(path).json()["code"] == "not_found"
+    reviewer = make_caller(db, web, Part.REVIEWER)
+    assert reviewer.get("/v1/admissions").json()["items"] == []
+    assert reviewer.get(path).json()["code"] == "not_found"
     assert other.post(f"{path}/leave").status_code == 404
     assert expert.post(f"{path}/admit", json={"reason": WHY}).status_code == 403
     assert [one["id"] for one in ops.get("/v1/admissions").json()["items"]] == [made.json()["id"]]
@@ -248,15 +340,21 @@ def test_an_expert_applies_on_its_page_and_ops_admit_on_theirs(db: Session, web:
     assert "Promised: work within 14 days" in web.get(mine).text
 
 
-def test_the_sweep_takes_the_next_step_of_each(db: Session, web: Web) -> None:
+def test_the_sweep_takes_the_next_step_of_each(
+    db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of more than one read gives, too.
+    monkeypatch.setattr(jobs, "SWEEP", 1)
     at = datetime.now(UTC) - timedelta(days=30)
     work(db, 100, at=at)
-    row = applied(db, at=at)
-    passed(db, row, at=at)
+    row, other = applied(db, at=at), applied(db, at=at)
+    for one in (row, other):
+        passed(db, one, at=at)
     waits: UUID = applied(db, 40, at=at).id
     db.commit()
     # One step at a time: the test is passed, and then the promise is due.
     for _ in range(2):
-        follow_admissions("now")
+        jobs.follow_admissions("now")
     db.expire_all()
-    assert (row.state, db.get_one(Admission, waits).state) == ("compensated", "waiting")
+    assert (row.state, other.state) == ("compensated", "compensated")
+    assert db.get_one(Admission, waits).state == "waiting"

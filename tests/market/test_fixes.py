@@ -1,5 +1,6 @@
 """Fixes: a reviewer's version beside its author's, which of several stands, whose part it is."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -24,13 +25,14 @@ from market.auth import Part
 from market.earnings.actions import accrue_submission
 from market.events import Event, EventRow
 from market.fixes.models import SubmissionFix
-from market.fixes.queries import changes_of, fixes_on, standing_fix
+from market.fixes.queries import changes_of, fix_to_tell, fixes_on, standing_fix
 from market.fixes.rules import FixUnfit, Proposed, measure, standing_of
 from market.impact.actions import credit_item
 from market.impact.jobs import measure_impact
 from market.impact.models import ItemCredit
 from market.moves import unfolded
 from market.reactions import REACTIONS
+from market.records.queries import lines_of
 from market.review_plans.rules import FurtherLevel
 from market.reviews.actions import claim_review, open_reviews
 from market.reviews.models import Review
@@ -99,6 +101,15 @@ def test_a_part_is_a_share_and_the_same_way_round(
         assert (one.before, one.after) == (work.get(one.name, ""), after.get(one.name, ""))
 
 
+def test_many_fields_are_compared_at_the_cost_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("market.fixes.rules.MOST_CELLS", 50)
+    work, after = (dict.fromkeys("xyz", words) for words in ("a b c d e", "e d c b a"))
+    found = measure(work, after)
+    assert [one.edit.is_exact for one in found.fields] == [True, True, False]
+    assert sum(one.edit.cells for one in found.fields) == 50
+    assert found.distance <= 15
+
+
 def test_a_fix_stands_only_with_more_than_half_of_those_who_accepted() -> None:
     near, far = Proposed(UUID(int=1), 1), Proposed(UUID(int=2), 5)
     assert standing_of([far, near], 3) == near.id
@@ -148,9 +159,27 @@ def test_the_fix_that_changes_least_stands_where_most_who_accept_fixed(
     cast(db, handed, *votes)
     fix = standing_fix(db, handed.id)
     assert (fix and fix.payload) == stands
+    told = fix_to_tell(db, handed.id)
+    assert told is not None
+    assert told.payload == (stands or FIXED)
     assert handed.payload == WORK
     assert "proposed" not in [one.state for one in fixes_on(db, handed.id)]
     assert unfolded(db) == []
+
+
+def test_an_author_reads_of_a_fix_in_its_record_with_the_verdict_and_not_before(
+    db: Session,
+) -> None:
+    def told(handed: Submission) -> list[str]:
+        lines = [json.loads(one) for one in lines_of(db, handed.expert_id, at=LATER)]
+        assert not any("corrector_id" in one for one in map(str, lines))
+        return [str(one["kind"]) for one in lines if "fix" in str(one.get("kind"))]
+
+    sent_back = hand_in(db, with_attempt=False, payload=WORK)
+    cast(db, sent_back, FIX, REWORK, REWORK)
+    assert told(sent_back) == []
+    handed, _ = fixed(db)
+    assert told(handed) == ["fix_of_own_work"]
 
 
 def test_silence_leaves_the_authors_own_words(db: Session) -> None:
