@@ -188,20 +188,34 @@ class Turns:
                 self._leave()
 
     def _enter(self) -> None:
-        with self._lock:
-            # A place that comes free while somebody waits is handed over and never counted as free.
-            if self._free:
-                self._free -= 1
+        called = threading.Event()
+        try:
+            with self._lock:
+                # A place that comes free while somebody waits is handed over and never counted as
+                # free.
+                if self._free:
+                    self._free -= 1
+                    return
+                self._waiting.append(called)
+            if called.wait(self._limit_s):
                 return
-            called = threading.Event()
-            self._waiting.append(called)
-        if called.wait(self._limit_s):
-            return
+        except BaseException:
+            # A job whose time is over is interrupted here, and is not to be handed a place later.
+            if not self._given_up(called):
+                self._leave()
+            raise
+        # Called in the moment in which the wait was over, the place is ours after all.
+        if self._given_up(called):
+            raise PoolIsEmpty(f"no transaction could be opened within {self._limit_s} s")
+
+    def _given_up(self, called: threading.Event) -> bool:
+        """Wait no longer; False where the place was handed over meanwhile."""
         with self._lock:
-            # Called in the moment in which the wait was over, the place is ours after all.
-            if not called.is_set():
+            if called.is_set():
+                return False
+            if called in self._waiting:
                 self._waiting.remove(called)
-                raise PoolIsEmpty(f"no transaction could be opened within {self._limit_s} s")
+            return True
 
     def _leave(self) -> None:
         with self._lock:

@@ -159,10 +159,10 @@ def effect_of(arms: ArmSums, *, planned_se: float, alpha: float = 0.05) -> Effec
     left = rest[:, 0] - rest[:, 1:] @ slope
     difference = mean[1] - mean[0]
     estimate = float(difference[0] - difference[1:] @ slope)
-    variance, freedom = _variance(left, arms.treated)
+    variance, freedom = _variance(left, arms.treated, count)
     # A slope that was fitted fits its own noise too.
-    variance *= len(left) / max(len(left) - rank, 1)
-    raw, _ = _variance(rest[:, 0], arms.treated)
+    variance *= sum(count) / max(sum(count) - rank, 1)
+    raw, _ = _variance(rest[:, 0], arms.treated, count)
     reduction = 1 - variance / raw if raw > 0 else 0.0
     if min(count) < LEAST_CLUSTERS or freedom < LEAST_DF:
         low, high, p, se = -np.inf, np.inf, 1.0, float(np.sqrt(variance)) or np.inf
@@ -316,16 +316,17 @@ def _slope(columns: Float64, target: Float64) -> tuple[Float64, int]:
     return slope, int(rank)
 
 
-def _variance(left: Float64, treated: Bool) -> tuple[float, float]:
+def _variance(left: Float64, treated: Bool, counts: tuple[int, int]) -> tuple[float, float]:
     """The variance of the difference from cluster sums, and Welch's degrees of freedom for it.
 
+    `counts` is how many clusters of each arm were touched: those that only have a past add to the
+    sum and not to what is known, however many they are.
     Few clusters that hold most of the units have less freedom than their number says: the
     effective number is that of equal clusters with the same sum of squared sizes.
     """
     parts, freedom = [], []
-    for arm in (False, True):
+    for arm, count in zip((False, True), counts, strict=True):
         square = left[treated == arm] ** 2
-        count = len(square)
         part = float(square.sum()) * count / max(count - 1, 1)
         fourth = float((square**2).sum())
         heavy = float(square.sum()) ** 2 / fourth if fourth > 0 else float(count)

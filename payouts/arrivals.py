@@ -67,7 +67,7 @@ def record_stripe_payout(
     facts = []
     for payout_id in carried:
         payout = locked_payout(session, payout_id)
-        facts += _follow(session, payout, seen, at=at)
+        facts += _follow(session, payout, seen, lines, at=at)
     return facts
 
 
@@ -93,7 +93,14 @@ def _carried(session: Session, seen: PayoutSeen, lines: list[TransactionSeen]) -
     return sorted(found)
 
 
-def _follow(session: Session, payout: Payout, seen: PayoutSeen, *, at: datetime) -> list[Fact]:
+def _follow(
+    session: Session,
+    payout: Payout,
+    seen: PayoutSeen,
+    lines: list[TransactionSeen],
+    *,
+    at: datetime,
+) -> list[Fact]:
     if payout.stripe_payout_id != seen.id:
         if payout.state not in RESTING or _was_carried_by(session, payout, seen.id):
             return []
@@ -108,9 +115,9 @@ def _follow(session: Session, payout: Payout, seen: PayoutSeen, *, at: datetime)
             payout.failure_code = payout.failure_text = None
         move_payout(session, payout, step, at=at, reason_code=seen.id)
         if step == "pay":
-            _book(session, payout, "paid", seen.id, at=at)
+            _book(session, payout, "paid", seen.id, lines, at=at)
         elif step == "return":
-            _book(session, payout, "returned", seen.id, at=at)
+            _book(session, payout, "returned", seen.id, lines, at=at)
         if step in ("fail", "return"):
             payout.failure_code = seen.failure_code or "unknown"
             payout.failure_text = failure_in_words(seen)
@@ -155,7 +162,13 @@ def _was_carried_by(session: Session, payout: Payout, stripe_payout_id: str) -> 
 
 
 def _book(
-    session: Session, payout: Payout, what: str, stripe_payout_id: str, *, at: datetime
+    session: Session,
+    payout: Payout,
+    what: str,
+    stripe_payout_id: str,
+    lines: list[TransactionSeen],
+    *,
+    at: datetime,
 ) -> None:
     """J9, the money has left Stripe for the bank; J10, it came back to Stripe."""
     transfer = session.scalars(
@@ -176,7 +189,7 @@ def _book(
         lines=[line],
         at=at,
     )
-    book_bank(session, transfer, what, stripe_payout_id, at=at)
+    book_bank(session, transfer, what, stripe_payout_id, lines, at=at)
 
 
 def failure_in_words(seen: PayoutSeen) -> str:

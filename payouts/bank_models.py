@@ -123,8 +123,8 @@ class Recovery(Base, kw_only=True):
 class Conversion(Base, kw_only=True):
     """A transfer that arrived in another currency: both sums, and the rate as whoever says it says.
 
-    `back_minor` is what reversals took from the expert's balance again, and `lost_minor` what of it
-    did not reach ours; below zero it is a gain.
+    `back_minor` is what reversals took from the expert's balance again, all of it at the most, and
+    `lost_minor` what of it did not reach ours; below zero it is a gain.
 
     Units: minor units of `to_currency`, but of `from_currency` for `from_minor` and `lost_minor`;
     the rate is what one unit of the one is worth in the other.

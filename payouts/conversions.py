@@ -14,13 +14,16 @@ from fractions import Fraction
 from uuid import UUID
 
 from sqlalchemy import exists, select, text
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
 
 from payouts import chart
 from payouts.bank_models import Conversion
 from payouts.ledger import Line, post_entry
+from payouts.ledger_models import JournalEntry
 from payouts.models import Transfer
-from payouts.money import Money
+from payouts.money import EXPONENTS, Money
 from payouts.proof_models import StripeLine
 from payouts.seen import TransactionSeen
 
@@ -28,6 +31,20 @@ STRIPE = "stripe"
 """Who says what the rate was; so far nobody else does."""
 
 RATE_DIGITS = 10
+
+LARGEST_DENOMINATOR = 10**18
+"""Of a rate that is kept; Stripe spells rates with far fewer decimals."""
+
+_TAKEN = text(
+    """
+    select answer::jsonb ->> 'refund' as refund, theirs.net_minor
+    from payouts.external_call
+    left join payouts.stripe_line theirs
+        on theirs.place = :owner and theirs.reference = 'refund:' || (answer::jsonb ->> 'refund')
+    where subject_id = :payout and operation = 'reversal' and state = 'confirmed'
+      and answer::jsonb ->> 'transfer' = :transfer
+    """
+)
 
 # What was asked for in the currency of the transfer, what came of it, and what was taken for it.
 _RETURNS = text(
@@ -58,9 +75,16 @@ def record_arrivals(
     session: Session, lines: Sequence[TransactionSeen], *, at: datetime
 ) -> list[Conversion]:
     """Book the transfers among the lines of a connected balance that arrived in another currency;
-    those that are booked already are left as they are.
+    those that are booked already, or are being booked by somebody else, are left as they are.
+
+    What arrived as nothing, or in a currency that the ledger cannot keep, is left too: it stays a
+    break, for a person to look at.
     """
-    by_payment = {line.source_id: line for line in lines if line.category == "charge"}
+    by_payment = {
+        line.source_id: line
+        for line in lines
+        if line.category == "charge" and line.net_minor > 0 and line.currency in EXPONENTS
+    }
     transfers = session.scalars(
         select(Transfer)
         .where(
@@ -68,12 +92,12 @@ def record_arrivals(
             ~exists().where(Conversion.transfer_id == Transfer.id),
         )
         .order_by(Transfer.id)
-        .with_for_update()
     ).all()
     return [
-        _arrived(session, transfer, line, at=at)
+        found
         for transfer in transfers
         if (line := by_payment[transfer.destination_payment]).currency != transfer.currency
+        and (found := _arrived(session, transfer, line, at=at)) is not None
     ]
 
 
@@ -116,16 +140,25 @@ def changes_in_words(session: Session, payout_ids: Sequence[UUID]) -> dict[UUID,
 
 
 def book_bank(
-    session: Session, transfer: Transfer, what: str, stripe_payout_id: str, *, at: datetime
+    session: Session,
+    transfer: Transfer,
+    what: str,
+    stripe_payout_id: str,
+    told: Sequence[TransactionSeen],
+    *,
+    at: datetime,
 ) -> None:
     """Take what was changed out of the position when the bank has it, `paid`; or put it back in,
     when the bank returned it; nothing for a transfer that was not changed.
+
+    `told` are lines of the expert's balance that may not be stored yet: what was taken back of the
+    transfer is not at the bank, whether or not both balances have told of it so far.
     """
     found = conversion_of(session, transfer.id)
     if found is None:
         return
     from_minor = transfer.amount_minor - transfer.reversed_minor
-    to_minor = found.to_minor - found.back_minor
+    to_minor = max(0, found.to_minor - _taken_back(session, found, transfer, told))
     lines = _changed(found, from_minor, to_minor)
     post_entry(
         session,
@@ -133,6 +166,22 @@ def book_bank(
         kind="payout_converted",
         lines=lines if what == "returned" else [_other_way(line) for line in lines],
         at=at,
+    )
+
+
+def _taken_back(
+    session: Session, found: Conversion, transfer: Transfer, told: Sequence[TransactionSeen]
+) -> int:
+    """What reversals took of a changed transfer, those counted that are not booked yet."""
+    just_told = {line.source_id: line.net_minor for line in told}
+    given = {
+        "owner": str(found.owner_id),
+        "payout": found.payout_id,
+        "transfer": transfer.stripe_id,
+    }
+    return -sum(
+        net_minor if net_minor is not None else just_told.get(refund, 0)
+        for refund, net_minor in session.execute(_TAKEN, given)
     )
 
 
@@ -155,26 +204,33 @@ def book_conversions(session: Session, *, at: datetime) -> int:
 
 def _arrived(
     session: Session, transfer: Transfer, line: TransactionSeen, *, at: datetime
-) -> Conversion:
-    # Without a word of Stripe's the two sums say what the rate was.
-    rate = line.exchange_rate or Fraction(line.net_minor, transfer.amount_minor)
-    found = Conversion(
-        transfer_id=transfer.id,
-        payout_id=transfer.payout_id,
-        owner_id=transfer.owner_id,
-        from_currency=transfer.currency,
-        from_minor=transfer.amount_minor,
-        to_currency=line.currency,
-        to_minor=line.net_minor,
-        rate_numerator=rate.numerator,
-        rate_denominator=rate.denominator,
-        source=STRIPE,
-        line_id=line.id,
-        converted_at=line.created_at,
-        booked_at=at,
-    )
-    session.add(found)
-    session.flush()
+) -> Conversion | None:
+    """Keep and book a conversion; None where somebody else has just done so."""
+    rate = _rate(transfer, line)
+    # The bank's payout and the reconciliation tell of the same transfer, and can do so at once.
+    found = session.scalars(
+        insert(Conversion)
+        .values(
+            id=uuid7(),
+            transfer_id=transfer.id,
+            payout_id=transfer.payout_id,
+            owner_id=transfer.owner_id,
+            from_currency=transfer.currency,
+            from_minor=transfer.amount_minor,
+            to_currency=line.currency,
+            to_minor=line.net_minor,
+            rate_numerator=rate.numerator,
+            rate_denominator=rate.denominator,
+            source=STRIPE,
+            line_id=line.id,
+            converted_at=line.created_at,
+            booked_at=at,
+        )
+        .on_conflict_do_nothing()
+        .returning(Conversion)
+    ).one_or_none()
+    if found is None:
+        return None
     post_entry(
         session,
         key=f"conversion:{transfer.id}:arrived",
@@ -184,6 +240,15 @@ def _arrived(
         memo=f"{rate.numerator}/{rate.denominator} by {STRIPE}",
     )
     return found
+
+
+def _rate(transfer: Transfer, line: TransactionSeen) -> Fraction:
+    """What one unit of the transfer's currency is worth in the line's."""
+    if line.exchange_rate:
+        return line.exchange_rate.limit_denominator(LARGEST_DENOMINATOR)
+    # Without a word of Stripe's the two sums say what the rate was.
+    decimals = EXPONENTS[transfer.currency] - EXPONENTS[line.currency]
+    return Fraction(line.net_minor, transfer.amount_minor) * Fraction(10) ** decimals
 
 
 def _changed(found: Conversion, from_minor: int, to_minor: int) -> list[Line]:
@@ -207,10 +272,14 @@ def _other_way(line: Line) -> Line:
 
 def _book_returns(session: Session, *, at: datetime) -> int:
     """Reversals of changed transfers, once Stripe has told on both balances what they came to."""
-    rows = session.execute(_RETURNS).all()
-    for transfer_id, object_id, refund, asked, came, taken in rows:
+    booked = 0
+    for transfer_id, object_id, refund, asked, came, taken in session.execute(_RETURNS).all():
         found = conversion_of(session, transfer_id)
         assert found is not None
+        key = f"conversion:{transfer_id}:reversed:{object_id}:{refund}"
+        if session.scalar(select(JournalEntry.id).where(JournalEntry.key == key)) is not None:
+            # Another reconciliation has booked it since the list was read.
+            continue
         lines = [_other_way(line) for line in _changed(found, asked, taken)]
         ours, lost = chart.stripe_clearing(found.from_currency), asked - came
         if lost:
@@ -218,15 +287,17 @@ def _book_returns(session: Session, *, at: datetime) -> int:
             lines.append(line if lost > 0 else _other_way(line))
         post_entry(
             session,
-            key=f"conversion:{transfer_id}:reversed:{object_id}:{refund}",
+            key=key,
             kind="reversal_converted",
             lines=lines,
             at=at,
         )
-        found.back_minor += taken
+        # At another rate more can be taken than ever arrived; what is left is then nothing.
+        found.back_minor = min(found.to_minor, found.back_minor + taken)
         found.lost_minor += lost
         session.flush()
-    return len(rows)
+        booked += 1
+    return booked
 
 
 def _seen(line: StripeLine) -> TransactionSeen:

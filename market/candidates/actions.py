@@ -160,6 +160,14 @@ def _reserved(
 ) -> list[Offer]:
     told = _Told(session, seen, drafts, at=at)
     rate, top = seen.pair_rates()
+    # More could be promised than is reserved, where a lab has changed what it pays since the run
+    # looked; the next run offers it.
+    projects = {draft.project.id: draft.project for draft in drafts}
+    as_seen = {one for one, facts in projects.items() if told.pays_as_seen(facts)}
+    left.update((draft.task, "terms") for draft in drafts if draft.project.id not in as_seen)
+    drafts = [draft for draft in drafts if draft.project.id in as_seen]
+    if not drafts:
+        return []
     # The most valuable first, so that a budget that falls short goes to them.
     ranked = sorted(drafts, key=lambda draft: (-draft.pick.value, draft.pick.pair))
     pairs = np.array([draft.pick.pair for draft in ranked])
@@ -247,6 +255,17 @@ class _Told:
             seen.task_project.tolist(), seen.task_seats.tolist(), strict=True
         ):
             self._open[seen.projects[at_project].id] += seats
+
+    def pays_as_seen(self, facts: ProjectFacts) -> bool:
+        """Whether a project pays now what it did when the run looked, and what is reserved for."""
+        named = self._projects[facts.id]
+        return facts == facts.paying(
+            deliverable_minor=named.deliverable_minor,
+            attempt_fee_minor=named.attempt_fee_minor,
+            attempt_fees_max=named.attempt_fees_max,
+            impact_bonus_minor=named.impact_bonus_minor,
+            overtime_basis_points=named.overtime_basis_points,
+        )
 
     def terms(self, draft: _Draft, rate: int, top: int, *, at: datetime) -> Terms:
         """The terms of one offer, whose rate may rise to `top`; its expert's week grows by it."""

@@ -3,7 +3,6 @@ binary stream; nothing is done in Python for a single pair.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -179,12 +178,18 @@ def _project_facts(session: Session) -> tuple[ProjectFacts, ...]:
             offer_ttl_s=row.offer_ttl_s,
             work_ttl_s=row.work_ttl_s,
             tops_up=row.pay_basis == "deliverable",
-            overtime_basis_points=row.overtime,
             free_minor=max(free[escrow].available_minor, 0),
             seats=row.seats,
             raise_basis_points=tried.basis_points,
             trials=tried.arms,
         )
-        fixed = one.raised(row.deliverable) + one.raised(row.attempt_fee) * row.attempt_fees_max
-        facts.append(replace(one, fixed_minor=fixed, bonus_minor=one.raised(row.impact_bonus)))
+        facts.append(
+            one.paying(
+                deliverable_minor=row.deliverable,
+                attempt_fee_minor=row.attempt_fee,
+                attempt_fees_max=row.attempt_fees_max,
+                impact_bonus_minor=row.impact_bonus,
+                overtime_basis_points=row.overtime,
+            )
+        )
     return tuple(facts)

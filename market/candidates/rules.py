@@ -13,7 +13,7 @@ from market.policies.rules import RunPolicy
 from market.predictions.rules import Asked, Predictions, Slice
 from matching.problem import Bool, Float64, Int32, Int64, Problem, UInt64, newcomer_quotas
 from matching.value import PairParts, Value, ValuePart, pair_value
-from payouts.pay import pay_minor
+from payouts.pay import BASIS_POINTS, pay_minor
 
 WEEK_S = 7 * 24 * 3600
 
@@ -27,12 +27,13 @@ class ProjectFacts:
 
     `fixed_minor` is what one seat can pay beside its hours: for accepted work and for attempts.
     With `tops_up`, time only raises that to its own worth. `bonus_minor` comes on top of either,
-    for a stump. Any of its hours may be overtime, which
-    pays `overtime_basis_points` of the rate, 10,000 where there is none. A trial of pay adds its
-    raise to every rate; `trials` are those that the project is in.
+    for a stump. Any of its hours may be overtime, which pays `overtime_basis_points` of the rate,
+    10,000 where there is none. A trial of pay adds its raise to every rate; `trials` are those that
+    the project is in.
 
     Units: `_s` in seconds, `_minor` in minor units of `currency`, without a raise but for
-        `fixed_minor`; `seats` of all its tasks; the raise in hundredths of a per cent.
+        `fixed_minor` and `bonus_minor`; `seats` of all its tasks; the raise in hundredths of a per
+        cent.
     """
 
     id: UUID
@@ -55,6 +56,24 @@ class ProjectFacts:
     def raised(self, amount_minor: int) -> int:
         """An amount of its contract with what a trial of pay adds to it, rounded up."""
         return -(-amount_minor * (10_000 + self.raise_basis_points) // 10_000)
+
+    def paying(
+        self,
+        *,
+        deliverable_minor: int | None,
+        attempt_fee_minor: int | None,
+        attempt_fees_max: int,
+        impact_bonus_minor: int | None,
+        overtime_basis_points: int | None,
+    ) -> "ProjectFacts":
+        """The same project with what its contract pays beside the rate, the raise added to it."""
+        return replace(
+            self,
+            fixed_minor=self.raised(deliverable_minor or 0)
+            + self.raised(attempt_fee_minor or 0) * attempt_fees_max,
+            bonus_minor=self.raised(impact_bonus_minor or 0),
+            overtime_basis_points=overtime_basis_points or BASIS_POINTS,
+        )
 
     def most_pay(self, rate_minor_per_hour: int) -> int:
         """The most that one seat can pay at a rate, as its expert is told: what is reserved also

@@ -1,6 +1,7 @@
 """Reads of experiments: what runs, who is in scope, and what came of whom it touched."""
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from uuid import UUID
 
 import numpy as np
@@ -78,6 +79,11 @@ _PAST_OF = {
     "expert": text(_PAST.format(unit="expert_id")),
     "project": text(_PAST.format(unit="project_id")),
 }
+
+PASTS_KEPT = 8
+"""Experiments whose units' past a process keeps in memory."""
+
+_PASTS: dict[tuple[UUID, datetime | None], UnitsPast] = {}
 
 _OVER = ("declined", "timed_out", "rescinded", "canceled", "released", "abandoned")
 
@@ -314,8 +320,21 @@ def exposed(session: Session, experiment_id: UUID) -> Exposed:
         treated=np.array([row.treated for row in rows], np.bool_),
         outcome=outcome,
         known=known,
-        past=units_past(session, experiment(session, experiment_id)),
+        past=_kept_past(session, experiment(session, experiment_id)),
     )
+
+
+def _kept_past(session: Session, found: Experiment) -> UnitsPast | None:
+    """The same as `units_past`, read once by each process: looks come every few minutes, and what
+    was known at the start is not to change with what is corrected later.
+    """
+    key = found.id, found.started_at
+    past = _PASTS.get(key)
+    if past is None and (past := units_past(session, found)) is not None:
+        while len(_PASTS) >= PASTS_KEPT:
+            _PASTS.pop(next(iter(_PASTS), key), None)
+        _PASTS[key] = past
+    return past
 
 
 def units_past(session: Session, found: Experiment) -> UnitsPast | None:

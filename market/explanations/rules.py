@@ -172,6 +172,7 @@ OPEN_WORDS = {
     "project budget spent": "the project's free budget does not reach for another answer",
     "budget": "the project's free budget did not reach when the offer was to be made",
     "hours": "its expert's open hours no longer held the work when the offer was to be made",
+    "terms": "its project changed what it pays while the run was solving; the next run offers it",
     "taken": "somebody else took the seat, or its expert's last one, while the run was solving",
     "share cap of the project reached": "the experts who could take it hold their share already",
     "worth less than an open seat": "nobody is worth more on it than the seat left open",

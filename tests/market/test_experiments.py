@@ -19,7 +19,7 @@ from market.db import new_id
 from market.experiments.actions import look_at_experiment
 from market.experiments.jobs import look_at_experiments
 from market.experiments.models import Experiment, Exposure
-from market.experiments.queries import units_past
+from market.experiments.queries import exposed, units_past
 from market.experiments.rules import Exposed, UnitsPast, effect_told, is_treated, look
 from market.http import wire_id
 from market.offers.models import Offer
@@ -270,6 +270,12 @@ def test_a_trial_that_does_harm_is_stopped_by_its_guardrail(db: Session, ops: Ca
     assert not past.count["rejected"].any()
     assert not np.isnan(past.predicted).any()
     assert past.known("rejected")[:, 0] == pytest.approx(0)
+    # Every look takes out the same, whatever is corrected meanwhile.
+    db.flush()
+    kept = exposed(db, experiment_id).past
+    assert kept is not None
+    db.execute(text("update market.offer set ended_at = ended_at + interval '9 days'"))
+    assert exposed(db, experiment_id).past is kept
 
 
 def made_up(rng: np.random.Generator, gain: float) -> Exposed:

@@ -174,6 +174,22 @@ def test_money_that_is_gone_by_the_time_of_recording_leaves_seats_open(db: Sessi
     assert [(row.rule, row.seats) for row in rows] == [("budget", 1), ("budget", 1)]
 
 
+def test_nothing_is_promised_that_was_not_reserved_when_a_project_pays_otherwise_by_then(
+    db: Session,
+) -> None:
+    project = make_project(db, impact_bonus_minor=1_000)
+    make_expert(db)
+    make_task(db, project, slots=1)
+    found, answer = solved(db, project)
+    project.impact_bonus_minor = 900_000
+    db.flush()
+    assert record_run(db, found.id, answer, at=datetime.now(UTC)) == 0
+    (row,) = db.scalars(select(OpenSeat).where(OpenSeat.run_id == found.id))
+    assert (row.rule, row.seats) == ("terms", 1)
+    assert "changed what it pays" in row.sentence
+    assert balance(db, project_budget(project.id, project.organisation_id)).pending_debit_minor == 0
+
+
 def test_a_seat_taken_while_the_run_solved_stays_with_whoever_has_it(db: Session) -> None:
     project = make_project(db)
     make_expert(db), make_expert(db)

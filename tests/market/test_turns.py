@@ -1,5 +1,6 @@
 """Who may have a transaction open, and in which order."""
 
+import signal
 import threading
 from collections.abc import Callable
 
@@ -88,6 +89,36 @@ def test_a_wait_that_is_too_long_is_refused_and_takes_no_place() -> None:
         thread.join(LIMIT_S)
         assert refused == ["no transaction could be opened within 0.01 s"]
         assert turns.waiting == 0
+    with turns.turn():
+        pass
+
+
+def test_a_wait_that_is_interrupted_takes_no_place() -> None:
+    turns, held, freed = Turns(1, limit_s=LIMIT_S), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with turns.turn():
+            held.set()
+            until(lambda: turns.waiting == 1)
+            # As a job is ended whose time is over.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+            assert freed.wait(LIMIT_S)
+
+    def end(*_: object) -> None:
+        raise InterruptedError
+
+    before = signal.signal(signal.SIGUSR1, end)
+    try:
+        thread = threading.Thread(target=hold)
+        thread.start()
+        assert held.wait(LIMIT_S)
+        with pytest.raises(InterruptedError), turns.turn():
+            pass
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert turns.waiting == 0
+    freed.set()
+    thread.join(LIMIT_S)
     with turns.turn():
         pass
 

@@ -111,6 +111,18 @@ def test_the_past_of_few_or_of_nobody_changes_nothing() -> None:
         cluster_sums(cluster, treated, outcome, past=Past([0], [1], np.zeros((1, 1))))
 
 
+def test_experts_who_only_have_a_past_make_nothing_surer() -> None:
+    cluster, treated, outcome, _ = sums(3, clusters=24)
+    bare = effect_of(cluster_sums(cluster, treated, outcome), planned_se=0.03)
+    # Of a thousand others is known what says nothing of anybody.
+    noise = np.random.default_rng(0).normal(0, 1, (1000, 1))
+    past = Past(np.arange(1000) + 24, np.arange(1000) % 2, noise)
+    seen = effect_of(cluster_sums(cluster, treated, outcome, past=past), planned_se=0.03)
+    assert seen.clusters == bare.clusters
+    assert seen.se >= bare.se
+    assert seen.high - seen.low >= bare.high - bare.low
+
+
 def test_looking_twenty_times_at_two_equal_arms_declares_little() -> None:
     declared = naive = 0
     for seed in range(200):

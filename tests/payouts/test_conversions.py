@@ -1,19 +1,25 @@
 """An expert whose account keeps another currency than the project pays in."""
 
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from fractions import Fraction
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import text
 
 from payouts import chart
 from payouts.bank_models import Conversion
+from payouts.conversions import rate_of, record_arrivals
 from payouts.invariants import violations
 from payouts.ledger import Line, post_entry, trial_balance
 from payouts.models import Payout
-from payouts.proof_models import Break
+from payouts.proof_models import Break, StripeLine
 from payouts.reconciliation import Reconciled, reconcile
 from payouts.reversals import plan_reversal
+from payouts.seen import TransactionSeen
 from payouts.states import PayoutState
 from payouts.withdrawals import plan_recall
 from tests.payouts.scene import Scene, batched
@@ -32,6 +38,12 @@ def abroad(scene: Scene) -> Iterator[Payout]:
 
 def _rate(scene: Scene, source: str, target: str, rate: str) -> None:
     scene.stripe.ask("POST", "/_rates", **{"from": source, "to": target, "rate": rate})
+
+
+def _lines(scene: Scene, payout: Payout) -> list[TransactionSeen]:
+    """The lines of the expert's balance at Stripe."""
+    since = datetime(2020, 1, 1, tzinfo=UTC)
+    return list(scene.gateway.transactions(since=since, account_id=payout.destination))
 
 
 def _compare(scene: Scene, owner_id: UUID) -> Reconciled:
@@ -125,6 +137,113 @@ def test_what_a_reversal_brings_back_less_is_our_loss_and_never_the_experts(
     _sound(scene)
 
 
+def test_two_who_tell_of_one_transfer_at_once_book_it_once(scene: Scene, abroad: Payout) -> None:
+    scene.insist(abroad.call_id)
+    lines, booked = _lines(scene, abroad), list[int]()
+
+    def tell() -> None:
+        with scene.begin() as session:
+            booked.append(len(record_arrivals(session, lines, at=scene.now())))
+
+    other = threading.Thread(target=tell)
+    with scene.begin() as session:
+        assert len(record_arrivals(session, lines, at=scene.now())) == 1
+        other.start()
+        _wait_for_lock(scene)
+    other.join(120)
+    assert booked == [0]
+    assert _positions(scene) == [10_000, -9_215]
+
+
+def _wait_for_lock(scene: Scene) -> None:
+    """Until another transaction waits for what this one has written."""
+    waiting = text(
+        "select count(*) from pg_locks l join pg_stat_activity a using (pid)"
+        " where not l.granted and a.datname = current_database()"
+    )
+    pause = threading.Event()
+    for _ in range(12_000):
+        with scene.begin() as session:
+            if session.scalar(waiting):
+                return
+        pause.wait(0.01)
+    pytest.fail("nobody waits")
+
+
+def test_what_the_books_cannot_keep_is_left_for_a_person_to_look_at(
+    scene: Scene, abroad: Payout
+) -> None:
+    scene.insist(abroad.call_id)
+    (line,) = _lines(scene, abroad)
+    for strange in (replace(line, currency="LKR"), replace(line, net_minor=0)):
+        with scene.begin() as session:
+            assert record_arrivals(session, [strange], at=scene.now()) == []
+    yen = replace(line, currency="JPY", net_minor=14_900, stated_rate=None)
+    with scene.begin() as session:
+        (found,) = record_arrivals(session, [yen], at=scene.now())
+        # 100 dollars are 14,900 yen, which have no cents.
+        assert rate_of(found) == "149"
+
+
+def test_a_reversal_that_takes_more_than_arrived_leaves_nothing_of_it(
+    scene: Scene, abroad: Payout
+) -> None:
+    scene.insist(abroad.call_id)
+    _rate(scene, "eur", "usd", "1.0500")
+    _take_back(scene, abroad)
+    taken = next(one for one in _lines(scene, abroad) if one.category == "refund")
+    with scene.begin() as session:
+        session.add(
+            StripeLine(
+                id=taken.id,
+                place=str(abroad.owner_id),
+                type=taken.type,
+                category=taken.category,
+                amount_minor=-9_500,
+                fee_minor=0,
+                net_minor=-9_500,
+                currency=taken.currency,
+                source_id=taken.source_id,
+                reference=f"refund:{taken.source_id}",
+                created_at=taken.created_at,
+                pulled_at=scene.now(),
+            )
+        )
+    assert _compare(scene, abroad.owner_id).conversions_booked == 2
+    with scene.begin() as session:
+        assert session.query(Conversion).one().back_minor == 9_215
+    assert scene.posted(chart.connected_balance(abroad.owner_id, "EUR")) == 9_215 - 9_500
+    assert _positions(scene) == [6_000, 285]
+
+
+def _take_back(scene: Scene, payout: Payout) -> None:
+    """Take 40 dollars of a payout back, by a case."""
+    with scene.begin() as session:
+        owed = Line(chart.receivable_from(payout.owner_id), chart.lab_funding(scene.lab_id), 4_000)
+        post_entry(session, key="case", kind="clawback", lines=[owed], at=scene.now())
+        call = plan_reversal(
+            session, payout_id=payout.id, amount_minor=4_000, decided_by=uuid4(), at=scene.now()
+        )
+    scene.insist(call.id)
+
+
+def test_what_was_taken_back_is_not_at_the_bank_though_nobody_has_told_of_it_yet(
+    scene: Scene, abroad: Payout
+) -> None:
+    scene.insist(abroad.call_id)
+    _rate(scene, "eur", "usd", "1.1000")
+    _take_back(scene, abroad)
+    scene.stripe.ask("POST", "/_clock", paused=False)
+    scene.deliver()
+    scene.deliver()
+    assert scene.payout(abroad.id).state == PayoutState.PAID
+    assert scene.stripe.held(f"{abroad.destination}/bank", "eur") == 9_215 - 3_686
+    _compare(scene, abroad.owner_id)
+    assert _positions(scene) == [0, 0]
+    assert scene.posted(chart.connected_balance(abroad.owner_id, "EUR")) == 0
+    _sound(scene)
+
+
 @pytest.mark.slow
 def test_a_part_is_taken_back_by_a_case_and_the_rest_goes_to_the_bank(
     scene: Scene, abroad: Payout
@@ -132,13 +251,7 @@ def test_a_part_is_taken_back_by_a_case_and_the_rest_goes_to_the_bank(
     scene.insist(abroad.call_id)
     _rate(scene, "eur", "usd", "1.1000")
     owner_id = abroad.owner_id
-    with scene.begin() as session:
-        owed = Line(chart.receivable_from(owner_id), chart.lab_funding(scene.lab_id), 4_000)
-        post_entry(session, key="case", kind="clawback", lines=[owed], at=scene.now())
-        call = plan_reversal(
-            session, payout_id=abroad.id, amount_minor=4_000, decided_by=uuid4(), at=scene.now()
-        )
-    scene.insist(call.id)
+    _take_back(scene, abroad)
     # The transfer and what was taken of it are told of in the same look.
     assert _compare(scene, owner_id).conversions_booked == 2
     assert scene.posted(chart.connected_balance(owner_id, "EUR")) == 9_215 - 3_686
