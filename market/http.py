@@ -20,7 +20,7 @@ import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
-from litestar.exceptions import ValidationException
+from litestar.exceptions import SerializationException, ValidationException
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.params import QueryParameter
 from sqlalchemy import Select
@@ -254,6 +254,8 @@ async def _refuse_loose_types(request: Request[Any, Any, Any]) -> None:
             raise ValidationException(found["said"], extra=extra) from error
     except msgspec.DecodeError:
         return
+    except RecursionError as error:
+        raise SerializationException("it is nested too deep") from error
 
 
 async def open_request(request: Request[Any, Any, Any]) -> None:

@@ -308,6 +308,11 @@ def test_a_fix_over_http_tells_each_side_what_it_may_know(db: Session, web: Web)
         f"{base}/vote", json={"verdict": "accept", "note": NOTE, "fix": {"answer": "Else."}}
     )
     assert (other.status_code, other.json()["code"]) == (422, "fix_unfit")
+    deep = f'{{"verdict": "accept", "fix": {{"answer": {"[" * 5000}{"]" * 5000}}}}}'
+    nested = reviewer.post(
+        f"{base}/vote", content=deep, headers={"Content-Type": "application/json"}
+    )
+    assert (nested.status_code, nested.json()["code"]) == (400, "malformed_body")
     given = {"verdict": "accept", "note": NOTE, "fix": FIXED}
     assert reviewer.post(f"{base}/vote", json=given).json()["state"] == "decided"
     seen, told = author.get(f"{path}/fix").json(), lab.get(f"{path}/fix").json()
