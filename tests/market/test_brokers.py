@@ -196,7 +196,7 @@ def test_a_job_whose_database_went_away_is_tried_again_and_uses_up_none_of_its_r
                 session.execute(text("select pg_terminate_backend(pg_backend_pid())"))
 
     @job(queue="money", max_retries=0)
-    def divide(subject: str) -> None:  # noqa: ARG001
+    def divide(subject: str) -> None:
         with database.begin() as session:
             session.execute(text("select 1 / 0"))
 
