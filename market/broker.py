@@ -115,7 +115,7 @@ class JobUnknown(MarketError):
 class JobContext(Middleware):
     """Names the job in every log line that it writes, and says how it ended.
 
-    It is told of an end before Dramatiq's own retries are, which read what it leaves in the options.
+    It is told of an end before Dramatiq's own retries, which read what it leaves in the options.
     """
 
     def before_process_message(self, broker: Broker, message: Any) -> None:  # noqa: ARG002
