@@ -34,12 +34,6 @@ QUEUES = ("money", "solver", "default")
 PAUSE_S = 1.0
 """Between two tries of what cannot be given up while a server is away."""
 
-OUTAGES = 24
-"""How often a job is tried again because its database was away, beside its own retries."""
-
-# Connections that broke, a server that stops or starts, and one that is full (SQLSTATE).
-_AWAY = ("08", "57P", "53")
-
 log = structlog.get_logger(__name__)
 
 SPACE = UUID("6c6f2f4e-8d5e-5b7e-9a43-3f0c1f1d8a10")
@@ -66,8 +60,7 @@ def job(
 ) -> Callable[[Callable[[str], None]], Job]:
     """Declare a function of one identifier as a job of a queue.
 
-    Units: retries wait 1 s, 2 s, 4 s ... up to 10 minutes, with jitter. A try that was lost because
-        the database was away uses up none of them, `OUTAGES` times.
+    Units: retries wait 1 s, 2 s, 4 s ... up to 10 minutes, with jitter.
     """
     if queue not in QUEUES:
         raise ValueError(f"queue {queue!r} is not one of {QUEUES}")
@@ -113,10 +106,7 @@ class JobUnknown(MarketError):
 
 
 class JobContext(Middleware):
-    """Names the job in every log line that it writes, and says how it ended.
-
-    It is told of an end before Dramatiq's own retries, which read what it leaves in the options.
-    """
+    """Names the job in every log line that it writes, and says how it ended."""
 
     def before_process_message(self, broker: Broker, message: Any) -> None:  # noqa: ARG002
         """Bind the job's name, id and subject to the log."""
@@ -127,18 +117,14 @@ class JobContext(Middleware):
 
     def after_process_message(
         self,
-        broker: Broker,
+        broker: Broker,  # noqa: ARG002
         message: Any,
         *,
         result: Any = None,  # noqa: ARG002
         exception: BaseException | None = None,
     ) -> None:
-        """Keep the reason of a failure, and whether the job is to blame; forget the bindings."""
+        """Log a failure with its reason and forget the bindings."""
         if exception is not None:
-            if _database_was_away(exception) and message.actor_name in broker.actors:
-                outages = message.options.get("outages", 0) + 1
-                own: int = broker.actors[message.actor_name].options["max_retries"]
-                message.options.update(outages=outages, max_retries=own + min(outages, OUTAGES))
             message.options["last_error"] = "".join(
                 traceback.format_exception_only(type(exception), exception)
             ).strip()[:4000]
@@ -300,14 +286,6 @@ def connection_losses(settings: Settings) -> tuple[type[Exception], ...]:
 
         return (*lost, pika.exceptions.AMQPError)
     return (*lost, psycopg.OperationalError)
-
-
-def _database_was_away(error: BaseException) -> bool:
-    cause = error.orig if isinstance(error, exc.DBAPIError) else error
-    if not isinstance(cause, psycopg.OperationalError):
-        return isinstance(cause, exc.TimeoutError)
-    # Without a state the server was not reached, or was gone before it could say why.
-    return cause.sqlstate is None or cause.sqlstate.startswith(_AWAY)
 
 
 def bind_jobs(broker: Broker, jobs: Iterable[Job]) -> None:

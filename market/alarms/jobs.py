@@ -8,6 +8,7 @@ from market.broker import job
 from market.db import database, now
 from market.quality.queries import frontier_cells
 from market.releases.queries import release
+from market.sweeps import sweep
 
 
 @job(queue="solver", max_retries=3)
@@ -16,9 +17,7 @@ def watch_calibration(slot: str) -> None:
     del slot
     with database.begin() as session:
         found = watched(session)
-    for domain, target_model_id in found:
-        with database.begin() as session:
-            watch_calibration_of(session, domain, target_model_id, at=now())
+    sweep(found, lambda session, one: watch_calibration_of(session, *one, at=now()))
 
 
 @job(queue="solver", max_retries=3, time_limit_s=3600)
@@ -39,7 +38,5 @@ def read_released_frontier(release_id: str) -> None:
 def _read(slot: str, models: set[UUID] | None) -> None:
     with database.begin() as session:
         cells = frontier_cells(session, limit=None)
-    for cell in cells:
-        if models is None or cell.target_model_id in models:
-            with database.begin() as session:
-                read_level(session, cell, slot, at=now())
+    wanted = [cell for cell in cells if models is None or cell.target_model_id in models]
+    sweep(wanted, lambda session, cell: read_level(session, cell, slot, at=now()))

@@ -282,19 +282,16 @@ def _locked(session: Session, kind: str, subject_id: UUID) -> Subject:
     found: Subject | None
     if kind == "submission":
         found = session.get(Submission, subject_id, with_for_update=True, populate_existing=True)
-    elif kind == "measure":
-        found = session.get(Measure, subject_id, with_for_update=True, populate_existing=True)
     elif kind == "fix":
         found = locked_fix(session, subject_id)
-    elif kind == "tier":
-        step = session.get(TierAssignment, subject_id)
+    elif kind in ("measure", "tier"):
+        table: type[Measure | TierAssignment] = Measure if kind == "measure" else TierAssignment
+        step = session.get(table, subject_id)
         if step is None:
             raise NothingToAppeal()
-        # The expert is locked before its pay tiers, as everywhere.
+        # The expert is locked before its steps of standing and tier, as everywhere.
         expert(session, step.expert_id, lock=True)
-        found = session.get(
-            TierAssignment, subject_id, with_for_update=True, populate_existing=True
-        )
+        found = session.get(table, subject_id, with_for_update=True, populate_existing=True)
     else:
         found = session.get(Qualification, subject_id, with_for_update=True, populate_existing=True)
     if found is None:

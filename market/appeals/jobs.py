@@ -4,6 +4,7 @@ from market.appeals.actions import miss_appeal
 from market.appeals.queries import overdue_appeals
 from market.broker import job
 from market.db import database, now
+from market.sweeps import sweep
 
 SWEEP = 1_000
 """The most rows that one sweep takes up; the next one comes soon."""
@@ -15,6 +16,4 @@ def miss_appeals(slot: str) -> None:
     del slot
     with database.begin() as session:
         overdue = overdue_appeals(session, at=now(), limit=SWEEP)
-    for appeal_id in overdue:
-        with database.begin() as session:
-            miss_appeal(session, appeal_id, at=now())
+    sweep(overdue, lambda session, appeal_id: miss_appeal(session, appeal_id, at=now()))

@@ -7,6 +7,7 @@ from market.approvals.queries import silent_experts, uncredited_offers
 from market.broker import job
 from market.db import database, now
 from market.earnings.rules import LOCK_AFTER, Period, week_of
+from market.sweeps import sweep
 
 SWEEP = 1_000
 """The most rows that one transaction takes up; the next one follows at once."""
@@ -23,10 +24,7 @@ def close_weeks(slot: str) -> None:
             locked = lock_weeks(session, before=before, at=now(), limit=SWEEP)
     with database.begin() as session:
         waiting = uncredited_offers(session, limit=SWEEP * 10)
-    # A transaction each, so that one that fails does not hold the others up.
-    for offer_id in waiting:
-        with database.begin() as session:
-            credit_locked(session, offer_id, at=now())
+    sweep(waiting, lambda session, offer_id: credit_locked(session, offer_id, at=now()))
 
 
 @job(queue="money")
@@ -35,9 +33,7 @@ def approve_silent_lines(slot: str) -> None:
     del slot
     with database.begin() as session:
         waiting = silent_experts(session, at=now(), limit=SWEEP * 10)
-    for expert_id in waiting:
-        with database.begin() as session:
-            approve_lines(session, expert_id, at=now())
+    sweep(waiting, lambda session, expert_id: approve_lines(session, expert_id, at=now()))
 
 
 @job(queue="money")

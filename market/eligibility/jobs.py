@@ -4,6 +4,7 @@ from market.broker import job
 from market.db import database, now
 from market.eligibility.actions import widen_project
 from market.eligibility.queries import projects_with_timers
+from market.sweeps import sweep
 
 
 @job(queue="default", max_retries=2)
@@ -12,7 +13,4 @@ def widen_tasks(slot: str) -> None:
     del slot
     with database.begin() as session:
         waiting = projects_with_timers(session)
-    # A transaction for each, so that one project that fails does not hold the others up.
-    for project_id in waiting:
-        with database.begin() as session:
-            widen_project(session, project_id, at=now())
+    sweep(waiting, lambda session, project_id: widen_project(session, project_id, at=now()))

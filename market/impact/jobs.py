@@ -4,6 +4,7 @@ from uuid import UUID
 
 from market.broker import job
 from market.db import database, now
+from market.sweeps import sweep
 
 
 @job(queue="default", max_retries=8)
@@ -34,6 +35,4 @@ def rank_experts(version_id: str) -> None:
 
     with database.begin() as session:
         domains = domains_of_credit(session)
-    for domain in domains:
-        with database.begin() as session:
-            place_experts(session, domain, at=now())
+    sweep(domains, lambda session, domain: place_experts(session, domain, at=now()))

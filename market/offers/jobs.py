@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
+from sqlalchemy.orm import Session
+
 from market.broker import job
 from market.db import database, now
 from market.experts.queries import expert
 from market.experts.rules import WORKING
 from market.offers.actions import expire_offer, lapse_offer, withdraw_offer
 from market.offers.queries import lapsed_offers, overdue_offers, unfinished_offers
+from market.sweeps import sweep
 
 SWEEP = 2_000
 """The most offers that one sweep ends; the next one comes seconds later."""
@@ -25,14 +28,9 @@ def expire_offers(slot: str) -> None:
     with database.begin() as session:
         overdue = overdue_offers(session, at=now(), limit=SWEEP)
         lapsed = lapsed_offers(session, at=now(), limit=SWEEP)
-    # A transaction each: an offer that fails does not hold the others up, and no transaction holds
-    # the ledger accounts of many projects.
-    for offer_id in overdue:
-        with database.begin() as session:
-            expire_offer(session, offer_id, at=now())
-    for offer_id in lapsed:
-        with database.begin() as session:
-            lapse_offer(session, offer_id, at=now())
+    # A transaction each, so that none holds the ledger accounts of many projects.
+    ends = [*((expire_offer, one) for one in overdue), *((lapse_offer, one) for one in lapsed)]
+    sweep(ends, lambda session, one: one[0](session, one[1], at=now()))
 
 
 @job(queue="default")
@@ -62,6 +60,7 @@ def withdraw_expert_offers(expert_id: str) -> None:
 
 
 def _withdraw(offer_ids: Sequence[UUID], reason: str) -> None:
-    for offer_id in offer_ids:
-        with database.begin() as session:
-            withdraw_offer(session, offer_id, reason=reason, grace=GRACE, at=now())
+    def withdraw(session: Session, offer_id: UUID) -> None:
+        withdraw_offer(session, offer_id, reason=reason, grace=GRACE, at=now())
+
+    sweep(offer_ids, withdraw)

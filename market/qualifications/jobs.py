@@ -4,6 +4,7 @@ from market.broker import job
 from market.db import database, now
 from market.qualifications.actions import expire_qualification
 from market.qualifications.queries import ended_qualifications
+from market.sweeps import sweep
 
 SWEEP = 1_000
 """The most rows that one sweep takes up; the next one comes soon."""
@@ -15,6 +16,4 @@ def expire_qualifications(slot: str) -> None:
     del slot
     with database.begin() as session:
         ended = ended_qualifications(session, at=now(), limit=SWEEP)
-    for qualification_id in ended:
-        with database.begin() as session:
-            expire_qualification(session, qualification_id, at=now())
+    sweep(ended, lambda session, one: expire_qualification(session, one, at=now()))

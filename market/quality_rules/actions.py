@@ -43,7 +43,7 @@ from market.quality_rules.rules import (
     told_facts,
 )
 from market.standings.actions import change_standing
-from market.standings.queries import measure_in_force
+from market.standings.queries import newest_measure
 
 STEPS: dict[str, dict[str, tuple[str, ...]]] = {
     "watch": {"good": ("watch",)},
@@ -256,7 +256,7 @@ def _fire(
             until=until,
             reviews_all=terms.action == "review",
         )
-    measure = measure_in_force(session, expert_id) if steps else None
+    measure = newest_measure(session, expert_id) if steps else None
     fired = RuleFiring(
         id=new_id(),
         rule_id=rule.id,

@@ -4,6 +4,7 @@ from market.broker import job
 from market.db import database, now
 from market.quality_rules import actions
 from market.quality_rules.queries import rules_due, rules_over
+from market.sweeps import sweep
 
 
 @job(queue="default", max_retries=2)
@@ -12,10 +13,8 @@ def apply_quality_rules(slot: str) -> None:
     del slot
     with database.begin() as session:
         over, due = rules_over(session, at=now()), rules_due(session, at=now())
-    for rule_id in over:
-        with database.begin() as session:
-            actions.expire_rule(session, rule_id, at=now())
-    # A transaction each, so that one that fails does not hold the others up.
-    for rule_id in due:
-        with database.begin() as session:
-            actions.apply_rule(session, rule_id, at=now())
+    acts = [
+        *((actions.expire_rule, one) for one in over),
+        *((actions.apply_rule, one) for one in due),
+    ]
+    sweep(acts, lambda session, one: one[0](session, one[1], at=now()))

@@ -4,11 +4,11 @@ from uuid import UUID
 
 from market.broker import job
 from market.db import database, now
-from market.item_banks.actions import keep_calibration
-from market.item_banks.queries import basis_of, item
-from market.item_banks.rules import fit_bank
+from market.item_banks.jobs import calibrate
+from market.item_banks.queries import item
 from market.regrades.actions import regrade_sitting, remark_answers
 from market.regrades.queries import sittings_with
+from market.sweeps import sweep
 
 
 @job(queue="solver", max_retries=8, time_limit_s=1800)
@@ -20,14 +20,8 @@ def regrade_item(item_id: str) -> None:
     which = UUID(item_id)
     with database.begin() as session:
         remark_answers(session, which)
-    at = now()
-    with database.begin() as session:
-        basis = basis_of(session, item(session, which).bank_id)
-    fit = fit_bank(basis)
-    with database.begin() as session:
-        keep_calibration(session, fit, at=at)
+        bank_id = item(session, which).bank_id
+    calibrate(bank_id)
     with database.begin() as session:
         sittings = sittings_with(session, which)
-    for sitting_id in sittings:
-        with database.begin() as session:
-            regrade_sitting(session, sitting_id, which, at=now())
+    sweep(sittings, lambda session, one: regrade_sitting(session, one, which, at=now()))

@@ -4,6 +4,7 @@ from market.broker import job
 from market.db import database, now
 from market.returns.actions import end_return
 from market.returns.queries import due_requests
+from market.sweeps import sweep
 
 SWEEP = 1_000
 """The most requests that one sweep takes up; the next one comes soon."""
@@ -15,6 +16,4 @@ def end_due_returns(slot: str) -> None:
     del slot
     with database.begin() as session:
         due = due_requests(session, at=now(), limit=SWEEP)
-    for request_id in due:
-        with database.begin() as session:
-            end_return(session, request_id, at=now())
+    sweep(due, lambda session, request_id: end_return(session, request_id, at=now()))

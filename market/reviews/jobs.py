@@ -6,6 +6,7 @@ from market.broker import job
 from market.db import database, now
 from market.reviews import actions
 from market.reviews.queries import held_in_conflict
+from market.sweeps import sweep
 from market.verdicts import actions as verdicts
 
 SWEEP = 1_000
@@ -24,9 +25,7 @@ def recuse_conflicted(person_id: str) -> None:
     """Somebody is tied to others: what lies between them is reviewed by someone else."""
     with database.begin() as session:
         found = held_in_conflict(session, UUID(person_id))
-    for review_id in found:
-        with database.begin() as session:
-            actions.recuse_conflicted(session, review_id, at=now())
+    sweep(found, lambda session, one: actions.recuse_conflicted(session, one, at=now()))
 
 
 @job(queue="default")

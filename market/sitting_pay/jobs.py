@@ -9,6 +9,7 @@ from market.db import database, now
 from market.sitting_pay.actions import accrue_baseline, accrue_sitting
 from market.sitting_pay.queries import finished_by, left_since
 from market.sitting_pay.rules import LEFT_AFTER
+from market.sweeps import sweep
 
 LOOKED_BACK = timedelta(days=30)
 
@@ -26,9 +27,7 @@ def pay_baseline(set_id: str) -> None:
     which = UUID(set_id)
     with database.begin() as session:
         people = finished_by(session, eval_set(session, which))
-    for person_id in people:
-        with database.begin() as session:
-            accrue_baseline(session, which, person_id, at=now())
+    sweep(people, lambda session, person_id: accrue_baseline(session, which, person_id, at=now()))
 
 
 @job(queue="money", max_retries=3)
@@ -38,6 +37,4 @@ def pay_left_baselines(slot: str) -> None:
     at = now()
     with database.begin() as session:
         left = left_since(session, at - LEFT_AFTER, at - LOOKED_BACK)
-    for set_id, person_id in left:
-        with database.begin() as session:
-            accrue_baseline(session, set_id, person_id, at=at)
+    sweep(left, lambda session, one: accrue_baseline(session, *one, at=at))

@@ -4,6 +4,7 @@ from market.broker import job
 from market.db import database, now
 from market.sittings.actions import end_late
 from market.sittings.queries import ended_sittings
+from market.sweeps import sweep
 
 SWEEP = 500
 """The most sittings that one sweep takes up; the next one comes soon."""
@@ -15,6 +16,4 @@ def end_sittings(slot: str) -> None:
     del slot
     with database.begin() as session:
         ended = ended_sittings(session, at=now(), limit=SWEEP)
-    for sitting_id in ended:
-        with database.begin() as session:
-            end_late(session, sitting_id, at=now())
+    sweep(ended, lambda session, sitting_id: end_late(session, sitting_id, at=now()))

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from market.events import Event, change_state, emit
 from market.experts.models import Expert, Measure
 from market.experts.queries import expert
 from market.experts.rules import STANDING, ReasonMissing, checked_domains
+from market.standings.queries import is_added_to, is_over
 from market.standings.rules import STEPS, EvidenceMissing, MeasureUnfit
 from market.states import StateConflict
 
@@ -74,15 +75,7 @@ def change_standing(
         )
         session.flush()
     if is_added:
-        emit(
-            session,
-            Event.STANDING_CHANGED,
-            expert_id,
-            at=at,
-            person_id=expert_id,
-            actor_id=actor_id,
-            data={"step": action, "reason_code": reason_code},
-        )
+        _tell_added(session, expert_id, action, str(reason_code), at=at, actor_id=actor_id)
         return found
     change_state(
         session,
@@ -107,15 +100,51 @@ def lift_measure(
     at: datetime,
     actor_id: UUID | None = None,
 ) -> bool:
-    """Lift a step that is in force: its time is over, or an appeal was won; whether it was.
+    """Lift a step that is in force, because an appeal was won; whether it was in force.
 
-    The steps before it, which it was built on, end with it.
+    What it was built on ends with it, and what was built on it. Closer review that was added to a
+    step ends alone.
     """
+    found, measure = _locked(session, measure_id)
+    if measure.ended_at is not None:
+        return False
+    _lift(session, found, measure, reason_code, at=at, actor_id=actor_id)
+    return True
+
+
+def end_measure(session: Session, measure_id: UUID, *, at: datetime) -> bool:
+    """Lift a step whose time is over, as `lift_measure`; whether it was. While a later step goes
+    on, the one that it was built on goes on with it.
+    """
+    found, measure = _locked(session, measure_id)
+    if session.scalar(select(is_over(at)).where(Measure.id == measure_id)) is not True:
+        return False
+    _lift(session, found, measure, "time_over", at=at, actor_id=None)
+    return True
+
+
+def _locked(session: Session, measure_id: UUID) -> tuple[Expert, Measure]:
+    """A step and its expert, who is locked before it, as everywhere."""
     measure = session.get_one(Measure, measure_id)
     found = expert(session, measure.expert_id, lock=True)
     session.refresh(measure, with_for_update=True)
-    if measure.ended_at is not None:
-        return False
+    return found, measure
+
+
+def _lift(
+    session: Session,
+    found: Expert,
+    measure: Measure,
+    reason_code: str,
+    *,
+    at: datetime,
+    actor_id: UUID | None,
+) -> None:
+    if is_added_to(session, measure):
+        measure.ended_at, measure.ended_by, measure.end_reason = at, actor_id, reason_code
+        session.flush()
+        _tell_added(session, found.id, "lift", reason_code, at=at, actor_id=actor_id)
+        return
     _end_measures(session, found.id, reason_code, at=at, actor_id=actor_id)
     if "lift" in STANDING.allowed(found.state):
         change_state(
@@ -129,7 +158,6 @@ def lift_measure(
             actor_id=actor_id,
             reason_code=reason_code,
         )
-    return True
 
 
 def _end_measures(
@@ -139,4 +167,25 @@ def _end_measures(
         update(Measure)
         .where(Measure.expert_id == expert_id, Measure.ended_at.is_(None))
         .values(ended_at=at, ended_by=actor_id, end_reason=reason_code)
+    )
+
+
+def _tell_added(
+    session: Session,
+    expert_id: UUID,
+    action: str,
+    reason_code: str,
+    *,
+    at: datetime,
+    actor_id: UUID | None,
+) -> None:
+    """Closer review was added to a step, or lifted from it: the standing itself stays."""
+    emit(
+        session,
+        Event.STANDING_CHANGED,
+        expert_id,
+        at=at,
+        person_id=expert_id,
+        actor_id=actor_id,
+        data={"step": action, "reason_code": reason_code},
     )

@@ -2,8 +2,9 @@
 
 from market.broker import job
 from market.db import database, now
-from market.standings.actions import lift_measure
+from market.standings.actions import end_measure
 from market.standings.queries import ended_measures
+from market.sweeps import sweep
 
 SWEEP = 1_000
 """The most rows that one sweep takes up; the next one comes soon."""
@@ -15,6 +16,4 @@ def lift_measures(slot: str) -> None:
     del slot
     with database.begin() as session:
         ended = ended_measures(session, at=now(), limit=SWEEP)
-    for measure_id in ended:
-        with database.begin() as session:
-            lift_measure(session, measure_id, reason_code="time_over", at=now())
+    sweep(ended, lambda session, measure_id: end_measure(session, measure_id, at=now()))

@@ -4,6 +4,7 @@ from market.broker import job
 from market.db import database, now
 from market.submissions.actions import leave_offer
 from market.submissions.queries import left_offers
+from market.sweeps import sweep
 
 SWEEP = 1_000
 """The most offers that one sweep takes up; the next one comes soon."""
@@ -15,7 +16,4 @@ def end_left_offers(slot: str) -> None:
     del slot
     with database.begin() as session:
         left = left_offers(session, at=now(), limit=SWEEP)
-    # A transaction each, so that one that fails does not hold the others up.
-    for offer_id in left:
-        with database.begin() as session:
-            leave_offer(session, offer_id, at=now())
+    sweep(left, lambda session, offer_id: leave_offer(session, offer_id, at=now()))

@@ -2,6 +2,7 @@
 
 from market.broker import job
 from market.db import database, now
+from market.sweeps import sweep
 from market.targets.actions import watch_target
 from market.targets.queries import watched_targets
 
@@ -12,6 +13,4 @@ def watch_targets(slot: str) -> None:
     del slot
     with database.begin() as session:
         due = watched_targets(session)
-    for target_id in due:
-        with database.begin() as session:
-            watch_target(session, target_id, at=now())
+    sweep(due, lambda session, target_id: watch_target(session, target_id, at=now()))

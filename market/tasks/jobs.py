@@ -3,12 +3,14 @@
 from uuid import UUID
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from market.broker import job
 from market.db import database, now
 from market.projects.actions import close_project, settle_project
 from market.projects.models import Project
 from market.projects.queries import project
+from market.sweeps import sweep
 from market.tasks.actions import reseat_task
 from market.tasks.queries import has_decisions_due, has_work_under_way, unresolved_tasks
 
@@ -23,14 +25,15 @@ def settle_projects(slot: str) -> None:
             .where(Project.state.in_(("draining", "settling")))
             .order_by(Project.id)
         ).all()
-    # A transaction for each, so that one that fails does not keep the others open.
-    for project_id in waiting:
-        with database.begin() as session:
-            found = project(session, project_id, lock=True)
-            if found.state == "draining" and not has_work_under_way(session, project_id):
-                settle_project(session, project_id, at=now())
-            if found.state == "settling" and not has_decisions_due(session, project_id):
-                close_project(session, project_id, at=now())
+    sweep(waiting, _settle)
+
+
+def _settle(session: Session, project_id: UUID) -> None:
+    found = project(session, project_id, lock=True)
+    if found.state == "draining" and not has_work_under_way(session, project_id):
+        settle_project(session, project_id, at=now())
+    if found.state == "settling" and not has_decisions_due(session, project_id):
+        close_project(session, project_id, at=now())
 
 
 @job(queue="default", time_limit_s=3600)
@@ -42,6 +45,4 @@ def reseat_tasks(project_id: str) -> None:
         answers = found.answers_per_task
         waiting = unresolved_tasks(session, found.id)
     # A transaction for each, so that nobody who claims a seat waits for the whole project.
-    for task_id in waiting:
-        with database.begin() as session:
-            reseat_task(session, task_id, answers, at=now())
+    sweep(waiting, lambda session, task_id: reseat_task(session, task_id, answers, at=now()))

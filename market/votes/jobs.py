@@ -2,6 +2,7 @@
 
 from market.broker import job
 from market.db import database, now
+from market.sweeps import sweep
 from market.votes import actions
 from market.votes.queries import overdue_submissions
 
@@ -15,7 +16,4 @@ def approve_by_silence(slot: str) -> None:
     del slot
     with database.begin() as session:
         overdue = overdue_submissions(session, at=now(), limit=SWEEP)
-    # A transaction each, so that one that fails does not hold the others up.
-    for submission_id in overdue:
-        with database.begin() as session:
-            actions.approve_by_silence(session, submission_id, at=now())
+    sweep(overdue, lambda session, one: actions.approve_by_silence(session, one, at=now()))
