@@ -5,7 +5,7 @@ Everything here runs as the platform. Locks are taken in one order: what is appe
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import cast
+from typing import TypeVar, cast
 from uuid import UUID
 
 from sqlalchemy import select
@@ -49,6 +49,8 @@ from market.votes.queries import tally
 
 Subject = Submission | Measure | Qualification | TierAssignment | SubmissionFix
 """What somebody decided."""
+
+Step = TypeVar("Step", Measure, TierAssignment)
 
 
 def file_appeal(
@@ -284,19 +286,24 @@ def _locked(session: Session, kind: str, subject_id: UUID) -> Subject:
         found = session.get(Submission, subject_id, with_for_update=True, populate_existing=True)
     elif kind == "fix":
         found = locked_fix(session, subject_id)
-    elif kind in ("measure", "tier"):
-        table: type[Measure | TierAssignment] = Measure if kind == "measure" else TierAssignment
-        step = session.get(table, subject_id)
-        if step is None:
-            raise NothingToAppeal()
-        # The expert is locked before its steps of standing and tier, as everywhere.
-        expert(session, step.expert_id, lock=True)
-        found = session.get(table, subject_id, with_for_update=True, populate_existing=True)
+    elif kind == "measure":
+        found = _locked_step(session, Measure, subject_id)
+    elif kind == "tier":
+        found = _locked_step(session, TierAssignment, subject_id)
     else:
         found = session.get(Qualification, subject_id, with_for_update=True, populate_existing=True)
     if found is None:
         raise NothingToAppeal()
     return found
+
+
+def _locked_step(session: Session, table: type[Step], step_id: UUID) -> Step | None:
+    step = session.get(table, step_id)
+    if step is None:
+        return None
+    # The expert is locked before its steps of standing and pay tier, as everywhere.
+    expert(session, step.expert_id, lock=True)
+    return session.get(table, step_id, with_for_update=True, populate_existing=True)
 
 
 def _decided(session: Session, subject: Subject) -> tuple[datetime | None, UUID, list[UUID]]:
