@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, bindparam, insert, text
+from sqlalchemy import ARRAY, Text, Uuid, bindparam, insert, text
 from sqlalchemy.orm import Session
 
 from market.db import new_id
 from market.events import Event, change_state
 from market.experiments.models import Experiment, ExperimentLook, Exposure
 from market.experiments.queries import (
+    OVER,
     experiment,
     exposed,
     next_look,
@@ -23,6 +24,8 @@ from market.experiments.queries import (
 from market.experiments.rules import (
     CANARY,
     EXPERIMENT,
+    PAST,
+    UNITS,
     CohortEmpty,
     Design,
     ExperimentInvalid,
@@ -38,12 +41,54 @@ from market.policies.queries import approval_wanted, default_policy, policy
 from market.policies.rules import ApprovalMissing
 from market.projects.queries import project
 
+_BEGIN_ALONE = text("select pg_advisory_xact_lock(hashtextextended('experiment ' || :kind, 7))")
+
 # Runs belong to a feature that stands later in a task's life; they are read as a table.
 _OBEYED = (
     text("select id, policy_id from market.matching_run where id = any(:runs)")
     .bindparams(bindparam("runs", type_=ARRAY(Uuid())))
     .columns(id=Uuid(), policy_id=Uuid())
 )
+
+# What was known when the experiment began, whatever came of it since.
+_KEEP_PAST = """
+    insert into market.experiment_past (experiment_id, unit_id, outcomes, predicted)
+    select :experiment, unit_id, jsonb_build_object(
+        'stump', jsonb_build_array(stump, stump_count),
+        'accepted', jsonb_build_array(accepted, accepted_count),
+        'rejected', jsonb_build_array(rejected, rejected_count),
+        'wait_h', jsonb_build_array(wait_h, wait_h_count),
+        'work_h', jsonb_build_array(work_h, work_h_count)), predicted
+    from (select o.{unit} as unit_id,
+        count(*) filter (where v.is_decided or o.is_over) as stump_count,
+        count(*) filter (where v.is_decided and v.is_stump) as stump,
+        count(*) filter (where o.is_accepted or o.is_over) as accepted_count,
+        count(*) filter (where o.is_accepted) as accepted,
+        count(*) filter (where v.is_decided) as rejected_count,
+        count(*) filter (where v.is_decided and not v.is_accepted) as rejected,
+        count(*) filter (where o.is_accepted) as wait_h_count,
+        coalesce(sum(extract(epoch from o.accepted_at - o.created_at) / 3600)
+            filter (where o.is_accepted), 0) as wait_h,
+        count(w.hours) as work_h_count, coalesce(sum(w.hours), 0) as work_h,
+        avg(cast(o.parts -> 'stump' ->> 'measured' as double precision)) as predicted
+    from (select *, accepted_at < :began as is_accepted,
+            state = any(:over) and ended_at < :began as is_over
+        from market.offer where created_at >= :since and created_at < :began) o
+    left join market.submission s on s.offer_id = o.id
+    left join (select *, decided_at < :began as is_decided from market.verdict) v
+        on v.submission_id = s.id
+    left join lateral (select sum(x.paid_s + x.capped_s) / 3600.0 as hours
+        from market.work_session x where x.offer_id = o.id and x.ended_at < :began) w on true
+    group by o.{unit}) past
+    on conflict do nothing
+    """
+
+_KEEP_PAST_OF = {
+    unit: text(_KEEP_PAST.format(unit=f"{unit}_id")).bindparams(
+        bindparam("experiment", type_=Uuid()), bindparam("over", type_=ARRAY(Text()))
+    )
+    for unit in UNITS
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +160,8 @@ def start_experiment(
     for arm, size in (("treated", treated), ("control", len(units) - treated)):
         if size == 0:
             raise CohortEmpty(arm, found.unit, len(units), raise_basis_points=raise_of(found))
+    # Those of one kind begin one at a time.
+    session.execute(_BEGIN_ALONE, {"kind": found.kind})
     if any(one.kind == found.kind for one in running_experiments(session)):
         raise ExperimentOverlaps(found.kind)
     if found.kind == "policy" and found.share > CANARY:
@@ -180,10 +227,16 @@ def look_at_experiment(session: Session, experiment_id: UUID, *, at: datetime) -
     Raises:
         ExperimentNotFound.
     """
+    found = experiment(session, experiment_id)
+    if found.state != "running":
+        return None
+    if next_look(session, found.id) == 1:
+        keep_past(session, found)
+    seen = look(exposed(session, found), found.metric, found.guardrails)
+    # Locked when all is read and computed, and read again: it may have ended meanwhile.
     found = experiment(session, experiment_id, lock=True)
     if found.state != "running":
         return None
-    seen = look(exposed(session, experiment_id), found.metric, found.guardrails)
     session.execute(
         insert(ExperimentLook),
         {
@@ -213,6 +266,19 @@ def look_at_experiment(session: Session, experiment_id: UUID, *, at: datetime) -
             note=seen.verdict.reason,
         )
     return seen
+
+
+def keep_past(session: Session, found: Experiment) -> None:
+    """Write down what had come of every unit's offers in the months before an experiment began."""
+    if found.started_at is None:
+        return
+    given = {
+        "experiment": found.id,
+        "began": found.started_at,
+        "since": found.started_at - PAST,
+        "over": list(OVER),
+    }
+    session.execute(_KEEP_PAST_OF[found.unit], given)
 
 
 def finish_experiment(

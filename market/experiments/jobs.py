@@ -4,6 +4,7 @@ from market.broker import job
 from market.db import database, now
 from market.experiments.actions import look_at_experiment
 from market.experiments.queries import running_experiments
+from market.sweeps import sweep
 
 
 @job(queue="solver", max_retries=3)
@@ -14,6 +15,4 @@ def look_at_experiments(slot: str) -> None:
     del slot
     with database.begin() as session:
         running = [one.id for one in running_experiments(session)]
-    for experiment_id in running:
-        with database.begin() as session:
-            look_at_experiment(session, experiment_id, at=now())
+    sweep(running, lambda session, one: look_at_experiment(session, one, at=now()))

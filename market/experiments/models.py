@@ -63,6 +63,7 @@ class Exposure(Base):
     __table_args__ = (
         CheckConstraint("arm in ('control', 'treated')", name="arm"),
         UniqueConstraint("experiment_id", "offer_id"),
+        Index("ix_experiment_exposure_offer_id", "offer_id"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
@@ -71,6 +72,24 @@ class Exposure(Base):
     unit_id: Mapped[UUID]
     arm: Mapped[str]
     at: Mapped[datetime]
+
+
+class UnitPast(Base):
+    """What had come of a unit's offers when an experiment began. Rows are only added, at the first
+    look: every later one takes the same out of its differences, whatever is corrected meanwhile.
+
+    Units: `outcomes` by metric, the total in its unit and of how many; `predicted` the mean chance
+        of a stump as the runs saw it, null where none said.
+    """
+
+    __tablename__ = "experiment_past"
+
+    experiment_id: Mapped[UUID] = mapped_column(
+        ForeignKey("market.experiment.id"), primary_key=True
+    )
+    unit_id: Mapped[UUID] = mapped_column(primary_key=True)
+    outcomes: Mapped[Json]
+    predicted: Mapped[float | None] = mapped_column(Double, default=None)
 
 
 class ExperimentLook(Base):

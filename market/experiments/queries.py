@@ -1,7 +1,6 @@
 """Reads of experiments: what runs, who is in scope, and what came of whom it touched."""
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
 from uuid import UUID
 
 import numpy as np
@@ -9,10 +8,9 @@ from sqlalchemy import Select, Uuid, func, select, text
 from sqlalchemy.orm import Session
 
 from market.db import PLATFORM, Json, database
-from market.experiments.models import Experiment, ExperimentLook, Exposure
+from market.experiments.models import Experiment, ExperimentLook, Exposure, UnitPast
 from market.experiments.rules import (
     METRICS,
-    PAST,
     ExperimentNotFound,
     Exposed,
     Guidance,
@@ -28,7 +26,6 @@ from market.experts.rules import DOMAINS_MEET, WORKING
 from market.policies.queries import policy
 from market.policies.rules import read_policy
 from market.projects.models import Project
-from matching.problem import Float64
 
 # Offers, submissions, verdicts and work belong to features that stand later in a task's life; they
 # are read as tables.
@@ -49,43 +46,8 @@ _OUTCOMES = text(
     """
 )
 
-# What was known when the experiment began, whatever came of it since.
-_PAST = """
-    select o.{unit} as unit_id,
-        count(*) filter (where v.is_decided or o.is_over) as stump_count,
-        count(*) filter (where v.is_decided and v.is_stump) as stump,
-        count(*) filter (where o.is_accepted or o.is_over) as accepted_count,
-        count(*) filter (where o.is_accepted) as accepted,
-        count(*) filter (where v.is_decided) as rejected_count,
-        count(*) filter (where v.is_decided and not v.is_accepted) as rejected,
-        count(*) filter (where o.is_accepted) as wait_h_count,
-        coalesce(sum(extract(epoch from o.accepted_at - o.created_at) / 3600)
-            filter (where o.is_accepted), 0) as wait_h,
-        count(w.hours) as work_h_count, coalesce(sum(w.hours), 0) as work_h,
-        avg(cast(o.parts -> 'stump' ->> 'measured' as double precision)) as predicted
-    from (select *, accepted_at < :began as is_accepted,
-            state = any(:over) and ended_at < :began as is_over
-        from market.offer where created_at >= :since and created_at < :began) o
-    left join market.submission s on s.offer_id = o.id
-    left join (select *, decided_at < :began as is_decided from market.verdict) v
-        on v.submission_id = s.id
-    left join lateral (select sum(x.paid_s + x.capped_s) / 3600.0 as hours
-        from market.work_session x where x.offer_id = o.id and x.ended_at < :began) w on true
-    group by o.{unit}
-    order by o.{unit}
-    """
-
-_PAST_OF = {
-    "expert": text(_PAST.format(unit="expert_id")),
-    "project": text(_PAST.format(unit="project_id")),
-}
-
-PASTS_KEPT = 8
-"""Experiments whose units' past a process keeps in memory."""
-
-_PASTS: dict[tuple[UUID, datetime | None], UnitsPast] = {}
-
-_OVER = ("declined", "timed_out", "rescinded", "canceled", "released", "abandoned")
+OVER = ("declined", "timed_out", "rescinded", "canceled", "released", "abandoned")
+"""How an offer ends of which no work comes."""
 
 _IN_SCOPE = """
     select e.id from market.expert e where e.state = any(:working)
@@ -112,8 +74,10 @@ def experiment(session: Session, experiment_id: UUID, *, lock: bool = False) -> 
     Raises:
         ExperimentNotFound.
     """
+    # Not against those who note that an offer of theirs is in it.
+    key_share = {"key_share": True} if lock else None
     found = session.get(
-        Experiment, experiment_id, with_for_update=lock or None, populate_existing=lock
+        Experiment, experiment_id, with_for_update=key_share, populate_existing=lock
     )
     if found is None:
         raise ExperimentNotFound(experiment_id)
@@ -299,13 +263,13 @@ def next_look(session: Session, experiment_id: UUID) -> int:
     return (last or 0) + 1
 
 
-def exposed(session: Session, experiment_id: UUID) -> Exposed:
+def exposed(session: Session, found: Experiment) -> Exposed:
     """What came of every assignment that an experiment touched, as far as it is known."""
-    rows = session.execute(_OUTCOMES, {"experiment": experiment_id}).all()
+    rows = session.execute(_OUTCOMES, {"experiment": found.id}).all()
     outcome = {name: np.zeros(len(rows)) for name in METRICS}
     known = {name: np.zeros(len(rows), np.bool_) for name in METRICS}
     for at, row in enumerate(rows):
-        ended = row.state in _OVER
+        ended = row.state in OVER
         for name, is_known, amount in (
             ("stump", row.decided or ended, row.stump),
             ("accepted", row.accepted or ended, row.accepted),
@@ -320,44 +284,26 @@ def exposed(session: Session, experiment_id: UUID) -> Exposed:
         treated=np.array([row.treated for row in rows], np.bool_),
         outcome=outcome,
         known=known,
-        past=_kept_past(session, experiment(session, experiment_id)),
+        past=units_past(session, found),
     )
 
 
-def _kept_past(session: Session, found: Experiment) -> UnitsPast | None:
-    """The same as `units_past`, read once by each process: looks come every few minutes, and what
-    was known at the start is not to change with what is corrected later.
-    """
-    key = found.id, found.started_at
-    past = _PASTS.get(key)
-    if past is None and (past := units_past(session, found)) is not None:
-        while len(_PASTS) >= PASTS_KEPT:
-            _PASTS.pop(next(iter(_PASTS), key), None)
-        _PASTS[key] = past
-    return past
-
-
 def units_past(session: Session, found: Experiment) -> UnitsPast | None:
-    """What came of every unit's offers in the months before an experiment began; none where it has
-    not begun, or nobody had an offer.
+    """What had come of every unit's offers when an experiment began, as its first look kept it;
+    none where nobody had an offer.
     """
-    if found.started_at is None:
-        return None
-    given = {"began": found.started_at, "since": found.started_at - PAST, "over": list(_OVER)}
-    rows = session.execute(_PAST_OF[found.unit], given).all()
+    rows = session.scalars(
+        select(UnitPast).where(UnitPast.experiment_id == found.id).order_by(UnitPast.unit_id)
+    ).all()
     if not rows:
         return None
-
-    def column(name: str) -> Float64:
-        return np.array([getattr(row, name) for row in rows], np.float64)
-
     return UnitsPast(
         unit=tuple(row.unit_id for row in rows),
         treated=np.array([is_treated(found.salt, row.unit_id, found.share) for row in rows]),
-        total={name: column(name) for name in METRICS},
-        count={name: column(f"{name}_count") for name in METRICS},
+        total={name: np.array([row.outcomes[name][0] for row in rows]) for name in METRICS},
+        count={name: np.array([row.outcomes[name][1] for row in rows]) for name in METRICS},
         # A missing prediction is a null, and so NaN.
-        predicted=column("predicted"),
+        predicted=np.array([row.predicted for row in rows], np.float64),
     )
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -15,19 +16,34 @@ from sqlalchemy.orm import Session
 from market.auth import Part
 from market.candidates.rules import by_arm
 from market.console.experiment_told import metric_told
-from market.db import new_id
-from market.experiments.actions import look_at_experiment
+from market.db import database, new_id
+from market.experiments.actions import (
+    design_experiment,
+    keep_past,
+    look_at_experiment,
+    start_experiment,
+)
 from market.experiments.jobs import look_at_experiments
 from market.experiments.models import Experiment, Exposure
-from market.experiments.queries import exposed, units_past
-from market.experiments.rules import Exposed, UnitsPast, effect_told, is_treated, look
+from market.experiments.queries import experiment, exposed, units_past
+from market.experiments.rules import (
+    METRICS,
+    Design,
+    ExperimentOverlaps,
+    Exposed,
+    UnitsPast,
+    effect_told,
+    is_treated,
+    look,
+)
 from market.http import wire_id
 from market.offers.models import Offer
 from market.runs.actions import request_run
 from market.runs.jobs import run_matching
 from matching.policy import Policy, Weights
 from matching.value import PairParts, pair_value
-from tests.factories import Caller, make_caller, make_expert, make_project, make_task
+from tests.factories import AT, Caller, make_caller, make_expert, make_project, make_task
+from tests.races import at_once
 
 React = Callable[[], list[str]]
 
@@ -255,6 +271,7 @@ def test_a_trial_that_does_harm_is_stopped_by_its_guardrail(db: Session, ops: Ca
     # Nothing came before it; to a trial that begins now, all of this is the past.
     assert units_past(db, row) is None
     row.started_at = at
+    keep_past(db, row)
     past = units_past(db, row)
     assert past is not None
     states = Counter((one.expert_id, one.state) for one in db.scalars(select(Offer)))
@@ -270,12 +287,48 @@ def test_a_trial_that_does_harm_is_stopped_by_its_guardrail(db: Session, ops: Ca
     assert not past.count["rejected"].any()
     assert not np.isnan(past.predicted).any()
     assert past.known("rejected")[:, 0] == pytest.approx(0)
-    # Every look takes out the same, whatever is corrected meanwhile.
-    db.flush()
-    kept = exposed(db, experiment_id).past
-    assert kept is not None
+    # Every look takes out the same, whatever is corrected meanwhile, and in whichever process.
     db.execute(text("update market.offer set ended_at = ended_at + interval '9 days'"))
-    assert exposed(db, experiment_id).past is kept
+    keep_past(db, row)
+    db.expire_all()
+    again = exposed(db, row).past
+    assert again is not None
+    assert again.unit == past.unit
+    for name in METRICS:
+        assert (again.total[name] == past.total[name]).all()
+        assert (again.count[name] == past.count[name]).all()
+
+
+def begun(session: Session, count: int) -> list[UUID]:
+    """Trials of other instructions on thirty experts, not begun yet."""
+    for _ in range(30):
+        make_expert(session)
+    design = Design("words", "instructions", "expert", 0.5, "Said anew.", treatment={"text": "So."})
+    return [design_experiment(session, design, author_id=None, at=AT).id for _ in range(count)]
+
+
+@pytest.mark.usefixtures("committed")
+def test_of_two_trials_of_a_kind_begun_at_once_one_begins_and_offers_do_not_wait_for_looks() -> (
+    None
+):
+    with database.begin() as session:
+        ids = begun(session, 2)
+
+    def start(which: UUID) -> UUID:
+        with database.begin() as session:
+            return start_experiment(session, which, actor_id=None, at=AT).id
+
+    found = at_once([partial(start, one) for one in ids])
+    (running,) = [one for one in found if isinstance(one, UUID)]
+    assert sum(isinstance(one, ExperimentOverlaps) for one in found) == 1
+    with database.begin() as looking, database.begin() as offering:
+        experiment(looking, running, lock=True)
+        offering.execute(text("set local lock_timeout = '10s'"))
+        unit = new_id()
+        offering.add(
+            Exposure(experiment_id=running, offer_id=unit, unit_id=unit, arm="control", at=AT)
+        )
+        offering.flush()
 
 
 def made_up(rng: np.random.Generator, gain: float) -> Exposed:
