@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from payouts import chart
 from payouts.errors import BreakNotBookable, UnknownBreak
 from payouts.ledger import Line, post_entry
+from payouts.money import EXPONENTS
 from payouts.proof_models import Break, BreakKind, Resolution
 
 PLATFORM = "platform"
@@ -100,11 +101,12 @@ def resolve_break(
 
     Raises:
         UnknownBreak.
-        BreakNotBookable: Stripe contradicts itself, which no entry of ours can mend.
+        BreakNotBookable: Stripe contradicts itself, which no entry of ours can mend, or it is in a
+            currency that the books do not know.
     """
     found = _open_break(session, break_id)
     if how is Resolution.SUSPENSE:
-        if found.kind == BreakKind.BALANCE_DIFFERS:
+        if found.kind == BreakKind.BALANCE_DIFFERS or found.currency not in EXPONENTS:
             raise BreakNotBookable(break_id)
         mirror = (
             chart.stripe_clearing(found.currency)

@@ -20,7 +20,7 @@ from payouts.calls import (
     plan_call,
 )
 from payouts.disputes import unsettled_withheld
-from payouts.errors import BadAmount, CallConflict, UnknownFunding
+from payouts.errors import BadAmount, CallConflict, EventUnclear, UnknownFunding
 from payouts.ledger import Line, post_entry, post_pending, reserve, void_pending
 from payouts.ledger_models import JournalEntry
 from payouts.models import ExternalCall, Funding
@@ -100,6 +100,9 @@ def record_intent(
 
     Money that arrived is booked at once (J1). Until Stripe lets us use it, it is unsettled and
     no project can be given it.
+
+    Raises:
+        EventUnclear: Stripe has changed the money into another currency on its way to us.
     """
     funding.payment_intent_id = funding.payment_intent_id or seen.id
     if seen.status == "processing" and funding.state == FundingState.PLANNED:
@@ -124,6 +127,12 @@ def _received(
     facts = []
     if funding.state in (FundingState.PLANNED, FundingState.PROCESSING, FundingState.FAILED):
         currency, lab_id = funding.currency, funding.lab_id
+        if line.currency != currency:
+            # What the lab paid is not what we have: a person refunds it, or agrees on a rate.
+            raise EventUnclear(
+                f"{Money(funding.amount_minor, currency)} of funding {funding.id} came as "
+                f"{line.amount_minor} minor units of {line.currency}"
+            )
         is_available = line.status == AVAILABLE
         lab = (
             chart.lab_funding(lab_id, currency)
@@ -372,7 +381,11 @@ def _intent_answer(seen: PaymentIntentSeen) -> Answer:
 def _record_intent_of(
     session: Session, call: ExternalCall, at: datetime, *, seen: PaymentIntentSeen
 ) -> list[Fact]:
-    return record_intent(session, locked_funding(session, call.subject_id), seen, at)
+    try:
+        return record_intent(session, locked_funding(session, call.subject_id), seen, at)
+    except EventUnclear:
+        # The payment is made, whatever it came to; its event says the rest to a person.
+        return []
 
 
 def _pay_in(gateway: "Gateway", call: ExternalCall) -> Answer:

@@ -19,6 +19,7 @@ from uuid_utils.compat import uuid7
 from payouts.errors import EventRefused, SignatureRefused
 from payouts.models import Payee, StripeEvent, Transfer
 from payouts.outcomes import Begin, Now
+from payouts.proof_models import PullMark
 from payouts.states import InboxState
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ SNAPSHOT, THIN = "snapshot", "thin"
 OBJECT_OF = {SNAPSHOT: "event", THIN: "v2.core.event"}
 OPEN = (InboxState.STORED, InboxState.PARKED)
 DONE = (InboxState.APPLIED, InboxState.IGNORED)
+OWN_EVENTS = "platform events"
+"""Under which it is kept until when they have been listed."""
 OF_A_BANK = "account.external_account."
 """Events that say themselves what happened: two of one object are not about the same."""
 
@@ -177,7 +180,7 @@ def catch_up(
     expect_livemode: bool = False,
 ) -> list[UUID]:
     """List the events since a moment of one connected account, or the platform's own, and keep
-    those whose webhook never came; their new ids.
+    those whose webhook never came; their new ids. That they were listed is kept with them.
 
     Run it each hour with a moment two hours before the last run.
     """
@@ -194,7 +197,17 @@ def catch_up(
         if account_id is not None:
             listed = update(Payee).where(Payee.account_id == account_id)
             session.execute(listed.values(events_listed_at=at))
+        else:
+            mark = insert(PullMark).values(place=OWN_EVENTS, pulled_until=at)
+            session.execute(
+                mark.on_conflict_do_update(index_elements=["place"], set_={"pulled_until": at})
+            )
     return new
+
+
+def own_events_listed_at(session: Session) -> datetime | None:
+    """When the platform's own events were listed last, for `catch_up`."""
+    return session.scalar(select(PullMark.pulled_until).where(PullMark.place == OWN_EVENTS))
 
 
 def accounts_to_watch(session: Session, *, since: datetime) -> dict[str, datetime | None]:

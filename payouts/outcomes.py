@@ -288,11 +288,10 @@ def _put_back(
 ) -> CallOutcome:
     """Nothing was done: as if it had not been sent this time."""
     call.leased_until = None
+    # So that the first real sending is still the one that we may refuse ourselves.
+    call.tries -= 1
     if isinstance(said, GatewayKeyRejected):
         call.http_status = UNAUTHORIZED
         call.error_code = "api_key_rejected"
-    else:
-        # So that the first real sending is still the one that we may refuse ourselves.
-        call.tries -= 1
     session.flush()
     return outcome_of(call, Result.TRY_LATER, retry_at=at, text="it was not sent")

@@ -57,7 +57,7 @@ class StripeLine(Base, kw_only=True):
 
 
 class PullMark(Base, kw_only=True):
-    """Up to when the lines of one balance at Stripe have been pulled."""
+    """Up to when the lines of one balance at Stripe, or our own events there, have been pulled."""
 
     __tablename__ = "pull_mark"
 

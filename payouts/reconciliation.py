@@ -20,9 +20,11 @@ from sqlalchemy.orm import Session
 from payouts import chart
 from payouts.breaks import PLATFORM, Difference, keep_breaks
 from payouts.conversions import book_conversions
+from payouts.errors import GatewayRefused
 from payouts.ledger import Line, post_entry
 from payouts.ledger_models import JournalEntry
 from payouts.models import Payee
+from payouts.money import EXPONENTS
 from payouts.outcomes import Begin, Now
 from payouts.proof_models import Break, BreakKind, PullMark, StripeLine
 from payouts.seen import BalanceSeen, TransactionSeen
@@ -143,6 +145,7 @@ class Reconciled:
     open_breaks: int
     overdue_breaks: int
     by_kind: Mapping[str, int]
+    unread: Sequence[UUID] = ()
 
 
 def reference_of(seen: TransactionSeen) -> str:
@@ -160,18 +163,25 @@ def reconcile(
     `owners` are those whose connected accounts are pulled beside the platform's balance. Reads
     Stripe outside of any transaction; safe to run again at any point.
 
+    An account that Stripe does not show us any more (closed, or given up by its owner) is named in
+    `unread` and holds up none of the others; what is not pulled of it is a break like any other.
+
     Raises:
         GatewayUnknown, GatewayRefused, GatewayKeyRejected: what was pulled before is kept.
     """
     new = _pull(begin, gateway, PLATFORM, None, now)
+    unread = []
     for owner_id, account_id in _accounts(begin, owners):
-        new += _pull(begin, gateway, str(owner_id), account_id, now)
+        try:
+            new += _pull(begin, gateway, str(owner_id), account_id, now)
+        except GatewayRefused:
+            unread.append(owner_id)
     held = gateway.balance()
     with begin() as session:
         fees, changed = book_fees(session, at=now()), book_conversions(session, at=now())
         found = [*differences(session), *_balance_differences(session, held)]
         opened, closed = keep_breaks(session, found, at=now())
-        return _summary(session, now(), new, (fees, changed), opened, closed)
+        return _summary(session, now(), new, (fees, changed), opened, closed, tuple(unread))
 
 
 def _accounts(begin: Begin, owners: Sequence[UUID]) -> list[tuple[UUID, str]]:
@@ -239,6 +249,8 @@ def book_fees(session: Session, *, at: datetime) -> int:
             StripeLine.place == PLATFORM,
             StripeLine.category == "fee",
             StripeLine.net_minor != 0,
+            # Of another nobody has said how many decimals it has: it stays a break, for a person.
+            StripeLine.currency.in_(EXPONENTS),
             ~exists().where(JournalEntry.key == func.concat("stripe_fee:", StripeLine.id)),
         )
     ).all()
@@ -314,7 +326,13 @@ def _totals(session: Session, place: str) -> dict[str, int]:
 
 
 def _summary(
-    session: Session, at: datetime, new: int, booked: tuple[int, int], opened: int, closed: int
+    session: Session,
+    at: datetime,
+    new: int,
+    booked: tuple[int, int],
+    opened: int,
+    closed: int,
+    unread: tuple[UUID, ...],
 ) -> Reconciled:
     standing = session.execute(
         select(Break.kind, Break.found_at).where(Break.resolved_at.is_(None))
@@ -331,4 +349,5 @@ def _summary(
         open_breaks=len(standing),
         overdue_breaks=sum(1 for _, found_at in standing if at - found_at > OVERDUE),
         by_kind=dict(Counter(str(kind) for kind, _ in standing)),
+        unread=unread,
     )

@@ -138,8 +138,11 @@ def recover_before_payout(
 
     Units: minor units.
     """
-    owner = owner_id, currency
-    part = min(outstanding(session, [owner])[owner], free_minor // SHARE)
+    cases = open_cases(session, owner_id, currency)
+    left = sum(one.amount_minor - one.recovered_minor - one.written_off_minor for one in cases)
+    # What a reversal at Stripe is to bring back is counted there, and not taken twice.
+    owing = balance(session, chart.receivable_from(owner_id, currency)).available_minor
+    part = min(left, owing, free_minor // SHARE)
     if part <= 0:
         return 0
     key = f"recovery:{owner_id}:{currency}:{period_end}:{reason_code}"
@@ -221,7 +224,7 @@ def record_recovered(
     session: Session, owner_id: UUID, currency: str, amount_minor: int, *, at: datetime
 ) -> None:
     """Count money that came back towards the oldest case first."""
-    for one in _open(session, owner_id, currency):
+    for one in open_cases(session, owner_id, currency):
         part = min(amount_minor, one.amount_minor - one.recovered_minor - one.written_off_minor)
         one.recovered_minor += part
         amount_minor -= part
@@ -232,7 +235,10 @@ def record_recovered(
     session.flush()
 
 
-def _open(session: Session, owner_id: UUID, currency: str) -> list[Recovery]:
+def open_cases(session: Session, owner_id: UUID, currency: str) -> list[Recovery]:
+    """What is to be recovered from somebody still, oldest first; locked, before any balance is, as
+    by whoever gives up what is old.
+    """
     return list(
         session.scalars(
             select(Recovery)
@@ -243,12 +249,16 @@ def _open(session: Session, owner_id: UUID, currency: str) -> list[Recovery]:
             )
             .order_by(Recovery.decided_at, Recovery.id)
             .with_for_update()
+            .execution_options(populate_existing=True)
         )
     )
 
 
 def write_off_old(session: Session, *, at: datetime, limit: int = 100) -> list[Recovery]:
-    """Give up what could not be recovered for half a year: it is our loss; safe to run twice."""
+    """Give up what could not be recovered for half a year: it is our loss; safe to run twice.
+
+    What a reversal at Stripe may yet bring back is not given up before that is known.
+    """
     old = session.scalars(
         select(Recovery)
         .where(Recovery.closed_at.is_(None), Recovery.decided_at <= at - WRITE_OFF_AFTER)
@@ -256,13 +266,17 @@ def write_off_old(session: Session, *, at: datetime, limit: int = 100) -> list[R
         .limit(limit)
         .with_for_update(skip_locked=True)
     ).all()
+    given_up = []
     for one in old:
         left = one.amount_minor - one.recovered_minor - one.written_off_minor
-        debit = chart.dispute_loss(one.currency)
-        line = Line(debit, chart.receivable_from(one.owner_id, one.currency), left)
+        owing = chart.receivable_from(one.owner_id, one.currency)
+        if left > balance(session, owing).available_minor:
+            continue
+        line = Line(chart.dispute_loss(one.currency), owing, left)
         key = f"recovery:{one.id}:written_off"
         post_entry(session, key=key, kind="written_off", lines=[line], at=at)
         one.written_off_minor += left
         one.closed_at = at
+        given_up.append(one)
     session.flush()
-    return list(old)
+    return given_up

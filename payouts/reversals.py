@@ -15,7 +15,7 @@ from payouts.holds import HoldPolicy
 from payouts.ledger import Line, post_pending, reserve, void_pending
 from payouts.models import ExternalCall, Payout, Transfer
 from payouts.money import checked_amount
-from payouts.recoveries import record_recovered
+from payouts.recoveries import open_cases, record_recovered
 from payouts.seen import ReversalSeen
 from payouts.states import CallOperation, CallState, PayoutState
 from payouts.transfers import locked_payout, move_payout, payout_fact
@@ -179,6 +179,8 @@ def _record_reversal(
     key = f"{call.natural_key}:{call.attempt}"
     purpose = _said(call, "purpose")
     is_recall = purpose == RECALL
+    if not is_recall:
+        open_cases(session, payout.owner_id, payout.currency)
     post_pending(
         session,
         key,

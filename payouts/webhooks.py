@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from payouts.arrivals import record_stripe_payout
 from payouts.calls import Fact, FactKind, Tell, locked_call, tell_nobody
 from payouts.disputes import record_dispute
-from payouts.errors import EventUnclear, GatewayRefused, GatewayUnknown
+from payouts.errors import EventUnclear, GatewayKeyRejected, GatewayRefused
 from payouts.funding import (
     locked_funding,
     record_intent,
@@ -87,9 +87,30 @@ def apply_event(
     `broken`, for a person to look at, and is only tried when somebody asks for it.
 
     Raises:
-        GatewayUnknown: of fetching; the event is due again a little later.
-        GatewayKeyRejected: it stays due.
+        GatewayKeyRejected: of fetching; the event stays due.
+        GatewayUnknown: of fetching; it is due again a little later, as after whatever else keeps
+            it from being recorded, so that it holds no others up.
     """
+    try:
+        return _apply(begin, gateway, event_id, now=now, tell=tell, policy=policy)
+    except GatewayKeyRejected:
+        raise
+    except Exception:
+        with begin() as session:
+            for event in locked_events(session, [event_id]).values():
+                _put_off(event, now())
+        raise
+
+
+def _apply(
+    begin: Begin,
+    gateway: "Gateway",
+    event_id: UUID,
+    *,
+    now: Now,
+    tell: Tell,
+    policy: HoldPolicy,
+) -> Applied:
     with begin() as session:
         event = session.get_one(StripeEvent, event_id)
         if event.state in DONE:
@@ -102,11 +123,6 @@ def apply_event(
         apply = _fetch(begin, gateway, hint, now, policy)
     except GatewayRefused as no:
         refused = f"Stripe does not show {hint.object_id}: {no.text}"
-    except GatewayUnknown:
-        with begin() as session:
-            for silent in locked_events(session, [event_id]).values():
-                _put_off(silent, now())
-        raise
     at = now()
     with begin() as session:
         waiting = locked_events(session, alike)

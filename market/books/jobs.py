@@ -122,4 +122,6 @@ def _prove() -> Reconciled:
     with database.begin() as session:
         proof = publish(session, found, at_stripe(session), at=now())
         log.info("books.proved", number=proof.number, digest=proof.digest, breaks=found.open_breaks)
+    if found.unread:
+        log.warning("books.accounts_unread", owners=[str(one) for one in found.unread])
     return found

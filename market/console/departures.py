@@ -129,7 +129,7 @@ def _mine(
             status=status,
             notice=notice,
             is_expert=who is not None,
-            found=None if found is None else told(session, found),
+            found=None if found is None else told(session, [found])[0],
             zone="UTC" if who is None else who.timezone,
             stages=("returning", "settling", "paying", "done"),
         )

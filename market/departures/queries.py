@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 from market.departures.models import ClosedCountry, Departure
 from market.departures.rules import DepartureNotFound, Due, Left, Told
 from market.experts.rules import WORKING
-from market.treasury.queries import what_is_owed
-from payouts.payees import is_ready, payee_of
+from market.treasury.queries import what_many_are_owed
+from payouts.models import Payee
+from payouts.payees import is_ready
 
 _LEFT = """
     select d.id, d.state,
@@ -66,6 +67,11 @@ _TO_LEAVE = text(
     where c.opened_at is null and e.state = any(:working)
         and not exists (select from market.departure d
             where d.expert_id = e.id and d.state <> 'called_off')
+        -- Nor whom a person let stay although this country is closed.
+        and not exists (select from market.departure d
+            join market.state_change s on s.subject_id = d.id and s.action = 'call_off'
+            where d.expert_id = e.id and d.cause = 'region' and s.actor_id is not null
+                and s.at >= c.closed_at)
     group by e.id order by e.id limit :limit
     """
 ).columns(id=Uuid())
@@ -124,23 +130,33 @@ def left_of(session: Session, departure_ids: Sequence[UUID]) -> dict[UUID, Left]
     return {row.id: _left(row) for row in rows}
 
 
-def told(session: Session, found: Departure) -> Told:
-    """How far one departure is, for its expert or for ops; reads as the platform."""
-    payee = payee_of(session, found.expert_id)
-    owed = [
-        (currency, free.posted_minor + held)
-        for currency, free, held in what_is_owed(session, found.expert_id)
+def told(session: Session, found: Sequence[Departure]) -> list[Told]:
+    """How far each of some departures is, for its expert or for ops; reads as the platform."""
+    expert_ids = [one.expert_id for one in found]
+    ready = {
+        payee.owner_id
+        for payee in session.scalars(select(Payee).where(Payee.owner_id.in_(expert_ids)))
+        if is_ready(payee)
+    }
+    owed = what_many_are_owed(session, expert_ids)
+    left = left_of(session, [one.id for one in found])
+    return [
+        Told(
+            one.cause,
+            one.state,
+            one.reason,
+            one.begun_at,
+            one.changed_at,
+            left[one.id],
+            one.expert_id in ready,
+            tuple(
+                (currency, free.posted_minor + held)
+                for currency, free, held in owed[one.expert_id]
+                if free.posted_minor + held
+            ),
+        )
+        for one in found
     ]
-    return Told(
-        found.cause,
-        found.state,
-        found.reason,
-        found.begun_at,
-        found.changed_at,
-        left_of(session, [found.id])[found.id],
-        payee is not None and is_ready(payee),
-        tuple(one for one in owed if one[1]),
-    )
 
 
 def must_leave(session: Session, *, limit: int) -> list[tuple[UUID, str]]:

@@ -1,5 +1,6 @@
 """Departures over HTTP: an expert leaves and sees how far that is; ops close a country."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -28,8 +29,21 @@ from market.departures.queries import (
     departures,
     told,
 )
-from market.departures.rules import DepartureNotFound
-from market.http import Cursor, Limit, Page, StateFilter, Wire, get, listed, post, read_id, wire_id
+from market.departures.rules import DepartureNotFound, Told
+from market.http import (
+    Cursor,
+    Limit,
+    Page,
+    StateFilter,
+    Wire,
+    get,
+    listed,
+    page,
+    page_of,
+    post,
+    read_id,
+    wire_id,
+)
 from market.projects.routes import MoneyOut
 
 Reason = Annotated[str, Meta(min_length=1, max_length=2_000)]
@@ -140,15 +154,15 @@ def get_departures(
 ) -> Page[DepartureOut]:
     """Who leaves, newest first, and how far each is."""
     with database.begin() as session:
-        return listed(
+        rows, following = page_of(
             session,
             departures(state=in_state, cause=cause),
             Departure.id,
-            lambda row: _out(session, row),
             limit=limit,
             cursor=cursor,
             filters=f"departures {in_state} {cause}",
         )
+        return page(_all_out(session, rows), following)
 
 
 @get("/departures/{departure_id:str}", scope="expert:read", tags=["Experts"])
@@ -220,8 +234,15 @@ def _of(session: Session, expert_id: UUID) -> Departure:
 
 
 def _out(session: Session, row: Departure) -> DepartureOut:
-    tell_of(row.expert_id)
-    found = told(session, row)
+    return _all_out(session, [row])[0]
+
+
+def _all_out(session: Session, rows: Sequence[Departure]) -> list[DepartureOut]:
+    tell_of(*(row.expert_id for row in rows))
+    return [_told_out(row, found) for row, found in zip(rows, told(session, rows), strict=True)]
+
+
+def _told_out(row: Departure, found: Told) -> DepartureOut:
     return DepartureOut(
         id=wire_id("dep", row.id),
         expert_id=wire_id("per", row.expert_id),

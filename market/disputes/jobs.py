@@ -4,6 +4,7 @@ from market.broker import job
 from market.db import database, now
 from market.disputes.actions import run_out
 from market.disputes.queries import due_disputes
+from market.sweeps import sweep
 
 SWEEP = 1_000
 """The most disputes that one sweep takes up; the next one comes soon."""
@@ -15,7 +16,4 @@ def end_due_disputes(slot: str) -> None:
     del slot
     with database.begin() as session:
         due = due_disputes(session, at=now(), limit=SWEEP)
-    # A transaction each, so that one that fails does not hold the others up.
-    for dispute_id in due:
-        with database.begin() as session:
-            run_out(session, dispute_id, at=now())
+    sweep(due, lambda session, dispute_id: run_out(session, dispute_id, at=now()))

@@ -1,7 +1,7 @@
 """Asking Stripe and hearing from it: what stands between two transactions."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import partial
 from uuid import UUID
 
@@ -40,17 +40,20 @@ from payouts.errors import (
     GatewayUnknown,
     PayoutsError,
 )
-from payouts.inbox import accounts_to_watch, catch_up, due_events
+from payouts.inbox import accounts_to_watch, catch_up, due_events, own_events_listed_at
 from payouts.invoices import next_call, open_past_due, record_overdue
 from payouts.models import ExternalCall, Payee
 from payouts.outcomes import CallOutcome, Result
-from payouts.recoveries import write_off_old
+from payouts.recoveries import Owner, write_off_old
 from payouts.sender import ROWS_FAULT, run_call, send_transfers
 from payouts.states import CallState, InboxState
 from payouts.transfers import held_payouts, review_payout
 from payouts.webhooks import apply_event, refresh_payee, review_owner
 
 log = structlog.get_logger(__name__)
+
+_FAULTS = (PayoutsError, MarketError, *ROWS_FAULT)
+"""What keeps one row from being recorded, and none of the others."""
 
 WATCH_FOR = timedelta(days=45)
 """How long after a transfer an account's events are listed: banks return money late."""
@@ -166,24 +169,36 @@ def run_payouts(run_id: str) -> None:
             return
         period_end = run.period_end
         owners = owed(session)
+    failed: list[Exception] = []
     for done in range(0, len(owners), PAY_AT_ONCE):
+        some = owners[done : done + PAY_AT_ONCE]
+        try:
+            goes_on = _pay(run.id, period_end, some)
+        except _FAULTS:
+            # One of them cannot be paid as things stand, which is no fault of the others.
+            failed += _each([partial(_pay, run.id, period_end, [one]) for one in some])
+            goes_on = True
+        if not goes_on:
+            return
         with database.begin() as session:
-            if payout_run(session, run.id, locked=True).state != "running":
-                # Cancelled meanwhile; held for the moment, so that it cannot be while we pay.
-                return
-            pay_owners(
-                session,
-                owners[done : done + PAY_AT_ONCE],
-                period_end=period_end,
-                at=now(),
-                policy=hold_policy(),
-                run_id=run.id,
-            )
-            report_progress(
-                session, UUID(run_id), phase="paying", done=done, total=len(owners), at=now()
-            )
+            report_progress(session, run.id, phase="paying", done=done, total=len(owners), at=now())
+    if failed:
+        # The run stays open: whoever runs this job again goes on with those.
+        raise failed[0]
     with database.begin() as session:
-        end_run(session, UUID(run_id), at=now())
+        end_run(session, run.id, at=now())
+
+
+def _pay(run_id: UUID, period_end: date, owners: Sequence[Owner]) -> bool:
+    """Open the payouts of some in one transaction; whether the run goes on."""
+    with database.begin() as session:
+        if payout_run(session, run_id, locked=True).state != "running":
+            # Cancelled meanwhile; held for the moment, so that it cannot be while we pay.
+            return False
+        pay_owners(
+            session, owners, period_end=period_end, at=now(), policy=hold_policy(), run_id=run_id
+        )
+        return True
 
 
 @job(queue="money")
@@ -264,7 +279,8 @@ def _look_for(call_id: UUID) -> None:
 def _each(turns: Sequence[Callable[[], object]]) -> list[Exception]:
     """Let everything have its turn, whatever comes of the others; what could not be recorded.
 
-    A lost connection ends it: nothing after it could be recorded either.
+    What Stripe does not answer is no failure, as it is asked again. A lost connection ends it:
+    nothing after it could be recorded either.
     """
     failed: list[Exception] = []
     for turn in turns:
@@ -275,7 +291,7 @@ def _each(turns: Sequence[Callable[[], object]]) -> list[Exception]:
         except GatewayKeyRejected:
             # Nobody could do anything with it.
             raise
-        except (PayoutsError, MarketError, *ROWS_FAULT) as refused:
+        except _FAULTS as refused:
             # Not with its variables: rows of a transaction that failed cannot be printed.
             log.error("stripe.not_recorded", reason=str(refused))
             failed.append(refused)
@@ -289,15 +305,16 @@ def catch_up_stripe(slot: str) -> None:
         return
     since = datetime.fromisoformat(slot) - OVERLAP
     until = now() + LIST_FOR
-    _catch_up(since, until, None)
     with database.begin() as session:
-        accounts = accounts_to_watch(session, since=now() - WATCH_FOR)
+        # None of them is listed from later than it was listed last: we may have been down for long.
+        places: dict[str | None, datetime | None] = {None: own_events_listed_at(session)}
+        places.update(accounts_to_watch(session, since=now() - WATCH_FOR).items())
     failed = _each(
         [
             partial(
-                _catch_up, min(since, listed_at - OVERLAP) if listed_at else since, until, account
+                _catch_up, min(since, listed_at - OVERLAP) if listed_at else since, until, place
             )
-            for account, listed_at in accounts.items()
+            for place, listed_at in places.items()
         ]
     )
     if failed:

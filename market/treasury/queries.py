@@ -1,5 +1,6 @@
 """Reads about payouts and what is owed."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import Select, select
@@ -104,16 +105,32 @@ def what_is_owed(session: Session, expert_id: UUID) -> list[tuple[str, Balance, 
     """By currency, what an expert has earned and not been sent: what is approved, and in minor
     units what waits for its approval or for a decision.
     """
-    currencies = session.scalars(
-        select(LedgerAccount.currency)
-        .where(LedgerAccount.code == Code.EXPERT_PAYABLE, LedgerAccount.owner_id == expert_id)
+    return what_many_are_owed(session, [expert_id])[expert_id]
+
+
+def what_many_are_owed(
+    session: Session, expert_ids: Sequence[UUID]
+) -> dict[UUID, list[tuple[str, Balance, int]]]:
+    """The same of some experts, by their ids."""
+    rows = session.execute(
+        select(LedgerAccount.owner_id, LedgerAccount.currency)
+        .where(LedgerAccount.code == Code.EXPERT_PAYABLE, LedgerAccount.owner_id.in_(expert_ids))
         .order_by(LedgerAccount.currency)
-    ).all()
-    found = []
-    for one in currencies:
-        free, held = chart.owed_to(expert_id, one), chart.held_for(expert_id, one)
-        figures = balances(session, [free, held])
-        found.append((one, figures[free], figures[held].posted_minor))
+    )
+    accounts = [
+        (
+            expert_id,
+            currency,
+            chart.owed_to(expert_id, currency),
+            chart.held_for(expert_id, currency),
+        )
+        for expert_id, currency in rows
+        if expert_id is not None
+    ]
+    figures = balances(session, [one for *_, free, held in accounts for one in (free, held)])
+    found: dict[UUID, list[tuple[str, Balance, int]]] = {one: [] for one in expert_ids}
+    for expert_id, currency, free, held in accounts:
+        found[expert_id].append((currency, figures[free], figures[held].posted_minor))
     return found
 
 

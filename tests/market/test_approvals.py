@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from litestar.testing import TestClient
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from market.approvals.actions import approve_lines, credit_locked, lock_weeks, settle_time
@@ -26,8 +26,9 @@ from market.offers.models import Offer
 from market.work.actions import change_time
 from market.work.models import TimeEntry
 from payouts import chart
+from payouts.errors import FloorBreached
 from payouts.invariants import violations
-from payouts.ledger import balance
+from payouts.ledger import Line, balance, post_entry
 from tests.factories import AT, make_caller, make_expert, make_project, make_task, pairs_in_database
 from tests.market.earned import end_offer, hand_in, make_active_offer, work_on
 
@@ -125,6 +126,26 @@ def test_the_clock_closes_weeks_and_hears_silence(db: Session) -> None:
     db.expire_all()
     assert db.scalars(select(Earning.state)).all() == ["approved"]
     assert free_and_held(db, offer.expert_id) == (2200, 0)
+
+
+def test_one_line_that_cannot_be_approved_keeps_nobody_elses_from_being(db: Session) -> None:
+    offers = [make_worked(db) for _ in range(3)]
+    for offer in offers:
+        hand_in(db, offer)
+    db.commit()
+    close_weeks("slot")
+    db.execute(update(Earning).values(review_until=AT))
+    # What one line holds has gone elsewhere, so that it cannot be let go.
+    poisoned = offers[1]
+    held = chart.held_for(poisoned.expert_id, "USD")
+    gone = Line(held, chart.suspense(), 2_200)
+    post_entry(db, key="gone", kind="suspense", lines=[gone], at=AT)
+    db.commit()
+    with pytest.raises(FloorBreached):
+        approve_silent_lines("slot")
+    db.expire_all()
+    left = db.scalars(select(Earning.expert_id).where(Earning.state == "accrued")).all()
+    assert left == [poisoned.expert_id]
 
 
 def test_long_work_is_paid_by_the_week_while_it_goes_on(db: Session) -> None:

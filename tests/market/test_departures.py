@@ -63,6 +63,7 @@ from tests.factories import (
 from tests.market.earned import end_offer, make_active_offer, work_on
 from tests.market.house import House
 from tests.market.test_payout_runs import paid_in
+from tests.market.test_verdicts import statements_of
 
 WHY = "It moves to the mountains."
 
@@ -228,6 +229,26 @@ def test_a_closed_country_is_left_by_whoever_lives_or_is_paid_there(db: Session)
     assert (standing_of(db, is_paid.id), payee.is_leaving) == ("good", False)
 
 
+def test_whom_ops_let_stay_does_not_leave_again_before_its_country_closes_again(
+    db: Session,
+) -> None:
+    ops, expert = new_id(), make_expert(db)
+    db.execute(update(Expert).where(Expert.id == expert.id).values(country="FR"))
+    at = datetime.now(UTC)
+    close_country(db, "FR", reason="The law there has changed.", by=ops, at=at)
+    advance_departures("")
+    leaving = departure_of(db, expert.id)
+    assert leaving is not None
+    call_off(db, leaving.id, at=at + timedelta(minutes=1), by=ops)
+    advance_departures("")
+    assert (departure_of(db, expert.id), standing_of(db, expert.id)) == (None, "good")
+    # The word was about that law, and not about the next.
+    open_country(db, "FR", by=ops, at=at + timedelta(days=1))
+    close_country(db, "FR", reason="Another law was made.", by=ops, at=at + timedelta(days=2))
+    advance_departures("")
+    assert standing_of(db, expert.id) == "left"
+
+
 @pytest.mark.slow
 def test_region_exit(house: House) -> None:
     """A country closes under somebody at work: every minute is paid, below the minimum too."""
@@ -337,6 +358,21 @@ def test_whoever_leaves_is_paid_below_the_least_amount_of_a_payout(db: Session) 
 
 def tag(expert: Caller) -> dict[str, str]:
     return {"If-Match": expert.get("/v1/experts/me").headers["etag"]}
+
+
+def test_a_page_of_departures_takes_as_many_statements_however_many_it_tells_of(
+    db: Session, web: TestClient[Any]
+) -> None:
+    ops = make_caller(db, web, Part.OPS)
+    assert ops.get("/v1/departures").json()["items"] == []
+    taken = []
+    for _ in range(2):
+        for _ in range(2):
+            begin_departure(db, make_expert(db).id, "own", reason=WHY, at=AT)
+        db.flush()
+        taken.append(statements_of(db, lambda: ops.get("/v1/departures")))
+    assert len(ops.get("/v1/departures").json()["items"]) == 4
+    assert taken[0] == taken[1]
 
 
 def test_experts_leave_and_stay_and_ops_see_who_does(db: Session, web: TestClient[Any]) -> None:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
 from market.approvals.actions import approve_lines
@@ -314,6 +314,21 @@ def test_webhooks_that_never_came_are_caught_up_with(house: House) -> None:
     assert expert.get("/v1/payouts").json()["items"][0]["state"] == "paid"
 
 
+def test_after_a_long_silence_all_of_it_is_caught_up_with(house: House) -> None:
+    catch_up_stripe(datetime.now(UTC).isoformat())
+    lab = house.caller(Part.LAB)
+    house.fund(lab, 10_000, "pm_card_visa")
+    house.stripe.settle()
+    house.mailbox.take()
+    house.react()
+    assert lab.get("/v1/fundings").json()["items"][0]["state"] == "received"
+    # Ten hours later, of which the hourly look reaches back three.
+    house.stripe.advance(timedelta(hours=10).total_seconds())
+    catch_up_stripe((datetime.now(UTC) + timedelta(hours=10)).isoformat())
+    house.react()
+    assert lab.get("/v1/fundings").json()["items"][0]["state"] == "succeeded"
+
+
 def test_who_is_ready_at_stripe_is_paid_though_its_word_was_lost(house: House) -> None:
     paid_in(house)
     expert, ops = house.expert(), house.caller(Part.OPS)
@@ -450,6 +465,40 @@ def test_a_run_that_died_half_way_goes_on_where_it_was(house: House) -> None:
     assert len(house.stripe.every("transfer")) == 3
     found = ops.get(f"/v1/payout-runs/prn_{run_id.hex}").json()
     assert (found["state"], found["payouts"]) == ("succeeded", 3)
+
+
+def test_one_who_cannot_be_paid_costs_nobody_else_its_payday(house: House) -> None:
+    paid_in(house)
+    experts = [house.expert() for _ in range(3)]
+    for expert in experts:
+        earn(house, expert)
+    house.approve()
+    body = {"period_end": MONDAY.isoformat()}
+    ops = house.caller(Part.OPS)
+    answer = ops.post("/v1/payout-runs", json=body, headers={"Idempotency-Key": "k"})
+    run_id = answer.json()["id"].removeprefix("prn_")
+    refuse = "alter table payouts.payout {} constraint poison {}"
+    others = f"check (owner_id <> '{experts[1].person_id}') not valid"
+    as_owner(house, refuse.format("add", others))
+    try:
+        with pytest.raises(IntegrityError):
+            run_payouts(str(UUID(run_id)))
+    finally:
+        as_owner(house, refuse.format("drop", ""))
+    paid = [bool(one.get("/v1/payouts").json()["items"]) for one in experts]
+    assert paid == [True, False, True]
+    # It is run again by whoever sees that it failed.
+    run_payouts(str(UUID(run_id)))
+    assert len(experts[1].get("/v1/payouts").json()["items"]) == 1
+    found = ops.get(f"/v1/payout-runs/prn_{run_id}").json()
+    assert (found["state"], found["payouts"]) == ("succeeded", 3)
+
+
+def as_owner(house: House, statement: str) -> None:
+    """Change a table, as only whoever owns it may."""
+    with house.begin() as session:
+        session.execute(text("reset role"))
+        session.execute(text(statement))
 
 
 def test_the_clock_asks_once_for_a_week(house: House) -> None:

@@ -1,22 +1,18 @@
 """Labs' money: booked once, usable only when Stripe says so, sent back once."""
 
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 
 from payouts import chart
-from payouts.errors import (
-    FloorBreached,
-)
-from payouts.funding import plan_refund
+from payouts.errors import EventUnclear, FloorBreached
+from payouts.funding import locked_funding, plan_funding, plan_refund, record_intent
 from payouts.models import Funding
+from payouts.money import Money
 from payouts.outcomes import Result
-from payouts.states import (
-    FundingState,
-)
-from tests.payouts.scene import (
-    Scene,
-)
+from payouts.states import FundingState
+from tests.payouts.scene import Scene
 
 
 def test_a_declined_card_is_told_of_and_books_nothing(scene: Scene) -> None:
@@ -47,6 +43,29 @@ def test_money_that_can_still_bounce_is_the_labs_but_cannot_be_given_to_a_projec
         assert session.get_one(Funding, funding_id).state == FundingState.SETTLED
     assert scene.kinds() == ["funding_received", "funding_settled"]
     scene.agrees()
+
+
+def test_money_that_came_in_another_currency_is_not_booked_as_what_was_asked_for(
+    scene: Scene,
+) -> None:
+    scene.fund(50_000)
+    (intent,) = scene.stripe.every("payment_intent")
+    seen = scene.gateway.payment_intent(intent["id"])
+    assert seen.transaction is not None
+    changed = replace(seen, id="pi_other", transaction=replace(seen.transaction, currency="EUR"))
+    with scene.begin() as session:
+        other = uuid4()
+        plan_funding(
+            session,
+            funding_id=other,
+            lab_id=scene.lab_id,
+            money=Money(50_000, "USD"),
+            payment_method="pm_card_visa",
+            at=scene.now(),
+        )
+        with pytest.raises(EventUnclear, match="50000 minor units of EUR"):
+            record_intent(session, locked_funding(session, other), changed, scene.now())
+    assert scene.available(chart.lab_funding(scene.lab_id)) == 50_000
 
 
 def test_a_bank_debit_that_fails_after_days_books_nothing(scene: Scene) -> None:

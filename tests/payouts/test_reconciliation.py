@@ -155,6 +155,29 @@ def test_a_movement_that_is_in_the_books_twice_is_called_so(scene: Scene) -> Non
     assert (found.kind, found.ours_minor) == (BreakKind.TWICE, 2 * found.theirs_minor)
 
 
+def test_an_account_that_stripe_does_not_show_keeps_no_other_from_being_read(scene: Scene) -> None:
+    owners = sorted(paid(scene) for _ in range(2))
+    scene.stripe.fault("get /v1/balance_transactions", "refuse", nth=2, status=403)
+    done = compare(scene, *owners)
+    assert (done.unread, len(breaks(scene))) == ((owners[0],), 2)
+    assert {one.place for one in breaks(scene)} == {str(owners[0])}
+    done = compare(scene, *owners)
+    assert (done.unread, done.open_breaks) == ((), 0)
+
+
+def test_what_the_books_cannot_keep_is_a_break_that_no_click_books(scene: Scene) -> None:
+    scene.stripe.ask("POST", "/_balance/top_up", amount=9_000, currency="xau")
+    scene.stripe.ask("POST", "/_balance/fee", amount=250, currency="xau")
+    scene.deliver()
+    assert compare(scene).fees_booked == 0
+    found, *_ = breaks(scene)
+    assert {one.currency for one in breaks(scene)} == {"XAU"}
+    with scene.begin() as session, pytest.raises(BreakNotBookable):
+        resolve_break(
+            session, found.id, how=Resolution.SUSPENSE, by=uuid4(), note="", at=scene.now()
+        )
+
+
 def test_a_break_that_goes_away_closes_itself(scene: Scene) -> None:
     scene.fund(10_000)
     scene.deliver()

@@ -82,6 +82,50 @@ def test_what_is_still_at_stripe_is_reversed_and_counts_towards_its_case(scene: 
     scene.stripe.ask("POST", "/_clock", paused=False)
 
 
+def test_what_is_on_its_way_back_is_not_taken_again_from_pay_nor_given_up(scene: Scene) -> None:
+    scene.stripe.ask("POST", "/_clock", paused=True)
+    payout = batched(scene, 9_000)
+    owner_id = payout.owner_id
+    scene.insist(payout.call_id)
+    decided(scene, owner_id, 4_000)
+    with scene.begin() as session:
+        call = plan_reversal(
+            session, payout_id=payout.id, amount_minor=3_000, decided_by=uuid4(), at=scene.now()
+        )
+    scene.earn(owner_id, 5_000)
+    later = scene.open(owner_id, LATER[0])
+    assert (later.amount_minor, later.recovered_minor) == (4_000, 1_000)
+    scene.pass_time(days=181)
+    with scene.begin() as session:
+        assert write_off_old(session, at=scene.now()) == []
+    scene.insist(call.id)
+    assert (recovery(scene).recovered_minor, recovery(scene).written_off_minor) == (4_000, 0)
+    assert recovery(scene).closed_at is not None
+    assert scene.posted(chart.receivable_from(owner_id)) == 0
+    scene.stripe.ask("POST", "/_clock", paused=False)
+
+
+def test_one_case_whose_money_is_on_its_way_keeps_no_other_from_being_given_up(
+    scene: Scene,
+) -> None:
+    payout = batched(scene, 9_000)
+    scene.insist(payout.call_id)
+    decided(scene, payout.owner_id, 4_000)
+    with scene.begin() as session:
+        plan_reversal(
+            session, payout_id=payout.id, amount_minor=3_000, decided_by=uuid4(), at=scene.now()
+        )
+    other = scene.payee().owner_id
+    decided(scene, other, 2_000)
+    scene.pass_time(days=181)
+    for _ in range(2):
+        with scene.begin() as session:
+            write_off_old(session, at=scene.now())
+    assert scene.posted(chart.receivable_from(payout.owner_id)) == 4_000
+    assert scene.posted(chart.receivable_from(other)) == 0
+    assert scene.posted(chart.dispute_loss()) == 2_000
+
+
 def test_what_was_not_recovered_in_half_a_year_is_our_loss(scene: Scene) -> None:
     owner_id = scene.payee().owner_id
     scene.fund(100_000)

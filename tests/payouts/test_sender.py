@@ -357,6 +357,22 @@ def test_a_rejected_api_key_stops_the_sender_and_loses_nothing(scene: Scene) -> 
     assert scene.run(payout.call_id).result == Result.CONFIRMED
 
 
+def test_what_a_rejected_key_kept_from_being_sent_is_looked_at_again_before_it_is(
+    scene: Scene,
+) -> None:
+    payout = batched(scene)
+    scene.stripe.fault(TRANSFER, "401")
+    with pytest.raises(GatewayKeyRejected):
+        scene.run(payout.call_id)
+    # Meanwhile the balance has become one that would swallow the transfer.
+    account_id = scene.seen(payout.owner_id).account_id
+    scene.stripe.ask("POST", f"/_accounts/{account_id}/take", amount=50_000)
+    assert scene.run(payout.call_id).result == Result.REFUSED
+    assert scene.payout(payout.id).state == PayoutState.HELD
+    assert live_transfers(scene, payout.id) == 0
+    scene.stripe.ask("POST", f"/_accounts/{account_id}/take", amount=-50_000)
+
+
 def test_stripe_is_never_asked_while_a_transaction_is_open(scene: Scene) -> None:
     with scene.begin() as session:
         call = plan_funding(

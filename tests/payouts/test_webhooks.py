@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 import stripe as library
 from sqlalchemy import func, select, text
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, IntegrityError
 from uuid_utils.compat import uuid7
 
 from payouts import chart
@@ -26,7 +26,7 @@ from payouts.seen import PayoutSeen
 from payouts.states import CallOperation, InboxState, PayoutState
 from payouts.webhooks import apply_event
 from tests.fakestripe.delivery import signature
-from tests.payouts.scene import API_KEY, SECRET, Letter, Scene, batched
+from tests.payouts.scene import API_KEY, SECRET, Letter, Scene, batched, in_the_way
 
 BODY = json.dumps(
     {
@@ -342,6 +342,30 @@ def test_an_event_whose_object_stripe_does_not_show_waits_longer_and_longer_for_
     # A person may have it tried again: it is told once that it is theirs.
     assert scene.apply(event_id).state == InboxState.BROKEN
     assert scene.kinds() == ["event_broken"]
+
+
+def test_an_event_that_cannot_be_recorded_is_tried_again_later_and_holds_none_up(
+    scene: Scene,
+) -> None:
+    owner_id = scene.payee().owner_id
+    scene.fund(1_000_000)
+    scene.earn(owner_id, 13_316)
+    payout = scene.open(owner_id)
+    scene.deliver()
+    scene.stripe.fault("post /v1/transfers", "drop_after")
+    scene.run(payout.call_id)
+    scene.stripe.settle()
+    (event_id,) = scene.store(
+        [one for one in scene.mailbox.take() if b"transfer.created" in one.payload]
+    )
+    with in_the_way(scene.begin, payout), pytest.raises(IntegrityError):
+        scene.apply(event_id)
+    with scene.begin() as session:
+        assert due_events(session, scene.now()) == []
+    scene.passed += timedelta(minutes=1)
+    with scene.begin() as session:
+        assert due_events(session, scene.now()) == [event_id]
+    assert scene.apply(event_id).state == InboxState.APPLIED
 
 
 def test_events_that_were_put_off_hold_no_later_one_up(scene: Scene) -> None:
