@@ -9,6 +9,8 @@ def what_next(
     state: str, review_until: datetime | None, payout_state: str | None, *, at: datetime
 ) -> str:
     """What happens to a line of pay next, for its expert to read."""
+    if payout_state == "paid":
+        return "Nothing: it is paid, and the money is in the bank."
     if payout_state is not None:
         return f"Its payout is {payout_state.replace('_', ' ')}; the payout says what comes next."
     if state == "accrued" and review_until is not None:

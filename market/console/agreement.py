@@ -6,12 +6,15 @@ from typing import Any
 from litestar import Request, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.response import Template
+from sqlalchemy import select
 
 from market.agreements.queries import agreement_by_field, readings
 from market.agreements.rules import LEAST_AGREEMENT, differing, standings_of
 from market.console.frame import page
 from market.console.visitors import OPS
 from market.db import database, now
+from market.submissions.models import Submission
+from market.tasks.models import Task
 
 LATELY = timedelta(days=90)
 QUESTIONS = {
@@ -28,6 +31,12 @@ def get_agreement(request: Request[Any, Any, Any]) -> Template:
     at = now()
     with database.begin() as session:
         read = readings(session, since=at - LATELY)
+        differ = differing(read)[:SHOWN]
+        tasks = session.execute(
+            select(Submission.id, Task.external_id)
+            .join(Task, Task.id == Submission.task_id)
+            .where(Submission.id.in_([one.submission_id for one in differ]))
+        ).all()
         return page(
             request,
             "ops/agreement.html",
@@ -35,7 +44,8 @@ def get_agreement(request: Request[Any, Any, Any]) -> Template:
             questions=QUESTIONS,
             judge=standings_of(read),
             least=LEAST_AGREEMENT,
-            differ=differing(read)[:SHOWN],
+            differ=differ,
+            tasks=dict(tasks),
         )
 
 

@@ -89,6 +89,9 @@ def _sent(
         attempt = session.get(Attempt, row.attempt_id) if row.attempt_id else None
         decided = verdict(session, row.id)
         said = votes(session, [row.id])[row.id] if decided or row.state in DECIDED else []
+        lines = session.scalars(
+            select(Earning).where(Earning.offer_id == row.offer_id).order_by(Earning.id)
+        ).all()
         return page(
             request,
             "expert/submission.html",
@@ -117,9 +120,8 @@ def _sent(
                 .order_by(FraudCase.id.desc())
                 .limit(1)
             ).one_or_none(),
-            lines=session.scalars(
-                select(Earning).where(Earning.offer_id == row.offer_id).order_by(Earning.id)
-            ).all(),
+            lines=lines,
+            paid_as=payout_states(session, lines),
             typed=typed or {},
             zone=zone_of(session, row.expert_id),
         )

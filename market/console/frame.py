@@ -56,6 +56,24 @@ MENUS: dict[Part, tuple[tuple[str, str], ...]] = {
     ),
 }
 
+STANDS_UNDER = {
+    "/console/ops/held": "/console/ops/offers",
+    "/console/ops/repairs": "/console/ops/offers",
+    "/console/ops/edits": "/console/ops/offers",
+    "/console/ops/disputes": "/console/ops/cases",
+    "/console/ops/webhooks": "/console/ops/queues",
+    "/console/lab/invoice": "/console/lab/money",
+    "/console/lab/disputes": "/console/lab/hours",
+    "/console/lab/lift": "/console/lab",
+    "/console/expert/submissions": "/console/expert/work",
+    "/console/expert/attempts": "/console/expert/work",
+    "/console/expert/disputes": "/console/expert/work",
+    "/console/expert/statement": "/console/expert/earnings",
+    "/console/expert/leaving": "/console/expert/profile",
+    "/console/expert/cases": "/console/expert/profile",
+}
+"""Pages whose address does not begin as that of the item of the menu that leads to them."""
+
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:;"
@@ -94,6 +112,7 @@ def template_config() -> TemplateConfig[JinjaTemplateEngine]:
         day=words.day,
         domain=words.domain,
         duration=words.duration,
+        facts=words.facts,
         last_day=words.last_day,
         left=words.left,
         money=words.money,
@@ -129,8 +148,9 @@ def page(
     menu = []
     if visitor is not None:
         items = MENUS[visitor.principal.part]
+        place = STANDS_UNDER.get("/".join(here.split("/")[:4]), here)
         best = max(
-            (h for h, _ in items if here == h or here.startswith(h + "/")), key=len, default=""
+            (h for h, _ in items if place == h or place.startswith(h + "/")), key=len, default=""
         )
         menu = [{"href": href, "label": label, "is_here": href == best} for href, label in items]
     said = request.query_params.get("said")
@@ -232,6 +252,7 @@ SAID = {
     "appealed": Notice("Your appeal is in. Somebody who had no part in it decides."),
     "sat": Notice("You sit. The clock of an item begins when you ask for it."),
     "challenged": Notice("Ops look at it. You are told if your test is graded again."),
+    "key-ended": Notice("Ended. It opens nothing any more."),
     "saved": Notice("Saved. It holds from now on."),
     "payee": Notice("Stripe opens an account for you; this takes a moment."),
     "taken": Notice("This review is yours for two hours."),

@@ -40,6 +40,7 @@ from market.console import (
     expert_tests,
     finance,
     frauds,
+    keys,
     lab,
     lab_forecast,
     lab_found,
@@ -186,7 +187,7 @@ def nowhere(paths: list[str]) -> list[str]:
 
 
 PAGES: dict[str, list[HTTPRouteHandler]] = {
-    "": [*doors.ROUTES, *live.ROUTES, *preferences.ROUTES, *threads.ROUTES],
+    "": [*doors.ROUTES, *keys.ROUTES, *live.ROUTES, *preferences.ROUTES, *threads.ROUTES],
     "/ops": [
         *ops.ROUTES,
         *signals.ROUTES,

@@ -7,6 +7,7 @@ What belongs together is held together by spaces that do not break, so that `95.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from payouts.money import exponent_of
@@ -163,6 +164,45 @@ def capital(text: str) -> str:
 def named_state(state: str) -> str:
     """A state in words."""
     return RENAMED.get(state, words(state))
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing that an event says, for people; `subject` where it is the id of something."""
+
+    name: str
+    text: str
+    subject: UUID | None = None
+
+
+def facts(data: Mapping[str, object]) -> list[Fact]:
+    """What an event says: amounts with their currency, stretches of time in their units."""
+    currency = data.get("currency")
+    money_in = currency if isinstance(currency, str) and len(currency) == 3 else None
+    has_amount = any(name.endswith("_minor") for name in data)
+    return [
+        _fact(name, value, money_in)
+        for name, value in data.items()
+        if not (name == "currency" and money_in and has_amount)
+    ]
+
+
+def _fact(name: str, value: object, currency: str | None) -> Fact:
+    if isinstance(value, bool):
+        return Fact(words(name), "yes" if value else "no")
+    if isinstance(value, int) and name.endswith("_minor") and currency:
+        return Fact(words(name.removesuffix("_minor")), money(value, currency))
+    if isinstance(value, int) and name.endswith("_s"):
+        return Fact(words(name.removesuffix("_s")), duration(value))
+    if isinstance(value, str) and (name == "id" or name.endswith("_id")):
+        try:
+            subject = UUID(value)
+        except ValueError:
+            return Fact(words(name), value)
+        return Fact(words(name.removesuffix("_id")), f"…\u2060{value[-12:]}", subject)
+    if isinstance(value, (list, tuple)):
+        return Fact(words(name), ", ".join(map(str, value)) or NOTHING)
+    return Fact(words(name), NOTHING if value is None else str(value))
 
 
 def domain(slug: str) -> str:

@@ -102,6 +102,15 @@ for (const form of document.querySelectorAll("form[data-keep]")) {
   form.addEventListener("submit", () => sessionStorage.removeItem(place));
 }
 
+// Two clicks are one: a form that was just sent is not sent again.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.getAttribute("method") !== "post" || event.defaultPrevented) return;
+  if (form.dataset.sent) { event.preventDefault(); return; }
+  form.dataset.sent = "yes";
+  setTimeout(() => delete form.dataset.sent, 3000);
+});
+
 // While work runs, the page itself keeps the session's heart beating.
 for (const work of document.querySelectorAll("form[data-heartbeat]")) {
   let active = true;
