@@ -1,6 +1,7 @@
 """The console as one router: its pages, its files, and its way of saying no."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 from litestar import Request, Response, Router, get, route
@@ -89,8 +90,18 @@ def _refused(request: Request[Any, Any, Any], status: int, title: str, detail: s
         status=status,
         title=title,
         detail=detail,
+        back=_came_from(request),
         request_id=request.scope["state"].get("request_id", ""),
     )
+
+
+def _came_from(request: Request[Any, Any, Any]) -> str:
+    """The page of ours whose form or link was refused; nothing where there was none."""
+    came = urlsplit(request.headers.get("referer", ""))
+    here = request.url
+    if came.netloc != here.netloc or not came.path.startswith("/console/"):
+        return ""
+    return "" if came.path == here.path and request.method == "GET" else came.path
 
 
 def on_stranger(request: Request[Any, Any, Any], _: NotHere) -> Response[Any]:

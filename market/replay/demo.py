@@ -44,6 +44,8 @@ def run(
             report = report_on(session, script, project_id, [])
     else:
         drive = Drive(script, house.addresses, say)
+        # What a new house does first by the clock is done before money begins to move.
+        drive.settle_queues()
         report = drive.run()
         project_id = drive.project_id
         # A second project, whose offers nobody has answered yet, so that there is something to do.

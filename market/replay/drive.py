@@ -181,7 +181,7 @@ class Drive:
                         "reviews_per_submission": terms.reviews,
                         "offer_ttl_s": terms.offer_ttl_s,
                         "work_ttl_s": terms.work_ttl_s,
-                        "review_ttl_s": 90 * 86_400,
+                        "review_ttl_s": terms.review_ttl_s,
                         "target_model_id": model["id"],
                         "require_interest": terms.only_known_pairs,
                     },
@@ -321,16 +321,16 @@ class Drive:
                 .where(Offer.project_id == self.project_id, Offer.state == "pending")
                 .order_by(Offer.id)
             ).all()
-            last_ends = session.execute(
-                select(TimeEntry.expert_id, func.max(func.upper(TimeEntry.during)))
+            first_begins = session.execute(
+                select(TimeEntry.expert_id, func.min(func.lower(TimeEntry.during)))
                 .where(TimeEntry.expert_id.in_({row.expert_id for row in offers}))
                 .group_by(TimeEntry.expert_id)
             ).all()
-        free_from: dict[UUID, datetime] = {row[0]: row[1] for row in last_ends}
+        busy_from: dict[UUID, datetime] = {row[0]: row[1] for row in first_begins}
         opened = now()
         plan: list[tuple[AttemptLine, UUID, UUID]] = []
         for offer_id, expert_id, task in offers:
-            free = max(opened, free_from.get(expert_id, opened)) + timedelta(seconds=5)
+            free = min(opened, busy_from.get(expert_id, opened)) - timedelta(seconds=5)
             line = behaviour.attempt_of(experts[expert_id], task, free)
             if line is None:
                 with database.begin() as session:
@@ -406,8 +406,10 @@ class Drive:
                     ).all()
                 for review_id, vote in zip(reviews, votes[submission_id], strict=True):
                     reviewer = raters[vote.rater]
+                    # A review is taken up when it is there, however long ago the work was done.
+                    taken = max(at, now())
                     with database.begin() as session:
-                        claim_review(session, review_id, reviewer_id=reviewer, at=at)
+                        claim_review(session, review_id, reviewer_id=reviewer, at=taken)
                         record_vote(
                             session,
                             review_id,
@@ -418,7 +420,7 @@ class Drive:
                                 attempt_fair=vote.attempt_fair,
                                 seconds=vote.seconds,
                             ),
-                            at=at + timedelta(seconds=vote.seconds),
+                            at=max(at + timedelta(seconds=vote.seconds), taken),
                         )
                     rows.append(1)
         self._await(

@@ -60,6 +60,7 @@ QUESTIONS = {
     "medicine": "Choose the next test and say which result would change the plan",
     "economics": "State which assumption carries the conclusion and drop it",
 }
+WEEK_S = 7 * 86_400
 
 
 class Drawn:
@@ -84,17 +85,20 @@ class Drawn:
         self._expected_s = expected_s
         self._raters = list(raters)
         self._votes_each = votes_each
-        self._free_from: dict[str, datetime] = {}
+        self._busy_from: dict[str, datetime] = {}
 
-    def attempt_of(self, expert: str, task: str, not_before: datetime) -> AttemptLine | None:
-        """Some work on the task, soon after the expert's last; one in twenty never starts."""
+    def attempt_of(self, expert: str, task: str, not_after: datetime) -> AttemptLine | None:
+        """Some work on the task, soon before what else the expert did; one in twenty never starts.
+
+        Nothing is made up that is still to come, so that what is left standing can be gone on with.
+        """
         draw = self._draw(expert, task)
         if draw.random() < 0.05:
             return None
         active = int(np.clip(draw.lognormal(np.log(self._expected_s[task] * 0.6), 0.4), 60, 3500))
-        begins = max(not_before, self._free_from.get(expert, not_before))
-        sent = begins + timedelta(seconds=active + int(draw.integers(30, 900)))
-        self._free_from[expert] = sent + timedelta(seconds=5)
+        ends = min(not_after, self._busy_from.get(expert, not_after))
+        sent = ends - timedelta(seconds=int(draw.integers(30, 900)))
+        self._busy_from[expert] = sent - timedelta(seconds=active + 5)
         return AttemptLine(
             attempt=f"{expert}/{task}",
             expert=expert,
@@ -187,6 +191,8 @@ def generate_market(seed: int = 1, *, experts: int = 100, tasks: int = 300) -> S
             # Enough for every seat at the highest tier up to its cap of an hour, with the fee.
             budget_minor=tasks * 15_000 * 12 // 10 + 100_00,
             reviews=3,
+            work_ttl_s=WEEK_S,
+            review_ttl_s=WEEK_S,
         ),
         experts=people,
         tasks=work,

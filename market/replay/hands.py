@@ -32,7 +32,7 @@ def work_once(line: AttemptLine, offer_id: UUID, expert_id: UUID) -> Journey:
     sent = line.sent_at.replace(microsecond=0)
     begins = sent - timedelta(seconds=line.active_s)
     with database.begin() as session:
-        accept_offer(session, offer_id, expert_id=expert_id, at=min(now(), begins))
+        accept_offer(session, offer_id, expert_id=expert_id, at=now())
         running = start_session(session, offer_id, expert_id=expert_id, at=begins)
         session_id = running.id
         moments = [begins + timedelta(seconds=s) for s in range(BEAT_S, line.active_s, BEAT_S)]

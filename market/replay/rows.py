@@ -42,10 +42,16 @@ def email_of(name: str) -> str:
     return f"{name}@people.example"
 
 
+def _called(expert: str) -> str:
+    """What a person is called; the number that told apart two of one name is left out."""
+    words = expert.replace(".", " ").replace("-", " ").title().split()
+    return " ".join(words[:-1] if len(words) > 2 and words[-1].isdecimal() else words)
+
+
 def expert_row(line: ExpertLine) -> dict[str, object]:
     return {
         "email": email_of(line.expert),
-        "name": line.expert.replace(".", " ").replace("-", " ").title(),
+        "name": _called(line.expert),
         "headline": line.headline,
         "domains": [{"domain": domain} for domain in line.domains],
         "country": line.country,

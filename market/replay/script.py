@@ -84,8 +84,8 @@ class VoteLine:
 class Behaviour(Protocol):
     """What the people of a market do when they get work."""
 
-    def attempt_of(self, expert: str, task: str, not_before: datetime) -> AttemptLine | None:
-        """What an expert does with a task that it accepted; nothing when it never got to it."""
+    def attempt_of(self, expert: str, task: str, not_after: datetime) -> AttemptLine | None:
+        """What an expert did with a task that it accepted; nothing when it never got to it."""
         ...
 
     def votes_on(self, attempt: AttemptLine) -> Sequence[VoteLine]:
@@ -95,7 +95,10 @@ class Behaviour(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the lab of a market offers. Units: `cap_s` seconds a task, `budget_minor` US cents."""
+    """What the lab of a market offers.
+
+    Units: seconds, of which `cap_s` are paid a task at most; `budget_minor` US cents.
+    """
 
     name: str
     brief: str
@@ -108,6 +111,7 @@ class Terms:
     only_known_pairs: bool = False
     offer_ttl_s: int = 7 * 86_400
     work_ttl_s: int = 400 * 86_400
+    review_ttl_s: int = 90 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +158,9 @@ class Recorded:
             judged[vote.attempt].append(vote)
         return cls(done, dict(judged))
 
-    def attempt_of(self, expert: str, task: str, not_before: datetime) -> AttemptLine | None:
+    def attempt_of(self, expert: str, task: str, not_after: datetime) -> AttemptLine | None:
         """The pair's recorded attempt, moved forward with all others."""
-        del not_before
+        del not_after
         line = self.attempts.get((expert, task))
         return replace(line, sent_at=line.sent_at + self.shift) if line else None
 

@@ -182,3 +182,20 @@ def test_nothing_comes_after_a_line_that_is_in_the_bank() -> None:
     assert what_next("approved", None, "in_transit", at=AT) == (
         "Its payout is in transit; the payout says what comes next."
     )
+
+
+def test_a_refusal_leads_back_to_the_page_that_asked_and_to_no_other_site(
+    web: Web, db: Session
+) -> None:
+    visit(web, db, Part.OPS)
+    nowhere = f"/console/ops/runs/mrn_{'0' * 32}"
+    for referer, leads in (
+        ("http://testserver.local/console/ops/runs?cursor=1", True),
+        ("https://elsewhere.example/console/ops/runs", False),
+        ("http://testserver.local/docs", False),
+        (f"http://testserver.local{nowhere}", False),
+        ("", False),
+    ):
+        refused = web.get(nowhere, headers={"Referer": referer})
+        assert refused.status_code == 404
+        assert ('href="/console/ops/runs">Back to where you were' in refused.text) is leads

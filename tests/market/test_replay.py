@@ -130,6 +130,18 @@ def test_the_same_seed_makes_the_same_market_and_another_seed_another() -> None:
     )
 
 
+def test_a_made_up_market_lies_behind_and_nobody_does_two_things_at_a_time() -> None:
+    script = generate_market(3, experts=4, tasks=12)
+    assert script.behaviour is not None
+    at, person = datetime(2026, 1, 5, tzinfo=UTC), script.experts[0].expert
+    drawn = [script.behaviour.attempt_of(person, task.task, at) for task in script.tasks]
+    spans = sorted(
+        (line.sent_at - timedelta(seconds=line.active_s), line.sent_at) for line in drawn if line
+    )
+    assert spans[-1][1] < at
+    assert all(one[1] < two[0] for one, two in pairwise(spans))
+
+
 def test_few_people_of_a_made_up_market_bring_most_of_what_counts() -> None:
     script = generate_market(1, experts=200, tasks=600)
     assert script.behaviour is not None
