@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from market.admissions.jobs import follow_admissions
+from market.admissions.jobs import admit_waiting, follow_admissions
 from market.alarms.jobs import read_frontier, watch_calibration
 from market.appeals.jobs import miss_appeals
 from market.approvals.jobs import approve_silent_lines, close_weeks
@@ -60,6 +60,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(lift_measures, every=timedelta(minutes=1)),
     Entry(advance_departures, every=timedelta(minutes=5), after=timedelta(minutes=2)),
     Entry(follow_admissions, every=timedelta(minutes=5), after=timedelta(minutes=1)),
+    Entry(admit_waiting, every=timedelta(minutes=5), after=timedelta(minutes=2)),
     Entry(apply_quality_rules, every=timedelta(minutes=15)),
     Entry(watch_targets, every=timedelta(minutes=1)),
     Entry(look_at_experiments, every=timedelta(minutes=5)),

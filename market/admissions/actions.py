@@ -3,7 +3,9 @@
 Everything here runs as the platform, because work, hands and others' applications are counted.
 """
 
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Literal
 from uuid import UUID
 
 from sqlalchemy import select, text
@@ -13,11 +15,12 @@ from sqlalchemy.orm import Session
 from market.admissions.models import Admission, AdmissionTerms
 from market.admissions.queries import (
     admission,
+    admitted_since,
+    asked_before,
     domain_forecast,
     first_offer_at,
     promised_minor,
     terms_in_force,
-    waiting_rows,
 )
 from market.admissions.rules import (
     ADMISSION,
@@ -35,7 +38,7 @@ from market.earnings.actions import keep_from_recording, lock_pay
 from market.events import Event, change_state, emit
 from market.experts.models import Expert
 from market.experts.queries import expert
-from market.experts.rules import WORKING, domains_meet, is_domain
+from market.experts.rules import WORKING, is_domain
 from market.qualifications.actions import invite_to_qualify
 from market.qualifications.models import Qualification
 from market.qualifications.queries import sitting_rate
@@ -114,41 +117,35 @@ def apply_for_admission(
     if made is None:
         raise AlreadyApplied("open")
     emit(session, Event.ADMISSION_ASKED, made.id, at=at, person_id=person_id)
-    admit_waiting(session, at=at)
+    # Nobody overtakes whoever waits for the same work; the sweep comes to them in their turn.
+    if not asked_before(session, made):
+        admit_if_room(session, made.id, domain_forecast(session, domain, at=at), at=at)
     return made
 
 
-def admit_waiting(session: Session, *, at: datetime) -> int:
-    """Admit those for whom there is room, each domain in its turn; how many."""
+def admit_if_room(
+    session: Session, admission_id: UUID, found: Forecast, *, at: datetime
+) -> Literal["admitted", "full", "passed"]:
+    """Admit somebody where there is room by a forecast that was made just before; `passed` where
+    its turn is kept and holds up nobody.
+
+    The forecast is made before anything is locked; whoever was admitted since is counted here.
+    """
     # One after the other, so that no two are admitted to the same room.
     session.execute(_ONE_AT_A_TIME)
+    row = admission(session, admission_id, lock=True)
+    if row.state != "waiting":
+        # Taken back since the look.
+        return "passed"
     terms = terms_in_force(session, at)
-    free = terms.budget_minor - promised_minor(session)
-    found: dict[str, Forecast] = {}
-    full: list[str] = []
-    admitted = 0
-    for seen in waiting_rows(session):
-        # Nobody overtakes whoever waits for the same work.
-        if any(domains_meet(seen.domain, one) for one in full):
-            continue
-        row = admission(session, seen.id, lock=True)
-        if row.state != "waiting":
-            # Taken back since the look.
-            continue
-        if row.domain not in found:
-            found[row.domain] = domain_forecast(session, row.domain, at=at)
-        minor, _ = _promise(session, terms, at)
-        fits = found[row.domain].room_s(terms) >= row.weekly_hours * 3600
-        if not fits or minor > free:
-            full.append(row.domain)
-            continue
-        if not _admit(session, row, terms, found[row.domain], at=at):
-            continue
-        admitted += 1
-        free -= minor
-        # Whoever was admitted is a hand in every domain that meets this one.
-        found = {name: one for name, one in found.items() if not domains_meet(name, row.domain)}
-    return admitted
+    minor, currency = _promise(session, terms, at)
+    taken_s = admitted_since(session, row.domain, found)
+    if found.room_s(terms) - taken_s < row.weekly_hours * 3600:
+        return "full"
+    if minor > terms.budget_minor - promised_minor(session, currency):
+        return "full"
+    now_found = replace(found, capacity_s=found.capacity_s + taken_s)
+    return "admitted" if _admit(session, row, terms, now_found, at=at) else "passed"
 
 
 def admit_out_of_turn(
@@ -161,11 +158,11 @@ def admit_out_of_turn(
     """
     if len(reason.strip()) < MIN_REASON:
         raise AdmissionUnfit("reason", f"at least {MIN_REASON} characters on why")
+    found = domain_forecast(session, admission(session, admission_id).domain, at=at)
     session.execute(_ONE_AT_A_TIME)
     row = admission(session, admission_id, lock=True)
     ADMISSION.target(row.state, "admit")
     terms = terms_in_force(session, at)
-    found = domain_forecast(session, row.domain, at=at)
     row.decided_by, row.reason = actor_id, reason.strip()
     if not _admit(session, row, terms, found, at=at):
         raise AdmissionUnfit("domain", "one whose last test was not taken just now; try later")
@@ -249,9 +246,10 @@ def _admit(
         except RetakeTooSoon:
             # Its turn stays; those behind it do not wait for its week.
             return False
+    promise = _promise(session, terms, at)
     row.decided_at, row.qualification_id = at, test.id
     row.work_s, row.capacity_s = round(found.work_s(terms.horizon_d)), found.capacity_s
-    row.guarantee_minor, row.currency = _promise(session, terms, at)
+    row.guarantee_minor, row.currency = promise
     row.within_d = due_within(terms).days
     _move(session, row, "admit", at=at, event=Event.ADMISSION_ADMITTED, actor_id=row.decided_by)
     return True

@@ -45,7 +45,15 @@ FORECAST = """
             where t.state in ({offerable}) and {t_meets})::bigint as backlog_s,
         (select count(*) from hands) as experts,
         (select coalesce(sum(weekly_hours), 0) * 3600 from hands)::bigint as capacity_s,
-        (select coalesce(json_object_agg(day, work_s), '{{}}') from came) as came
+        (select coalesce(json_object_agg(day, work_s), '{{}}') from came) as came,
+        array(select a.id from market.admission a
+            where a.state in ('admitted', 'onboarded') and {a_meets}) as counted
+    """
+
+ADMITTED_SINCE = """
+    select coalesce(sum(e.weekly_hours), 0)::bigint * 3600 from market.admission a
+    join market.expert e on e.id = a.person_id and e.state in ({working})
+    where a.state in ('admitted', 'onboarded') and a.id <> all(:counted) and {a_meets}
     """
 
 FIRST_OFFER = """
@@ -62,6 +70,10 @@ _FORECAST = text(
         w_meets=MEETS.format(column="w.domain"),
         t_meets=MEETS.format(column="t.domain"),
     )
+)
+
+_ADMITTED_SINCE = text(
+    ADMITTED_SINCE.format(working=listed(WORKING), a_meets=MEETS.format(column="a.domain"))
 )
 
 _SHARES_WORK = text(MEETS.format(column="market.admission.domain"))
@@ -149,18 +161,29 @@ def domain_forecast(session: Session, domain: str, *, at: datetime) -> Forecast:
         daily_s=tuple(came.get(day, 0) for day in reversed(range(RECORD_D))),
         experts=row.experts,
         capacity_s=row.capacity_s,
+        counted=frozenset(row.counted),
     )
 
 
-def promised_minor(session: Session) -> int:
-    """What is promised to people who were admitted and not yet offered work, in all.
+def admitted_since(session: Session, domain: str, found: Forecast) -> int:
+    """The hours a week of whoever was admitted to a domain since its forecast was made.
+
+    Units: seconds.
+    """
+    return int(
+        session.scalar(_ADMITTED_SINCE, {"domain": domain, "counted": list(found.counted)}) or 0
+    )
+
+
+def promised_minor(session: Session, currency: str) -> int:
+    """What is promised to people who were admitted and not yet offered work, in one currency.
 
     Units: minor units.
     """
     return int(
         session.scalar(
             select(func.coalesce(func.sum(Admission.guarantee_minor), 0)).where(
-                Admission.state.in_(("admitted", "onboarded"))
+                Admission.state.in_(("admitted", "onboarded")), Admission.currency == currency
             )
         )
         or 0
@@ -175,6 +198,25 @@ def waiting_rows(session: Session) -> Sequence[Admission]:
     return session.scalars(
         select(Admission).where(Admission.state == "waiting", _MAY_WORK).order_by(Admission.id)
     ).all()
+
+
+def asked_before(session: Session, row: Admission) -> int:
+    """How many wait for the same work and asked earlier; the queue is one for all fields that
+    share their work.
+    """
+    return (
+        session.scalar(
+            select(func.count())
+            .select_from(Admission)
+            .where(
+                Admission.state == "waiting",
+                Admission.id < row.id,
+                _MAY_WORK,
+                _SHARES_WORK.bindparams(domain=row.domain),
+            )
+        )
+        or 0
+    )
 
 
 def under_way(session: Session, *, limit: int, after: UUID | None = None) -> list[UUID]:
@@ -197,17 +239,11 @@ def place_of(session: Session, row: Admission, *, at: datetime) -> Place:
     """Where an application stands; runs as the platform, since it counts others."""
     terms = terms_in_force(session, at)
     found = domain_forecast(session, row.domain, at=at)
-    # The queue is one for all fields that share their work.
-    same = (_SHARES_WORK.bindparams(domain=row.domain),)
-    before = session.scalar(
-        select(func.count())
-        .select_from(Admission)
-        .where(Admission.state == "waiting", Admission.id < row.id, _MAY_WORK, *same)
-    )
-    position = int(before or 0) + 1
+    position = asked_before(session, row) + 1
     days = session.scalars(
         select(Admission.decided_at).where(
-            Admission.decided_at > at - timedelta(days=RECORD_D), *same
+            Admission.decided_at > at - timedelta(days=RECORD_D),
+            _SHARES_WORK.bindparams(domain=row.domain),
         )
     )
     daily = [0] * RECORD_D

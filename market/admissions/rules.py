@@ -53,8 +53,8 @@ class Terms:
     Units: `load` a share of the forecast work that hours may be promised for; `horizon_d` days
         over which waiting work is spread; `within_d` days in which first work is offered, from the
         day the test is passed; `guarantee_s` seconds at the published rate of tests, or `fee_minor`
-        minor units instead; `budget_minor` the most that may be promised at once; `pass_score` per
-        cent of the test.
+        minor units instead; `budget_minor` the most that may be promised at once, in each
+        currency; `pass_score` per cent of the test.
     """
 
     load: float = 0.9
@@ -96,13 +96,14 @@ class Forecast:
     """Work and hands in a domain.
 
     Units: seconds; `daily_s` work that came in on each day of the record, the oldest first;
-        `capacity_s` a week.
+        `capacity_s` a week. `counted` are the admissions under way that it holds.
     """
 
     backlog_s: int
     daily_s: tuple[int, ...]
     experts: int
     capacity_s: int
+    counted: frozenset[UUID] = frozenset()
 
     def work_s(self, horizon_d: int) -> float:
         """The work of a week: what waits, spread over the horizon, and what surely comes in.

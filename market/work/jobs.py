@@ -2,6 +2,7 @@
 
 from market.broker import job
 from market.db import database, now
+from market.sweeps import sweep
 from market.work.actions import confirm_time, lose_session, warn_session
 from market.work.queries import quiet_sessions, stale_sessions
 from market.work.rules import CONFIRM_AFTER
@@ -16,10 +17,7 @@ def end_lost_sessions(slot: str) -> None:
     del slot
     with database.begin() as session:
         stale = stale_sessions(session, at=now(), limit=SWEEP)
-    # A transaction each, so that no row stays locked while others are swept.
-    for session_id in stale:
-        with database.begin() as session:
-            lose_session(session, session_id, at=now())
+    sweep(stale, lambda session, one: lose_session(session, one, at=now()))
 
 
 @job(queue="default", max_retries=2)
@@ -28,9 +26,7 @@ def warn_quiet_sessions(slot: str) -> None:
     del slot
     with database.begin() as session:
         quiet = quiet_sessions(session, at=now(), limit=SWEEP)
-    for session_id in quiet:
-        with database.begin() as session:
-            warn_session(session, session_id, at=now())
+    sweep(quiet, lambda session, one: warn_session(session, one, at=now()))
 
 
 @job(queue="default", max_retries=2)

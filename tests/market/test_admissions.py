@@ -9,12 +9,13 @@ from uuid import UUID
 import pytest
 from litestar.testing import TestClient
 from sqlalchemy import select, text
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
 from market.admissions import jobs
 from market.admissions.actions import (
+    admit_if_room,
     admit_out_of_turn,
-    admit_waiting,
     apply_for_admission,
     follow_admission,
     leave_queue,
@@ -31,7 +32,7 @@ from market.admissions.rules import (
     low_sum,
 )
 from market.auth import Part
-from market.db import database
+from market.db import PLATFORM, database, take_scope
 from market.earnings.models import Earning
 from market.events import Event, EventRow
 from market.experts.models import Expert
@@ -75,6 +76,13 @@ def applied(db: Session, hours: int = 10, *, at: datetime = AT) -> Admission:
     return apply_for_admission(db, person.id, "chemistry", at=at)
 
 
+def taken_on(db: Session, *, at: datetime = AT) -> int:
+    """How many of those who wait are admitted by going through the queue now."""
+    admitted = jobs.admit_in_turn(at=at)
+    db.expire_all()
+    return admitted
+
+
 def passed(db: Session, row: Admission, *, at: datetime, score: int = 90) -> None:
     """Let somebody take the test that it was admitted to."""
     assert row.qualification_id is not None
@@ -95,7 +103,7 @@ def test_who_fits_the_forecast_work_is_admitted_and_the_others_wait_in_turn(db: 
     small = applied(db, 2)
     assert small.state == "waiting"
     work(db, 44)
-    assert admit_waiting(db, at=AT) == 1
+    assert taken_on(db, at=AT) == 1
     assert [one.state for one in (rows[2], rows[3], small)] == ["admitted", "waiting", "waiting"]
     test = db.get_one(Qualification, rows[0].qualification_id)
     assert (test.state, test.domain, test.pay_minor_per_hour) == ("invited", "chemistry", 3000)
@@ -107,7 +115,7 @@ def test_where_there_is_no_work_nobody_is_admitted_and_a_narrower_field_is_the_s
 ) -> None:
     assert applied(db).state == "waiting"
     work(db, 60, domain="chemistry.organic")
-    assert admit_waiting(db, at=AT) == 1
+    assert taken_on(db, at=AT) == 1
     person = make_expert(db, weekly_hours=10)
     narrow = apply_for_admission(db, person.id, "chemistry.organic", at=AT)
     assert narrow.state == "waiting"
@@ -180,7 +188,7 @@ def test_who_may_not_work_is_not_taken_on_and_holds_up_nobody(db: Session) -> No
     row = applied(db)
     assert place_of(db, row, at=AT).position == 1
     work(db, 200)
-    assert admit_waiting(db, at=AT) == 1
+    assert taken_on(db, at=AT) == 1
     assert (gone.state, row.state) == ("waiting", "admitted")
 
 
@@ -209,8 +217,7 @@ def test_whoever_leaves_while_the_queue_is_gone_through_is_not_taken_on(committe
 
     def take_on() -> None:
         try:
-            with database.begin() as session:
-                found.append(admit_waiting(session, at=AT))
+            found.append(jobs.admit_in_turn(at=AT))
         finally:
             done.set()
 
@@ -249,7 +256,7 @@ def test_no_more_is_promised_at_once_than_was_set_aside(db: Session) -> None:
     passed(db, first, at=AT)
     for action in ("onboard", "compensate"):
         assert follow_admission(db, first.id, at=AT + 3 * WEEK) == action
-    assert admit_waiting(db, at=AT + 3 * WEEK) == 1
+    assert taken_on(db, at=AT + 3 * WEEK) == 1
 
 
 def test_ops_admit_out_of_turn_for_a_reason_that_is_kept(db: Session) -> None:
@@ -358,3 +365,65 @@ def test_the_sweep_takes_the_next_step_of_each(
     db.expire_all()
     assert (row.state, other.state) == ("compensated", "compensated")
     assert db.get_one(Admission, waits).state == "waiting"
+
+
+def refuse(db: Session, row: Admission) -> None:
+    """Let PostgreSQL refuse every change of one admission."""
+    for statement in (
+        "reset role",
+        "create function market.refuse() returns trigger language plpgsql as"
+        " $$begin raise exception 'this row is broken'; end$$",
+        "create trigger refuse before update on market.admission for each row"
+        f" when (old.id = '{row.id}') execute function market.refuse()",
+    ):
+        db.execute(text(statement))
+    take_scope(db, PLATFORM)
+
+
+def test_an_admission_that_fails_holds_up_nobody_behind_it_and_is_told(db: Session) -> None:
+    at = datetime.now(UTC) - timedelta(days=30)
+    broken, behind = applied(db, at=at), applied(db, at=at)
+    work(db, 400, at=at)
+    refuse(db, broken)
+    db.commit()
+    with pytest.raises(ProgrammingError, match="this row is broken"):
+        jobs.admit_waiting("now")
+    db.expire_all()
+    assert (broken.state, behind.state) == ("waiting", "admitted")
+
+
+def test_of_steps_under_way_one_that_fails_holds_up_neither_the_others_nor_the_queue(
+    db: Session,
+) -> None:
+    at = datetime.now(UTC) - timedelta(days=30)
+    work(db, 100, at=at)
+    broken, other = applied(db, at=at), applied(db, at=at)
+    for one in (broken, other):
+        passed(db, one, at=at)
+    waits = applied(db, at=at)
+    work(db, 100, at=at)
+    refuse(db, broken)
+    db.commit()
+    with pytest.raises(ProgrammingError, match="this row is broken"):
+        jobs.follow_admissions("now")
+    jobs.admit_waiting("now")
+    db.expire_all()
+    assert [one.state for one in (broken, other, waits)] == ["admitted", "onboarded", "admitted"]
+
+
+def test_promises_in_another_currency_leave_the_budget_alone(db: Session) -> None:
+    work(db, 400)
+    publish_terms(db, Terms(guarantee_s=0, fee_minor=5000, budget_minor=9000), note=WHY, at=AT)
+    assert applied(db).state == "admitted"
+    db.add(SittingRate(rate_minor_per_hour=100, currency="EUR", starts_at=AT, note=WHY))
+    second, third = applied(db), applied(db)
+    assert (second.state, second.currency, third.state) == ("admitted", "EUR", "waiting")
+
+
+def test_whoever_was_admitted_since_a_forecast_is_counted_beside_it(db: Session) -> None:
+    first, second, elsewhere = applied(db), applied(db), make_expert(db).id
+    work(db, 60)
+    found = domain_forecast(db, "chemistry", at=AT)
+    admit_out_of_turn(db, first.id, reason=WHY, actor_id=elsewhere, at=AT)
+    assert admit_if_room(db, second.id, found, at=AT) == "full"
+    assert second.state == "waiting"

@@ -19,10 +19,10 @@ from sqlalchemy.orm import Session
 
 from market.admissions.actions import (
     admit_out_of_turn,
-    admit_waiting,
     apply_for_admission,
     follow_admission,
 )
+from market.admissions.jobs import admit_in_turn
 from market.admissions.models import Admission
 from market.auth import keyring
 from market.db import PLATFORM, database, new_id
@@ -105,7 +105,7 @@ def lived(seed: int, domain: str, is_gated: bool) -> dict[str, int]:
             grade_qualification(session, test.id, score=90, at=AT)
             arm.ready.add(person)
     for day in range(DAYS):
-        with database.begin(PLATFORM) as session:
+        with database.unit() as session:
             live_a_day(session, arm, rng, day)
     with database.begin(PLATFORM) as session:
         rows = session.scalars(select(Admission).where(Admission.domain == domain)).all()
@@ -129,7 +129,7 @@ def live_a_day(session: Session, arm: Arm, rng: np.random.Generator, day: int) -
         if not arm.is_gated and row.state == "waiting":
             why = "There is no control of admissions here: everybody is taken on."
             admit_out_of_turn(session, row.id, reason=why, actor_id=new_id(), at=at)
-    admit_waiting(session, at=at)
+    admit_in_turn(at=at)
     for row in session.scalars(
         select(Admission).where(Admission.domain == arm.domain, Admission.decided_at == at)
     ):
