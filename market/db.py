@@ -130,6 +130,31 @@ def _begin(connection: Connection) -> None:
     )
 
 
+@contextmanager
+def run_as(session: Session, scope: Scope) -> Iterator[None]:
+    """Run a block of a transaction as somebody else, and go on as who it was.
+
+    For what one side may not read of the other, but is told in part. A second transaction for it
+    would want a second connection while it holds the first, and so would all who come with it.
+    """
+    before: Scope = session.info["scope"]
+    if before == scope:
+        yield
+        return
+    session.flush()
+    take_scope(session, scope)
+    try:
+        yield
+        session.flush()
+    finally:
+        # Whoever catches what was raised here goes on as who it was. What PostgreSQL itself has
+        # refused takes no statement; there the way back is one to before the role.
+        if _takes_statements(session):
+            take_scope(session, before)
+        else:
+            session.info["scope"] = before
+
+
 def _takes_statements(session: Session) -> bool:
     if not session.is_active or session.connection().invalidated:
         return False
@@ -273,22 +298,14 @@ class Database:
         wanted = scope or current_scope.get()
         outer = _ambient.get()
         if outer is not None:
-            before = outer.info["scope"]
-            if before == wanted:
-                yield outer
-                return
-            outer.flush()
-            take_scope(outer, wanted)
             try:
-                yield outer
-                outer.flush()
-            finally:
-                # Whoever catches what was raised here goes on as who it was. What PostgreSQL itself
-                # has refused takes no statement; there the way back is one to before the role.
-                if _takes_statements(outer):
-                    take_scope(outer, before)
-                else:
-                    outer.info["scope"] = before
+                with run_as(outer, wanted):
+                    yield outer
+            except BaseException:
+                # A savepoint around it takes back what it wrote.
+                if not outer.in_nested_transaction():
+                    outer.info["is_half_done"] = True
+                raise
             return
         turn = nullcontext() if self._pinned is not None else self._turns.turn()
         with turn, self._begun(wanted) as session:
@@ -301,13 +318,22 @@ class Database:
 
     @contextmanager
     def unit(self) -> Iterator[Session]:
-        """A transaction that every `begin` inside it joins: all of it happens, or none."""
+        """A transaction that every `begin` inside it joins: all of it happens, or none.
+
+        What a `begin` inside it raises ends the unit, unless it was caught around a savepoint of
+        the unit's: nothing else takes back what that block had written.
+
+        Raises:
+            RuntimeError: somebody caught it, and went on.
+        """
         with self.begin() as session:
             token = _ambient.set(session)
             try:
                 yield session
             finally:
                 _ambient.reset(token)
+            if session.info.get("is_half_done"):
+                raise RuntimeError("a block of this unit failed, and its failure was caught")
 
     def _begun(self, scope: Scope) -> Session:
         """A session in a transaction that runs as `scope`."""

@@ -18,7 +18,7 @@ from market.console.visitors import EXPERT, my_id
 from market.db import PLATFORM, Json, database, now
 from market.earnings.models import Earning
 from market.earnings.queries import effective_wage, payout_states
-from market.experiments.queries import guidance_for
+from market.experiments.queries import guidances_for
 from market.experiments.rules import Guidance, shown_payload
 from market.experts.models import Expert
 from market.explanations.queries import work_for
@@ -81,14 +81,21 @@ def cards_of(session: Session, offers: list[Offer]) -> list[OfferCard]:
             .group_by(WorkSession.offer_id)
         ).all()
     )
-    return [_card(o, tasks.get(o.task_id), int(counted.get(o.id, 0))) for o in offers]
-
-
-def _card(offer: Offer, task: Task | None, counted_s: int) -> OfferCard:
-    payload = {} if task is None else task.payload
-    given = guidance_for(offer.terms, payload)
-    shown = shown_payload(payload, given)
-    return OfferCard(offer, Terms(**offer.terms), task, counted_s, shown, given)
+    found = [tasks.get(offer.task_id) for offer in offers]
+    payloads = [{} if task is None else task.payload for task in found]
+    terms = [offer.terms for offer in offers]
+    given = guidances_for(session, list(zip(terms, payloads, strict=True)))
+    return [
+        OfferCard(
+            offer,
+            Terms(**offer.terms),
+            task,
+            int(counted.get(offer.id, 0)),
+            shown_payload(payload, guidance),
+            guidance,
+        )
+        for offer, task, payload, guidance in zip(offers, found, payloads, given, strict=True)
+    ]
 
 
 @get("/", guards=EXPERT, sync_to_thread=True)

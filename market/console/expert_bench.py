@@ -21,7 +21,7 @@ from market.console.expert import cards_of, unproven_s, zone_of
 from market.console.forms import REFUSALS, Form, field, said_no, tried
 from market.console.frame import Notice, back_to, page
 from market.console.visitors import EXPERT, my_id
-from market.db import PLATFORM, Json, database, now
+from market.db import PLATFORM, Json, database, now, run_as
 from market.http import read_id
 from market.offers.models import Offer
 from market.offers.queries import own_offer
@@ -84,9 +84,9 @@ class OfProject:
     screening: int | None = None
 
 
-def _of_project(offer: Offer) -> OfProject:
+def _of_project(session: Session, offer: Offer) -> OfProject:
     # As the platform, because a project is its lab's to see; only this is told of it.
-    with database.begin(PLATFORM) as session:
+    with run_as(session, PLATFORM):
         wanted = select(Project.target_model_id, Project.unedited_drafts)
         model, unedited = session.execute(wanted.where(Project.id == offer.project_id)).one()
         screener = newest_screener(session, offer.project_id, by=offer.created_at)
@@ -119,7 +119,7 @@ def _bench(
         running = open_session(session, me)
         is_here = running is not None and running.offer_id == offer_id
         tried = _tried(session, offer_id)
-        of_project = _of_project(offer) if is_held else OfProject()
+        of_project = _of_project(session, offer) if is_held else OfProject()
         is_open = handed is not None and handed.state in OPEN
         draft: Json = handed.payload if handed is not None and is_open else {}
         return page(

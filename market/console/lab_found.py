@@ -9,6 +9,7 @@ from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect, Stream, Template
+from sqlalchemy.orm import Session
 
 from market.appeals.actions import unreject_submission
 from market.attempts.models import Attempt
@@ -17,7 +18,7 @@ from market.console.forms import Form, field
 from market.console.frame import HEADERS, back_to, page
 from market.console.threads import talk_on
 from market.console.visitors import LAB, my_id
-from market.db import PLATFORM, database, now
+from market.db import PLATFORM, database, now, run_as
 from market.edits.models import SubmissionEdit
 from market.edits.queries import edit_rounds, stretches
 from market.edits.rules import Stretch
@@ -147,7 +148,7 @@ def get_submission(request: Request[Any, Any, Any], submission_id: FromPath[str]
             edited=edited[0] if edited else None,
             fix=fix,
             fixed=changes_of(fix, row) if fix else [],
-            begun=_begun(edited[0]) if edited else [],
+            begun=_begun(session, edited[0]) if edited else [],
             verdict=verdict(session, row.id),
             votes=votes(session, [row.id])[row.id],
             may_unreject=row.state in REJECTED,
@@ -155,9 +156,9 @@ def get_submission(request: Request[Any, Any, Any], submission_id: FromPath[str]
         )
 
 
-def _begun(edit: SubmissionEdit) -> list[Stretch]:
+def _begun(session: Session, edit: SubmissionEdit) -> list[Stretch]:
     # As the platform, since what is tried is for ops to read; of this the lab sees its own.
-    with database.begin(PLATFORM) as session:
+    with run_as(session, PLATFORM):
         return stretches(session, edit)
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from market.db import Json, new_id
 from market.edits.models import SubmissionEdit
 from market.edits.rules import DraftUnedited, compare, text_of
-from market.experiments.queries import guidance_in
+from market.experiments.queries import guidance_for
 from market.offers.models import Offer
 from market.projects.models import Project
 from market.tasks.models import Task
@@ -35,7 +35,7 @@ def record_edit(
         .join(Project, Project.id == Task.project_id)
         .where(Task.id == offer.task_id)
     ).one()
-    draft = guidance_in(session, offer.terms, task).draft
+    draft = guidance_for(session, offer.terms, task).draft
     if draft is None:
         return False
     found = compare(draft, text_of(payload))

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from market.db import Json
 from market.edits.models import SubmissionEdit
 from market.edits.rules import EditNotFound, Region, Stretch, stretches_of, text_of
-from market.experiments.queries import guidance_in
+from market.experiments.queries import guidance_for
 
 _TEXTS = text(
     """
@@ -97,7 +97,7 @@ def stretches(session: Session, edit: SubmissionEdit) -> list[Stretch]:
     row = session.execute(_TEXTS, {"submission": edit.submission_id, "round": edit.round}).one()
     if not row.is_last:
         return []
-    draft = guidance_in(session, row.terms, row.task).draft or ""
+    draft = guidance_for(session, row.terms, row.task).draft or ""
     regions = [Region(*one) for one in edit.regions]
     return stretches_of(draft, text_of(row.work), regions)
 

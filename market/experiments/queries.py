@@ -7,7 +7,7 @@ import numpy as np
 from sqlalchemy import Select, Uuid, func, select, text
 from sqlalchemy.orm import Session
 
-from market.db import PLATFORM, Json, database
+from market.db import PLATFORM, Json, run_as
 from market.experiments.models import Experiment, ExperimentLook, Exposure, UnitPast
 from market.experiments.rules import (
     METRICS,
@@ -191,26 +191,39 @@ def raises_for(session: Session, project_ids: Sequence[UUID]) -> dict[UUID, Rais
     }
 
 
-def guidance_for(terms: Json, payload: Json) -> Guidance:
+def guidance_for(session: Session, terms: Json, payload: Json) -> Guidance:
     """What an offer's expert gets with its task, by the arms that its terms were made in.
 
     Those name experiments, whose treatments never change: what was offered is what is delivered.
     """
-    draft_field = terms.get("draft_field")
-    if not terms.get("trials"):
-        return guidance_of((), payload, draft_field=draft_field)
-    # As the platform, because what is tried is for ops to read.
-    with database.begin(PLATFORM) as session:
-        return guidance_in(session, terms, payload)
+    return guidances_for(session, [(terms, payload)])[0]
 
 
-def guidance_in(session: Session, terms: Json, payload: Json) -> Guidance:
-    """The same for whoever runs as the platform already."""
-    arms = {UUID(one["experiment_id"]): one["arm"] for one in terms.get("trials") or ()}
-    rows = session.scalars(select(Experiment).where(Experiment.id.in_(arms))).all()
-    found = {row.id: Tried(row.id, row.kind, arms[row.id], row.treatment) for row in rows}
-    tried = [found[one] for one in arms]
-    return guidance_of(tried, payload, draft_field=terms.get("draft_field"))
+def guidances_for(session: Session, offered: Sequence[tuple[Json, Json]]) -> list[Guidance]:
+    """The same for many offers, each by its terms and its task's payload."""
+    arms = [
+        {UUID(one["experiment_id"]): one["arm"] for one in terms.get("trials") or ()}
+        for terms, _ in offered
+    ]
+    named = set().union(*arms)
+    found = {}
+    if named:
+        # As the platform, because what is tried is for ops to read.
+        with run_as(session, PLATFORM):
+            rows = session.execute(
+                select(Experiment.id, Experiment.kind, Experiment.treatment).where(
+                    Experiment.id.in_(named)
+                )
+            )
+            found = {row.id: row for row in rows}
+    return [
+        guidance_of(
+            [Tried(one, found[one].kind, arm, found[one].treatment) for one, arm in mine.items()],
+            payload,
+            draft_field=terms.get("draft_field"),
+        )
+        for mine, (terms, payload) in zip(arms, offered, strict=True)
+    ]
 
 
 def trial_for(session: Session, policy_id: UUID, project_id: UUID | None) -> Trial | None:

@@ -189,7 +189,7 @@ def get_offer(
         body: Json | None = None
         given = Guidance()
         if task is not None:
-            given = guidance_for(found.terms, task.payload)
+            given = guidance_for(session, found.terms, task.payload)
             shown = shown_payload(task.payload, given)
             body = {"domain": task.domain, "complexity": task.complexity, **shown}
         out = OfferedOut(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from market.events import Event, emit
@@ -12,9 +12,11 @@ from market.policies.models import PolicyApproval, PolicyDefault, PolicyUse, Pol
 from market.policies.queries import (
     approval_wanted,
     default_policy,
+    newest_policy,
     obeyed_policy,
     policy,
     policy_approval,
+    policy_uses,
 )
 from market.policies.rules import (
     ApprovalByAuthor,
@@ -28,6 +30,8 @@ from market.policies.rules import (
 )
 from market.projects.models import Project
 from market.projects.queries import project
+
+_ALONE = text("select pg_advisory_xact_lock(hashtextextended('policy ' || :name, 7))")
 
 
 def publish_policy(
@@ -53,18 +57,10 @@ def publish_policy(
     settings = read_policy(document)
     if settings.matcher.is_worthless:
         raise PolicyWorthless()
-    text_of(reason)
+    said = text_of(reason)
     # Version numbers of one name are given out one at a time.
-    session.execute(
-        text("select pg_advisory_xact_lock(hashtextextended('policy ' || :name, 7))"),
-        {"name": name},
-    )
-    newest = session.scalar(
-        select(PolicyVersion)
-        .where(PolicyVersion.name == name)
-        .order_by(PolicyVersion.version_no.desc())
-        .limit(1)
-    )
+    session.execute(_ALONE, {"name": name})
+    newest = newest_policy(session, name)
     number = 0 if newest is None else newest.version_no
     if based_on is not None and based_on != number:
         raise PolicyMoved(name, number)
@@ -76,7 +72,7 @@ def publish_policy(
         version_no=number + 1,
         document=settings.to_dict(),
         digest=digest,
-        reason=text_of(reason),
+        reason=said,
         created_at=at,
         author_id=author_id,
     )
@@ -98,10 +94,7 @@ def approve_policy(
     said = text_of(note)
     if found.author_id == approver_id:
         raise ApprovalByAuthor()
-    session.execute(
-        text("select pg_advisory_xact_lock(hashtextextended('policy ' || :name, 7))"),
-        {"name": found.name},
-    )
+    session.execute(_ALONE, {"name": found.name})
     given = policy_approval(session, policy_id)
     if given is None:
         given = PolicyApproval(policy_id=policy_id, approver_id=approver_id, note=said, at=at)
@@ -180,12 +173,8 @@ def return_policy(
         default_policy(session, lock=True)
     else:
         project(session, project_id, lock=True)
-    last = session.scalars(
-        select(PolicyUse)
-        .where(PolicyUse.project_id.is_not_distinct_from(project_id))
-        .order_by(PolicyUse.id.desc())
-        .limit(1)
-    ).first()
+    newest = policy_uses(project_id).order_by(PolicyUse.id.desc()).limit(1)
+    last = session.scalar(newest)
     if last is None or (project_id is None and last.previous_id is None):
         raise NothingToReturnTo()
     reason = "Taken back."
@@ -203,12 +192,7 @@ def return_policy(
         choose_default_policy(
             session, last.previous_id, actor_id=actor_id, at=at, reason=reason, how="returned"
         )
-    return session.scalars(
-        select(PolicyUse)
-        .where(PolicyUse.project_id.is_not_distinct_from(project_id))
-        .order_by(PolicyUse.id.desc())
-        .limit(1)
-    ).one()
+    return session.scalars(newest).one()
 
 
 def text_of(reason: str) -> str:

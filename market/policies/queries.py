@@ -1,5 +1,6 @@
 """Reads about policies."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import Select, select
@@ -37,6 +38,17 @@ def default_policy(session: Session, *, lock: bool = False) -> PolicyDefault:
     )
 
 
+def newest_policy(session: Session, name: str) -> PolicyVersion | None:
+    """The newest version of a policy; none, when it has none yet."""
+    return session.scalar(policies(name).order_by(PolicyVersion.version_no.desc()).limit(1))
+
+
+def approvals_of(session: Session, ids: Sequence[UUID]) -> dict[UUID, PolicyApproval]:
+    """Who approved each of some policy versions; those that nobody did are left out."""
+    rows = session.scalars(select(PolicyApproval).where(PolicyApproval.policy_id.in_(ids)))
+    return {row.policy_id: row for row in rows}
+
+
 def policy_approval(session: Session, policy_id: UUID) -> PolicyApproval | None:
     """Who approved a policy version, if anybody did."""
     return session.get(PolicyApproval, policy_id)
@@ -65,8 +77,14 @@ def approval_wanted(
     """Why a second person has yet to approve a policy before it is put to use; nothing, when it may
     be. What came with the house was approved with it.
     """
-    if wanted.id == instead_of.id or wanted.author_id is None:
-        return []
-    if policy_approval(session, wanted.id) is not None:
+    is_approved = policy_approval(session, wanted.id) is not None
+    return why_approve(wanted, instead_of, is_approved=is_approved)
+
+
+def why_approve(
+    wanted: PolicyVersion, instead_of: PolicyVersion, *, is_approved: bool
+) -> list[str]:
+    """The same for whoever knows already whether it was approved."""
+    if is_approved or wanted.id == instead_of.id or wanted.author_id is None:
         return []
     return why_large(read_policy(instead_of.document), read_policy(wanted.document))

@@ -1,5 +1,6 @@
 """Policies over HTTP: read them, add versions, choose the default."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -20,6 +21,8 @@ from market.http import (
     expect_version,
     get,
     listed,
+    page,
+    page_of,
     post,
     put,
     read_id,
@@ -38,13 +41,14 @@ from market.policies.actions import (
 )
 from market.policies.models import PolicyUse, PolicyVersion
 from market.policies.queries import (
-    approval_wanted,
+    approvals_of,
     default_policy,
+    newest_policy,
     obeyed_policy,
     policies,
     policy,
-    policy_approval,
     policy_uses,
+    why_approve,
 )
 from market.policies.rules import (
     ALL_SETTINGS,
@@ -205,15 +209,15 @@ def get_policies(
 ) -> Page[PolicyOut]:
     """All versions of all policies, or of one, newest first."""
     with database.begin() as session:
-        return listed(
+        rows, following = page_of(
             session,
             policies(named),
             PolicyVersion.id,
-            lambda row: _policy_out(session, row),
             limit=limit,
             cursor=cursor,
             filters=f"policies {named}",
         )
+        return page(_policies_out(session, rows), following)
 
 
 @get("/policies/default", scope="policy:read", tags=["Policies"])
@@ -395,28 +399,35 @@ def _based_on(name: str) -> int | None:
     digits = sent.strip().strip('"')
     if not digits.isascii() or not digits.isdecimal():
         with database.begin() as session:
-            newest = [row.version_no for row in session.scalars(policies(name))]
-        raise PolicyMoved(name, max(newest, default=0))
+            newest = newest_policy(session, name)
+        raise PolicyMoved(name, 0 if newest is None else newest.version_no)
     return int(digits)
 
 
 def _policy_out(session: Session, found: PolicyVersion) -> PolicyOut:
+    return _policies_out(session, [found])[0]
+
+
+def _policies_out(session: Session, rows: Sequence[PolicyVersion]) -> list[PolicyOut]:
     default = policy(session, default_policy(session).policy_id)
-    given = policy_approval(session, found.id)
-    return PolicyOut(
-        id=wire_id("plc", found.id),
-        name=found.name,
-        version_no=found.version_no,
-        document=found.document,
-        digest=found.digest,
-        reason=found.reason,
-        author_id=wire_ids("per", found.author_id),
-        created_at=found.created_at,
-        is_default=default.id == found.id,
-        approved_by=None if given is None else wire_id("per", given.approver_id),
-        approved_at=None if given is None else given.at,
-        approval_wanted=approval_wanted(session, found, instead_of=default),
-    )
+    given = approvals_of(session, [row.id for row in rows])
+    return [
+        PolicyOut(
+            id=wire_id("plc", row.id),
+            name=row.name,
+            version_no=row.version_no,
+            document=row.document,
+            digest=row.digest,
+            reason=row.reason,
+            author_id=wire_ids("per", row.author_id),
+            created_at=row.created_at,
+            is_default=default.id == row.id,
+            approved_by=wire_id("per", given[row.id].approver_id) if row.id in given else None,
+            approved_at=given[row.id].at if row.id in given else None,
+            approval_wanted=why_approve(row, default, is_approved=row.id in given),
+        )
+        for row in rows
+    ]
 
 
 def _project_out(session: Session, found: Project) -> Response[ProjectPolicyOut]:

@@ -10,13 +10,13 @@ from uuid import UUID
 import numpy as np
 import pytest
 from litestar.testing import TestClient
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 from sqlalchemy.orm import Session
 
 from market.auth import Part
 from market.candidates.rules import by_arm
 from market.console.experiment_told import metric_told
-from market.db import database, new_id
+from market.db import Scope, database, new_id
 from market.experiments.actions import (
     design_experiment,
     keep_past,
@@ -25,7 +25,7 @@ from market.experiments.actions import (
 )
 from market.experiments.jobs import look_at_experiments
 from market.experiments.models import Experiment, Exposure
-from market.experiments.queries import experiment, exposed, units_past
+from market.experiments.queries import experiment, exposed, guidances_for, units_past
 from market.experiments.rules import (
     METRICS,
     Design,
@@ -329,6 +329,21 @@ def test_of_two_trials_of_a_kind_begun_at_once_one_begins_and_offers_do_not_wait
             Exposure(experiment_id=running, offer_id=unit, unit_id=unit, arm="control", at=AT)
         )
         offering.flush()
+
+
+@pytest.mark.usefixtures("committed")
+def test_what_an_offer_was_made_with_is_read_over_the_connection_of_whoever_asks() -> None:
+    with database.begin() as session:
+        (made,) = begun(session, 1)
+    expert = Scope("stumpwork_expert", new_id())
+    terms = {"trials": [{"experiment_id": str(made), "kind": "instructions", "arm": "treated"}]}
+    taken: list[object] = []
+    event.listen(database.engine, "checkout", lambda *given: taken.append(given))
+    with database.begin(expert) as session:
+        told = guidances_for(session, [(terms, {}), ({}, {"a": 1}), (terms, {})])
+        assert [one.instructions for one in told] == ["So.", None, "So."]
+        assert session.scalar(text("select current_setting('role')")) == "stumpwork_expert"
+    assert len(taken) == 1
 
 
 def made_up(rng: np.random.Generator, gain: float) -> Exposed:

@@ -15,6 +15,7 @@ from market.policies.models import PolicyDefault, PolicyVersion
 from market.policies.rules import PolicyRefused, read_policy
 from matching.value import PairParts, pair_value
 from tests.factories import Caller, make_caller, make_project
+from tests.market.test_verdicts import statements_of
 
 
 @pytest.fixture
@@ -176,6 +177,21 @@ def test_two_people_who_edit_one_policy_do_not_undo_each_other(
     assert ops.put("/v1/policies/default", json=chosen, headers=headers).status_code == 200
     late = second.put("/v1/policies/default", json=chosen, headers=headers)
     assert (late.status_code, late.json()["code"]) == (412, "version_conflict")
+
+
+def test_a_page_of_policies_takes_as_many_statements_as_one_of_them(
+    db: Session, ops: Caller
+) -> None:
+    propose(ops, {"exploration": 0.1})
+
+    def listing() -> None:
+        assert ops.get("/v1/policies?name=tuned").status_code == 200
+
+    one = statements_of(db, listing)
+    for number in range(2, 6):
+        propose(ops, {"exploration": number / 10})
+    assert len(ops.get("/v1/policies?name=tuned").json()["items"]) == 5
+    assert statements_of(db, listing) == one
 
 
 def test_a_difference_is_told_in_words_and_large_ones_need_a_second_person(

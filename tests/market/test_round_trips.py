@@ -1,6 +1,7 @@
 """How many trips to the database the hot paths take, and what becomes of a connection that died."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -119,7 +120,7 @@ def test_who_catches_a_refusal_goes_on_as_who_it_was(committed: str) -> None:
     token = current_scope.set(lab)
     try:
         with database.unit() as session:
-            with pytest.raises(TurnedDownError):
+            with pytest.raises(TurnedDownError), session.begin_nested():
                 turn_down("select 1")
             assert session.execute(who).one() == ("stumpwork_lab", str(lab.tenant))
             with pytest.raises(DataError), session.begin_nested():
@@ -131,6 +132,25 @@ def test_who_catches_a_refusal_goes_on_as_who_it_was(committed: str) -> None:
             die_in_the_middle(committed)
     finally:
         current_scope.reset(token)
+
+
+def test_a_unit_whose_part_was_refused_is_not_committed_though_somebody_catches_it(
+    committed: str,
+) -> None:
+    del committed
+    told = f"""insert into market.event (id, type, subject_id, at, data)
+        values ('{new_id()}', 'quality.alert', '{new_id()}', now(), '{{}}')"""
+
+    def carry_on() -> None:
+        with database.unit(), suppress(TurnedDownError):
+            turn_down(told)
+
+    with pytest.raises(RuntimeError, match="a block of this unit failed"):
+        carry_on()
+    with database.unit() as session, pytest.raises(TurnedDownError), session.begin_nested():
+        turn_down(told)
+    with database.begin() as session:
+        assert session.scalar(select(func.count()).select_from(EventRow)) == 0
 
 
 def open_slot(db: Session) -> TaskSlot:
