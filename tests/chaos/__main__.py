@@ -43,6 +43,10 @@ REVIEWERS = 3
 CALM_S = 240.0
 """How long everything may take to come to rest once nothing is killed any more."""
 
+CALM_A_TASK_S = 0.15
+"""How much longer for each task: when nobody works any more, all offers run out within a minute,
+and each is a transaction."""
+
 QUIET_S = 3.0
 
 
@@ -116,11 +120,11 @@ def is_quiet() -> bool:
         return not waiting and not sum(depths.values())
 
 
-def come_to_rest() -> float:
+def come_to_rest(tasks: int) -> float:
     """Wait until nothing is left to do; how long that took."""
     began = time.monotonic()
     quiet_since: float | None = None
-    while time.monotonic() - began < CALM_S:
+    while time.monotonic() - began < CALM_S + tasks * CALM_A_TASK_S:
         try:
             quiet = is_quiet()
         except DBAPIError:
@@ -233,7 +237,7 @@ def chaos(options: argparse.Namespace, name: str) -> bool:
         stop.set()
         for thread in threads:
             thread.join(60)
-        rested_s = come_to_rest()
+        rested_s = come_to_rest(options.tasks)
         moves, loop = 0, None
         try:
             findings = judge(tally)
