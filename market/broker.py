@@ -24,7 +24,7 @@ from dramatiq.worker import WorkerThread
 from sqlalchemy import Index, exc, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from market.db import Base, current_cause, database, new_id, now
+from market.db import Base, current_cause, database, is_away, new_id, now
 from market.errors import MarketError
 from market.settings import SettingInvalid, Settings, in_force
 
@@ -33,6 +33,9 @@ QUEUES = ("money", "solver", "default")
 
 PAUSE_S = 1.0
 """Between two tries of what cannot be given up while a server is away."""
+
+OUTAGES = 24
+"""How often a job is tried again because its database was away, beside its own retries."""
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +63,8 @@ def job(
 ) -> Callable[[Callable[[str], None]], Job]:
     """Declare a function of one identifier as a job of a queue.
 
-    Units: retries wait 1 s, 2 s, 4 s ... up to 10 minutes, with jitter.
+    Units: retries wait 1 s, 2 s, 4 s ... up to 10 minutes, with jitter. A try that was lost because
+        the database was away uses up none of them, `OUTAGES` times.
     """
     if queue not in QUEUES:
         raise ValueError(f"queue {queue!r} is not one of {QUEUES}")
@@ -106,7 +110,10 @@ class JobUnknown(MarketError):
 
 
 class JobContext(Middleware):
-    """Names the job in every log line that it writes, and says how it ended."""
+    """Names the job in every log line that it writes, and says how it ended.
+
+    It is told of an end before Dramatiq's own retries, which read what it leaves in the options.
+    """
 
     def before_process_message(self, broker: Broker, message: Any) -> None:  # noqa: ARG002
         """Bind the job's name, id and subject to the log."""
@@ -117,14 +124,18 @@ class JobContext(Middleware):
 
     def after_process_message(
         self,
-        broker: Broker,  # noqa: ARG002
+        broker: Broker,
         message: Any,
         *,
         result: Any = None,  # noqa: ARG002
         exception: BaseException | None = None,
     ) -> None:
-        """Log a failure with its reason and forget the bindings."""
+        """Keep the reason of a failure, and whether the job is to blame; forget the bindings."""
         if exception is not None:
+            if is_away(exception) and message.actor_name in broker.actors:
+                outages = message.options.get("outages", 0) + 1
+                own: int = broker.actors[message.actor_name].options["max_retries"]
+                message.options.update(outages=outages, max_retries=own + min(outages, OUTAGES))
             message.options["last_error"] = "".join(
                 traceback.format_exception_only(type(exception), exception)
             ).strip()[:4000]

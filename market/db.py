@@ -172,6 +172,23 @@ def forget(session: Session, kind: type[Base], row_id: UUID) -> None:
         session.expire(row)
 
 
+# Connections that broke, a server that stops or starts, and one that is full (SQLSTATE).
+_AWAY = ("08", "57P", "53")
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether something failed because the database could not be reached, and may well succeed
+    when it is back.
+    """
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if not isinstance(cause, psycopg.OperationalError):
+        return isinstance(error, PoolIsEmpty) or (
+            isinstance(error, DBAPIError) and error.connection_invalidated
+        )
+    # Without a state the server was not reached, or was gone before it could say why.
+    return cause.sqlstate is None or cause.sqlstate.startswith(_AWAY)
+
+
 class Turns:
     """Who may have a transaction open: so many threads at once, and the others in their order.
 

@@ -8,11 +8,9 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import structlog
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolIsEmpty
 from sqlalchemy.orm import Session
 
-from market.db import database
+from market.db import database, is_away
 
 T = TypeVar("T")
 
@@ -44,21 +42,10 @@ def one_by_one(rows: Iterable[T], act: Callable[[T], object]) -> None:
         try:
             act(row)
         except Exception as failure:
-            if _is_away(failure):
+            if is_away(failure):
                 raise
             log.warning("sweep.failed", row=str(row), error=str(failure).splitlines()[:1])
             first, failed = first or failure, failed + 1
     if first is not None:
         first.add_note(f"{failed} rows of a sweep failed; this is the first")
         raise first
-
-
-def _is_away(failure: Exception) -> bool:
-    """Whether something failed because the database cannot be reached; that has no SQLSTATE, or
-    ends the connection.
-    """
-    if isinstance(failure, PoolIsEmpty):
-        return True
-    return isinstance(failure, DBAPIError) and (
-        failure.connection_invalidated or getattr(failure.orig, "sqlstate", None) is None
-    )

@@ -13,7 +13,7 @@ from pathlib import Path
 import dramatiq
 import pytest
 from dramatiq.worker import Worker
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from market.broker import (
     DeadLetter,
@@ -180,6 +180,35 @@ def test_a_failed_job_is_tried_again_later_and_money_does_not_wait_for_the_solve
     # The first pause is a second, less some jitter.
     assert ran[1][1] - ran[0][1] > 0.4
     assert letters() == []
+
+
+def test_a_job_whose_database_went_away_is_tried_again_and_uses_up_none_of_its_retries(
+    settings_of: Settings,
+) -> None:
+    ran: list[str] = []
+
+    @job(queue="money", max_retries=0)
+    def move_money(subject: str) -> None:
+        ran.append(subject)
+        if len(ran) == 1:
+            with database.begin() as session:
+                session.execute(text("reset role"))
+                session.execute(text("select pg_terminate_backend(pg_backend_pid())"))
+
+    @job(queue="money", max_retries=0)
+    def divide(subject: str) -> None:
+        with database.begin() as session:
+            session.execute(text("select 1 / 0"))
+
+    broker = open_broker(settings_of)
+    broker.enqueue(message_for(move_money, "an event", "a payout"))
+    broker.enqueue(message_for(divide, "an event", "a run"))
+    broker.close()
+    work_until(
+        settings_of, [move_money, divide], lambda: len(ran) == 2 and len(letters()) == 1, {"money"}
+    )
+    assert ran == ["a payout", "a payout"]
+    assert [actor for actor, _, _ in letters()] == ["divide"]
 
 
 def test_a_retry_is_not_lost_when_the_broker_is_killed_at_that_moment(
