@@ -38,14 +38,14 @@ def predict_many(forecaster: Forecaster, rows: Responses) -> Prediction:
 
 
 def _looks(engine: Engine, rows: Responses) -> tuple[Float64, Float64]:
-    """Logits of all members, (rows, members), and the mean variance of the views', (rows,)."""
+    """Logits of all members, (rows, members), and what the views and the usual vary by, (rows,)."""
     offsets, scores = engine.offsets(rows)
     keys = _keys(engine, rows)
     values = {f"slope{d}": scores[:, d] for d in range(scores.shape[1])}
     if scores.shape[1]:
         values["bend"] = scores[:, 0]
     logits = np.empty((len(rows), len(engine.views) + CHEAP))
-    inner = np.zeros(len(rows))
+    inner = np.full(len(rows), engine.usual_variance)
     for n, (view, offset) in enumerate(zip(engine.views, offsets, strict=True)):
         mean, variance = _states(view, keys, values, rows.time)
         mean += offset

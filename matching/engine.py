@@ -132,6 +132,11 @@ class Engine:
         codes = {f"context{n}": rows.context[:, n] for n in range(self.contexts)}
         return view.shared_.variance_of(self._base(rows), {"group": rows.group, **codes})
 
+    @property
+    def usual_variance(self) -> float:
+        """Variance of the logit of the usual outcome: wide until some answers are known."""
+        return 1 / ((self.seen + 2) * self.one_tells)
+
     def _wants(self, view: str) -> bool:
         return not self.tuning.views or view in self.tuning.views
 
@@ -164,6 +169,7 @@ class Engine:
     def _learn_shape(self, rows: Responses) -> None:
         heavy = float(rows.weight.sum())
         self.usual = (float(rows.weight @ rows.outcome) + 1) / (heavy + 2)
+        self.seen = heavy
         self.covariates = Covariates().fit(rows.covariates)
         self.signature = Signature()
         code, at = np.unique(rows.item, return_inverse=True)
@@ -189,7 +195,8 @@ class Engine:
         self.has_local = grouped and not self.has_domain and kinds <= len(subject) * 1.05
 
     def open_expected(self) -> None:
-        """The expected outcomes once more, as logits."""
+        """The expected outcomes once more, as logits, and how much one answer tells of them."""
+        self.one_tells = self.usual * (1 - self.usual)
         self.usual_logit = log_odds(self.usual)
         self.expected_logit = {k: log_odds(p) for k, p in self.history.expected.items()}
 
@@ -425,6 +432,7 @@ class Engine:
         weight: float,
     ) -> None:
         """Let every member take in how a row ended that was looked at just before."""
+        self.seen += weight
         for seen, (moved, _, keys, values) in zip(look.looked, prepared.views, strict=True):
             moved.learn(seen, keys[row], values[row], time, outcome, weight)
         if self.has_history:

@@ -298,7 +298,7 @@ class Forecaster:
             unsure = 0.0
             for seen in look.looked:
                 unsure += seen[1]
-            inner.append(unsure / views)
+            inner.append(unsure / views + engine.usual_variance)
             logits.extend(look.logits)
             weights.extend(mixture.weight)
             if learn and known[row]:
@@ -313,8 +313,8 @@ class Forecaster:
 def prediction_of(mean: Float64, inner: Float64, logits: Float64, weights: Float64) -> Prediction:
     """A mixture's probabilities with what is not known of them.
 
-    Shapes: mean, inner (rows,), inner the variance of the views' logits; logits and weights
-        (rows, members) without the stack.
+    Shapes: mean, inner (rows,), inner the variance of the views' logits and of what is usual;
+        logits and weights (rows, members) without the stack.
     """
     sure = np.clip(mean, 1e-6, 1 - 1e-6)
     logit = np.log(sure) - np.log1p(-sure)

@@ -58,6 +58,7 @@ def _engine(engine: Engine) -> Plain:
             engine.has_pair,
         ],
         "usual": engine.usual,
+        "seen": engine.seen,
         "centre": engine.centre_,
         "spread": engine.spread_,
         "history_weights": list(engine.history_weights),
@@ -143,6 +144,8 @@ def _restored_engine(held: Kept, model: Forecaster) -> Engine:
     engine.contexts = int(flags[0])
     engine.has_group, engine.has_domain, engine.has_local, engine.has_pair = map(bool, flags[1:])
     engine.usual = _float(held["usual"])
+    # Versions from before this was counted said nothing of it, and go on saying nothing.
+    engine.seen = _float(held.get("seen", np.inf))
     engine.centre_, engine.spread_ = _reals(held["centre"]), _reals(held["spread"])
     engine.history_weights = _floats(held["history_weights"])
     engine.history_shift = _float(held["history_shift"])

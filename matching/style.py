@@ -72,9 +72,10 @@ class StyleFit:
 
     Shapes: worth, low, high (sources,); effect, effect_low, effect_high, p_value (features,), of
         size nought where style was not held equal.
-    Units: logits; effects for a difference of one in the feature. Bounds are NaN with fewer than
-        `LEAST_RATERS` raters, and for what never differs. `groups` counts the sets of sources that
-        were never compared with each other: above 1, worths of different sets have no order.
+    Units: logits; effects for a difference of one in the feature. Bounds are infinite, and p_value
+        1, with fewer than `LEAST_RATERS` raters, and for what never differs. `groups` counts the
+        sets of sources that were never compared with each other: above 1, worths of different sets
+        have no order.
     """
 
     worth: Float64
@@ -107,7 +108,7 @@ def fit_style(seen: Styled, *, is_controlled: bool = True) -> StyleFit:
     best, information = _most_likely(design, seen.outcome)
     raters = int(seen.rater.max(initial=-1)) + 1
     residual = seen.outcome - expit(design @ best)
-    spread = np.full(len(best), np.nan)
+    spread = np.full(len(best), np.inf)
     if raters >= LEAST_RATERS:
         scores = np.stack(
             [totals(seen.rater, column * residual, raters) for column in design.T], axis=1
@@ -118,11 +119,12 @@ def fit_style(seen: Styled, *, is_controlled: bool = True) -> StyleFit:
         centre = np.eye(len(best))
         centre[:sources, :sources] -= 1.0 / max(sources, 1)
         spread = np.sqrt(np.maximum(np.diag(centre @ bread @ meat @ bread @ centre.T), 0.0))
-        spread[~np.abs(design).any(axis=0)] = np.nan
+        spread[~np.abs(design).any(axis=0)] = np.inf
     best[:sources] -= best[:sources].mean() if sources else 0.0
     half = float(student.ppf(0.975, max(raters - 1, 1))) * spread
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.abs(best) / spread
+    # What is nought for sure is no more than nought.
+    ratio = np.where(best == 0.0, 0.0, np.inf)
+    np.divide(np.abs(best), spread, out=ratio, where=spread > 0)
     chance = 2 * student.sf(ratio, max(raters - 1, 1))
     met = coo_array((np.ones(size), (seen.left, seen.right)), shape=(sources, sources))
     return StyleFit(

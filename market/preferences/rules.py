@@ -250,7 +250,7 @@ def _bias(n: int, feature: str, fit: "StyleFit") -> Bias:
         effect=effect,
         low=_known(fit.effect_low[n]),
         high=_known(fit.effect_high[n]),
-        p_value=_known(fit.p_value[n]),
+        p_value=float(fit.p_value[n]) if np.isfinite(fit.effect_low[n]) else None,
         # One that has twice as much has a third more of what both have.
         twice_chance=float(1 / (1 + np.exp(-effect / 3))),
     )

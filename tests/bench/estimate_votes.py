@@ -38,6 +38,9 @@ BINS = 15
 MOST_VOTES = {"glad": 15_000, "mace": 100_000, "crowdkit_dawid_skene": 1_000_000}
 """Votes beyond which a baseline of Crowd-Kit would take minutes and is left out."""
 
+SLOW_S = 1.0
+"""A baseline that takes longer is told of as soon as it is done."""
+
 GOLD_SHARE = 0.1
 """Share of a public set's items whose truth is given, in the run with gold."""
 
@@ -91,13 +94,19 @@ def run(name: str | Path) -> Json:
     raise InputRefused(f"{asked} is neither a folder nor {SET} nor {SET}/PART")
 
 
+def told(message: str) -> None:
+    """Progress, for whoever waits."""
+    print(message, file=sys.stderr, flush=True)
+
+
 def both(name: str) -> Json:
     """A part of the public set, without gold and with a tenth of it."""
     part = name.split("/", 1)[1]
-    return {
-        "without_gold": judge(read_part(part, gold_share=0.0)),
-        "with_gold": judge(read_part(part, gold_share=GOLD_SHARE)),
-    }
+    answer: Json = {}
+    for way, share in (("without_gold", 0.0), ("with_gold", GOLD_SHARE)):
+        told(f"{part}, {way.replace('_', ' ')}")
+        answer[way] = judge(read_part(part, gold_share=share))
+    return answer
 
 
 def judge(queue: Queue) -> Json:
@@ -106,6 +115,10 @@ def judge(queue: Queue) -> Json:
     model = Consensus().fit(queue.votes, queue.given)
     seconds, cpu_s = time.perf_counter() - start, time.process_time() - worked
     ours = figures(model.posterior_, queue)
+    told(
+        f"{len(queue.votes.item)} votes of {queue.votes.reviewers} in {seconds:.2f} s:"
+        f" accuracy {ours['accuracy']}, log loss {ours['log_loss']}; baselines"
+    )
     return {
         **ours,
         "seconds": round(seconds, 4),
@@ -201,6 +214,8 @@ def baselines(queue: Queue) -> Json:
         posterior = method()
         spent = time.perf_counter() - start
         answer[name] = {**figures(posterior, queue), "seconds": round(spent, 4)}
+        if spent > SLOW_S:
+            told(f"{name} took {spent:.1f} s")
     for name in MOST_VOTES:
         answer.setdefault(name, "too many votes" if installed else "Crowd-Kit is not installed")
     return answer

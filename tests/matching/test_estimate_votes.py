@@ -45,7 +45,10 @@ def test_the_last_line_is_json_with_the_figures_that_were_asked_for(
     votes, truth = queue()
     truth["gold"] = [place < 20 for place in range(150)]
     assert estimate_votes.main([str(write(tmp_path, votes, truth))]) == 0
-    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    printed = capsys.readouterr()
+    # Who waits for slow baselines is told how far it is.
+    assert "votes of" in printed.err
+    answer = json.loads(printed.out.splitlines()[-1])
     assert {"accuracy", "log_loss", "ece", "seconds", "baselines"} <= set(answer)
     assert answer["gold"] == 20
     assert answer["scored"] == 130

@@ -80,11 +80,13 @@ def test_odd_inputs_are_finite_and_say_what_they_do_not_know() -> None:
     # Who always wins is ahead by a finite stretch, and few raters give no interval.
     always = only([0] * 5, [1] * 5, [1.0] * 5, 2)
     assert 1 < always.worth[0] < 10
-    assert np.isnan(always.low).all()
+    assert np.isneginf(always.low).all()
+    assert np.isposinf(always.high).all()
     enough = only([0] * LEAST_RATERS, [1] * LEAST_RATERS, [1.0, 0.0] * (LEAST_RATERS // 2), 2)
     assert np.isfinite(enough.low).all()
     # What never differs has no effect and no interval; what never met has no order.
-    assert (enough.effect[0], bool(np.isnan(enough.p_value[0]))) == (0.0, True)
+    assert (enough.effect[0], enough.p_value[0]) == (0.0, 1.0)
+    assert np.isneginf(enough.effect_low[0])
     assert only([0, 2], [1, 3], [1.0, 1.0], 4).groups == 2
     # One source beside itself tells of style alone.
     assert only([0, 0], [0, 0], [1.0, 0.0], 1).worth.tolist() == [0.0]

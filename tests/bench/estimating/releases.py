@@ -39,7 +39,6 @@ def _fitted(x: Float64, task: Int64, family: Int64, model: Int64, y: Float64) ->
         np.ones(len(y)),
         penalised=np.array([0.01, 0.01]),
         rising=np.zeros(0, np.int64),
-        rounds=1,
     )
 
 

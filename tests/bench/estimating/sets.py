@@ -48,9 +48,13 @@ def psn_irt(root: Path) -> Split:
 
 
 def learner(root: Path, name: str) -> Split:
-    """Learners, split by learner as published, or every fifth of them by a seeded draw."""
+    """Learners, split by learner as published, or every fifth of them by a seeded draw.
+
+    A problem's template, where it is told, is its domain: known before anybody answers.
+    """
     table = pq.read_table(root / name / "log.parquet")
     user = np.asarray(table["user"].to_numpy(), np.int64)
+    no_group = np.zeros(0, np.int64)
     column = "problem" if "problem" in table.column_names else "skill"
     if "step" in table.column_names:
         step = reals(table["step"])
@@ -60,7 +64,11 @@ def learner(root: Path, name: str) -> Split:
         step = np.empty(len(user))
         step[order] = np.arange(len(user)) - first
     rows = Responses(
-        subject=user, item=codes(table[column]), outcome=reals(table["correct"]), time=step
+        subject=user,
+        item=codes(table[column]),
+        outcome=reals(table["correct"]),
+        time=step,
+        group=codes(table["template"]) if "template" in table.column_names else no_group,
     )
     if "split" in table.column_names:
         return _by_word(table, rows)
