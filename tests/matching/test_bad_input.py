@@ -52,8 +52,10 @@ class Told:
 
 def told(value: object, low: object, high: object, scale: float = 1.0) -> Told:
     """Figures of any shape as rows."""
-    columns = (np.atleast_1d(np.asarray(one, np.float64)).ravel() for one in (value, low, high))
-    return Told(*columns, scale)
+    first, second, third = (
+        np.atleast_1d(np.asarray(one, np.float64)).ravel() for one in (value, low, high)
+    )
+    return Told(first, second, third, scale)
 
 
 # --- Who answered what ----------------------------------------------------------------------------
@@ -206,7 +208,7 @@ def drift(rows: Responses) -> Told:
 
 
 def spread(rows: Responses) -> Told:
-    each = np.bincount(rows.subject, rows.outcome, 6)
+    each = np.bincount(rows.subject, rows.outcome, 6).astype(np.float64)
     said = concentration(each, draws=100)
     fit_tail(each)
     known = [one for one in (said.gini, said.top_10, said.top_20) if one.value is not None]
@@ -254,8 +256,11 @@ def test_rows_that_tell_hardly_anything_get_an_answer_with_its_doubt(
 
 def votes(item: object, reviewer: object, label: object, classes: int = 2) -> Votes:
     """Votes of at most nine reviewers on at most ten items."""
-    columns = np.broadcast_arrays(np.asarray(item), np.asarray(reviewer), np.asarray(label))
-    return Votes(*(np.array(np.atleast_1d(one), np.int64) for one in columns), 10, 9, classes)
+    first, second, third = (
+        np.array(np.atleast_1d(one), np.int64)
+        for one in np.broadcast_arrays(np.asarray(item), np.asarray(reviewer), np.asarray(label))
+    )
+    return Votes(first, second, third, 10, 9, classes)
 
 
 TEN, THREE = np.repeat(np.arange(10), 3), np.tile(np.arange(3), 10)
