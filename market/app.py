@@ -102,6 +102,7 @@ from market.standings.routes import ROUTES as STANDINGS
 from market.streams import Streams
 from market.stumps.routes import ROUTES as STUMPS
 from market.submissions.routes import ROUTES as SUBMISSIONS
+from market.target_models.routes import ROUTES as TARGET_MODELS
 from market.targets.routes import ROUTES as TARGETS
 from market.tasks.routes import ROUTES as TASKS
 from market.threads.routes import ROUTES as THREADS
@@ -152,6 +153,7 @@ ROUTES = [
     *AGREEMENTS,
     *PROFILES,
     *PROJECTS,
+    *TARGET_MODELS,
     *TASKS,
     *ELIGIBILITY,
     *POLICIES,

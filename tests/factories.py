@@ -25,10 +25,11 @@ from market.offers.rules import reservation_key, terms_digest
 from market.people.actions import grant_part, make_key, sign_up
 from market.people.models import Person
 from market.people.rules import scopes_of
-from market.projects.actions import ModelTerms, Terms, create_project, create_target_model
+from market.projects.actions import Terms, create_project
 from market.projects.models import Project
 from market.projects.rules import PROJECT
 from market.states import Machine
+from market.target_models.actions import ModelTerms, create_target_model
 from market.tasks.models import Task, TaskSlot
 from market.tasks.rules import SLOT
 from payouts.chart import (

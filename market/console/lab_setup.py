@@ -32,17 +32,16 @@ from market.imports import BulkImport, ImportRow
 from market.panels.actions import set_panel
 from market.panels.queries import panel
 from market.projects.actions import (
-    ModelTerms,
     Terms,
     allocate_budget,
     change_project,
     create_project,
-    create_target_model,
     move_project,
 )
 from market.projects.models import TargetModel
 from market.projects.queries import budget, missing_for_work, project
 from market.projects.rules import BUDGETED, CHANGEABLE, FILLABLE
+from market.target_models.actions import ModelTerms, create_target_model
 from market.tasks.actions import import_tasks
 from market.tasks.models import Task
 from market.tasks.queries import bulk_import

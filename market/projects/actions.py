@@ -1,18 +1,16 @@
-"""How a project comes about, changes, moves, and gets its money; and its target models."""
+"""How a project comes about, changes, moves, and gets its money."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from market.auth import keyring
 from market.events import Event, change_state, emit
 from market.experts.rules import ReasonMissing, checked_domains
-from market.projects.models import Project, TargetModel
+from market.projects.models import Project
 from market.projects.queries import missing_for_work, project, target_model
 from market.projects.rules import (
     AUTOMATIC,
@@ -22,7 +20,6 @@ from market.projects.rules import (
     GUARDED,
     MAX_ATTEMPT_FEES,
     MAX_OVERTIME,
-    MAX_PRICE_MINOR,
     PAUSE_REASONS,
     PAY_BASES,
     PROJECT,
@@ -32,14 +29,12 @@ from market.projects.rules import (
     WEEK_S,
     BudgetCurrencyWrong,
     FundsShort,
-    ModelVersion,
     MoveAutomatic,
     PauseReasonUnknown,
     ProjectFieldInvalid,
     ProjectIncomplete,
     ReopenTooLate,
     TargetModelNotFound,
-    check_base_url,
 )
 from market.states import StateConflict
 from payouts.chart import lab_funding, project_budget
@@ -266,93 +261,6 @@ def allocate_budget(
     return entry
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelTerms:
-    """How a target model is asked, as its lab writes it; `key=None` leaves the key as it is.
-
-    Units: as in `TargetModel`.
-    """
-
-    name: str
-    base_url: str
-    model: str
-    key: str | None = None
-    timeout_s: int = 60
-    max_tokens: int = 1024
-    samples: int = 1
-    price_in_minor: Decimal = Decimal(0)
-    price_out_minor: Decimal = Decimal(0)
-    cost_cap_minor: int = 0
-
-
-def create_target_model(
-    session: Session, organisation_id: UUID, terms: ModelTerms, *, at: datetime
-) -> TargetModel:
-    """A model that projects of this lab can test; its key is sealed before it is kept.
-
-    Raises:
-        BaseUrlInvalid.
-    """
-    made = TargetModel(
-        organisation_id=organisation_id,
-        name=terms.name,
-        base_url="",
-        model=terms.model,
-        sealed_key=None,
-        created_at=at,
-    )
-    _ask_by(made, terms)
-    session.add(made)
-    session.flush()
-    return made
-
-
-def change_target_model(session: Session, target_model_id: UUID, terms: ModelTerms) -> TargetModel:
-    """Replace how a target model is asked, from the next attempt on.
-
-    Raises:
-        TargetModelNotFound, BaseUrlInvalid.
-    """
-    found = target_model(session, target_model_id, lock=True)
-    _ask_by(found, terms)
-    found.version += 1
-    session.flush()
-    return found
-
-
-def create_version(
-    session: Session, earlier: TargetModel, version: ModelVersion, *, at: datetime
-) -> TargetModel:
-    """Another version of a target model: asked as the earlier one is, but for what is new.
-
-    The key goes along only to the address that it was given for.
-
-    Raises:
-        BaseUrlInvalid.
-    """
-    made = create_target_model(
-        session,
-        earlier.organisation_id,
-        ModelTerms(
-            name=version.name,
-            base_url=version.base_url or earlier.base_url,
-            model=version.model,
-            key=version.key,
-            timeout_s=earlier.timeout_s,
-            max_tokens=earlier.max_tokens,
-            samples=earlier.samples,
-            price_in_minor=earlier.price_in_minor,
-            price_out_minor=earlier.price_out_minor,
-            cost_cap_minor=earlier.cost_cap_minor,
-        ),
-        at=at,
-    )
-    if version.key is None and made.base_url == earlier.base_url:
-        made.sealed_key = earlier.sealed_key
-        session.flush()
-    return made
-
-
 def retarget_projects(
     session: Session,
     earlier_model_id: UUID,
@@ -378,25 +286,6 @@ def retarget_projects(
     for found in rows:
         _tell(session, found, at, actor_id)
     return [found.id for found in rows]
-
-
-def _ask_by(model: TargetModel, terms: ModelTerms) -> None:
-    check_base_url(terms.base_url)
-    for field in ("price_in_minor", "price_out_minor"):
-        price: Decimal = getattr(terms, field)
-        if not price.is_finite() or not 0 <= price <= MAX_PRICE_MINOR:
-            raise ProjectFieldInvalid(field, f"0 to {MAX_PRICE_MINOR} minor units of USD")
-    model.name = terms.name.strip()
-    model.base_url = terms.base_url.rstrip("/")
-    model.model = terms.model
-    model.timeout_s = terms.timeout_s
-    model.max_tokens = terms.max_tokens
-    model.samples = terms.samples
-    model.price_in_minor = terms.price_in_minor
-    model.price_out_minor = terms.price_out_minor
-    model.cost_cap_minor = terms.cost_cap_minor
-    if terms.key is not None:
-        model.sealed_key = keyring.seal(terms.key.encode()) if terms.key else None
 
 
 def _columns(session: Session, organisation_id: UUID, terms: Terms) -> Mapping[str, object]:

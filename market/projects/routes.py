@@ -1,8 +1,7 @@
-"""Projects, their moves and budgets, and target models, over HTTP."""
+"""Projects, their moves and budgets, over HTTP."""
 
 from dataclasses import replace
 from datetime import datetime
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -12,7 +11,6 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 from msgspec import UNSET, Meta, UnsetType
-from sqlalchemy import select
 
 from market.auth import Principal
 from market.db import PLATFORM, database, now
@@ -35,17 +33,14 @@ from market.http import (
     wire_ids,
 )
 from market.projects.actions import (
-    ModelTerms,
     Terms,
     allocate_budget,
     change_project,
-    change_target_model,
     create_project,
-    create_target_model,
     move_project,
 )
-from market.projects.models import Project, TargetModel
-from market.projects.queries import Budget, budget, project, projects_found, target_model
+from market.projects.models import Project
+from market.projects.queries import Budget, budget, project, projects_found
 from market.projects.rules import Unedited
 from payouts.money import Money
 
@@ -210,58 +205,6 @@ class BudgetOut(Wire):
     free: MoneyOut
 
 
-class TargetModelIn(Wire):
-    """A model to be tested, behind an OpenAI-compatible address; the key is never shown again."""
-
-    name: Name
-    base_url: str
-    model: Name
-    key: Annotated[str, Meta(max_length=4000)] | None = None
-    timeout_s: Annotated[int, Meta(ge=1, le=600)] = 60
-    max_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] = 1024
-    samples: Annotated[int, Meta(ge=1, le=32)] = 1
-    price_in_minor: Decimal = Decimal(0)
-    price_out_minor: Decimal = Decimal(0)
-    cost_cap_minor: Annotated[int, Meta(ge=0, le=LARGEST)] = 0
-
-
-class TargetModelChangeIn(Wire):
-    """What changes of how a target model is asked; `key` empty removes the key."""
-
-    name: Name | UnsetType = UNSET
-    base_url: str | UnsetType = UNSET
-    model: Name | UnsetType = UNSET
-    key: Annotated[str, Meta(max_length=4000)] | UnsetType = UNSET
-    timeout_s: Annotated[int, Meta(ge=1, le=600)] | UnsetType = UNSET
-    max_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] | UnsetType = UNSET
-    samples: Annotated[int, Meta(ge=1, le=32)] | UnsetType = UNSET
-    price_in_minor: Decimal | UnsetType = UNSET
-    price_out_minor: Decimal | UnsetType = UNSET
-    cost_cap_minor: Annotated[int, Meta(ge=0, le=LARGEST)] | UnsetType = UNSET
-
-
-class TargetModelOut(Wire):
-    """A target model; `has_key` says whether a key is kept, sealed.
-
-    Units: prices and costs in minor units of USD, as decimal texts where parts of one can occur.
-    """
-
-    id: str
-    name: str
-    base_url: str
-    model: str
-    has_key: bool
-    timeout_s: int
-    max_tokens: int
-    samples: int
-    price_in_minor: Decimal
-    price_out_minor: Decimal
-    cost_cap_minor: int
-    spent_minor: Decimal
-    created_at: datetime
-    version: int
-
-
 @post("/projects", scope="project:write", status_code=HTTP_201_CREATED, tags=["Projects"])
 def post_project(
     data: JSONBody[ProjectIn],
@@ -394,58 +337,6 @@ def get_budget(project_id: FromPath[str]) -> BudgetOut:
         return _budget_out(budget(session, found), found)
 
 
-@post("/target-models", scope="project:write", status_code=HTTP_201_CREATED, tags=["Projects"])
-def post_target_model(
-    data: JSONBody[TargetModelIn], principal: NamedDependency[Principal]
-) -> Response[TargetModelOut]:
-    """Name a model that your projects can test."""
-    with database.begin() as session:
-        made = create_target_model(
-            session,
-            principal.tenant,
-            ModelTerms(**{name: getattr(data, name) for name in _ASKED}, key=data.key),
-            at=now(),
-        )
-        return tagged(_model_out(made), made.version, status=HTTP_201_CREATED)
-
-
-@get("/target-models", scope="project:read", tags=["Projects"])
-def get_target_models(limit: Limit = 50, cursor: Cursor = None) -> Page[TargetModelOut]:
-    """Your target models, newest first, without their keys."""
-    with database.begin() as session:
-        return listed(
-            session,
-            select(TargetModel),
-            TargetModel.id,
-            _model_out,
-            limit=limit,
-            cursor=cursor,
-            filters="target models",
-        )
-
-
-@get("/target-models/{model_id:str}", scope="project:read", tags=["Projects"])
-def get_target_model(model_id: FromPath[str]) -> Response[TargetModelOut]:
-    """One target model, without its key."""
-    with database.begin() as session:
-        found = target_model(session, read_id("mdl", model_id))
-        return tagged(_model_out(found), found.version)
-
-
-@patch("/target-models/{model_id:str}", scope="project:write", tags=["Projects"])
-def patch_target_model(
-    model_id: FromPath[str], data: JSONBody[TargetModelChangeIn]
-) -> Response[TargetModelOut]:
-    """Change how a target model is asked; send the ETag that you read as If-Match."""
-    with database.begin() as session:
-        found = target_model(session, read_id("mdl", model_id), lock=True)
-        expect_version(found.version)
-        terms = ModelTerms(**{name: getattr(found, name) for name in _ASKED})
-        given = {n: getattr(data, n) for n in (*_ASKED, "key") if getattr(data, n) is not UNSET}
-        changed = change_target_model(session, found.id, replace(terms, **given))
-        return tagged(_model_out(changed), changed.version)
-
-
 _PLAIN = (
     "name",
     "brief",
@@ -472,19 +363,6 @@ _PLAIN = (
     "draft_field",
 )
 """The fields of a project that travel as they are kept."""
-
-_ASKED = (
-    "name",
-    "base_url",
-    "model",
-    "timeout_s",
-    "max_tokens",
-    "samples",
-    "price_in_minor",
-    "price_out_minor",
-    "cost_cap_minor",
-)
-"""The fields of a target model that travel as they are kept."""
 
 
 def _project_out(row: Project) -> ProjectOut:
@@ -516,17 +394,6 @@ def _budget_out(found: Budget, owner: Project) -> BudgetOut:
     )
 
 
-def _model_out(row: TargetModel) -> TargetModelOut:
-    return TargetModelOut(
-        **{name: getattr(row, name) for name in _ASKED},
-        id=wire_id("mdl", row.id),
-        has_key=row.sealed_key is not None,
-        spent_minor=row.spent_minor,
-        created_at=row.created_at,
-        version=row.version,
-    )
-
-
 ROUTES: list[HTTPRouteHandler] = [
     post_project,
     get_projects,
@@ -535,8 +402,4 @@ ROUTES: list[HTTPRouteHandler] = [
     post_project_transition,
     post_budget,
     get_budget,
-    post_target_model,
-    get_target_models,
-    get_target_model,
-    patch_target_model,
 ]

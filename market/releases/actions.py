@@ -17,13 +17,14 @@ from market.predictions.actions import lock_present, tell_release, write_abiliti
 from market.predictions.models import Observation
 from market.predictions.queries import abilities_now, present
 from market.predictions.rules import pairs_at
-from market.projects.actions import create_version, retarget_projects
+from market.projects.actions import retarget_projects
 from market.projects.models import TargetModel
 from market.projects.queries import target_model
 from market.projects.rules import ModelVersion
 from market.releases.models import CalibrationTask, ModelRelease
 from market.releases.queries import answers, candidates, prior_of, release, release_of_submission
 from market.releases.rules import DEFAULT_SIZE, FEWEST, RELEASE, CalibrationTooFew, seed_of
+from market.target_models.actions import create_version
 from market.tasks.models import Task, TaskSlot
 
 PRIOR, CALIBRATED = 1, 2

@@ -12,9 +12,9 @@ from market.auth import Part
 from market.http import wire_id
 from market.item_banks.models import BankItem, ItemFlag
 from market.predictions.models import Observation
-from market.projects.actions import ModelTerms, create_target_model
 from market.projects.models import TargetModel
 from market.releases.models import ModelRelease
+from market.target_models.actions import ModelTerms, create_target_model
 from tests.factories import AT, make_project
 from tests.market.banked import BANK, knows, make_bank, seat, sit
 from tests.market.test_console import check_guards, send, token, visit

@@ -29,12 +29,12 @@ from market.http import wire_id
 from market.panels.actions import set_panel
 from market.panels.rules import MAX_PANEL, PanelUnfit, check_panel, is_met
 from market.profiles.queries import model_profiles
-from market.projects.actions import ModelTerms, create_target_model
 from market.projects.models import Project, TargetModel
 from market.quality.queries import outcome_of_verdict
 from market.reviews.actions import claim_review, open_reviews
 from market.settings import Settings, in_force
 from market.submissions.models import Submission
+from market.target_models.actions import ModelTerms, create_target_model
 from market.tasks.models import Task
 from market.verdicts.actions import correct_verdict
 from market.verdicts.models import Verdict

@@ -1,0 +1,1 @@
+"""The models that labs want defeated: how each is asked, and its versions."""
