@@ -2,6 +2,7 @@
 
 import pytest
 
+from payouts.sender import AT_ONCE
 from payouts.states import CallOperation
 from tests.chaos.money import CRASHES, FOLLOWING, PAIRED, SHORT, groups, main
 from tests.chaos.money_case import FAULTS, Run
@@ -9,7 +10,7 @@ from tests.chaos.money_writes import WRITES
 from tests.fakestripe.faults import AFTER, BEFORE
 from tests.fakestripe.server import ROUTES
 
-PLAIN, TRANSFERS, PAIRWISE, FOLLOWED = groups().values()
+PLAIN, TRANSFERS, PAIRWISE, FOLLOWED, FULL_BATCHES = groups().values()
 
 
 def test_every_write_to_stripe_is_in_the_matrix_under_its_own_path() -> None:
@@ -45,6 +46,12 @@ def test_the_other_writes_meet_points_and_faults_in_every_pair() -> None:
     assert {(one.operation, one.fault) for one in FOLLOWED} == {
         (operation, fault) for operation in FOLLOWING for fault in FAULTS
     }
+
+
+def test_a_full_lease_of_transfers_dies_wherever_a_sender_can() -> None:
+    assert {one.operation for one in FULL_BATCHES} == {CallOperation.TRANSFER}
+    assert {one.crash for one in FULL_BATCHES} == {"K3", "K4", "K5", "K6", "K10"}
+    assert all(AT_ONCE < one.batch < 2 * AT_ONCE for one in FULL_BATCHES)
 
 
 def test_the_short_form_has_every_point_and_every_write() -> None:

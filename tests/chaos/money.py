@@ -20,7 +20,7 @@ from market.embedded import EmbeddedPostgres
 from market.settings import Settings, in_force
 from payouts.gateway import Gateway
 from payouts.states import CallOperation
-from tests.chaos.money_case import FAULTS, Case, Run, Workshop
+from tests.chaos.money_case import FAULTS, FULL, Case, Run, Workshop
 from tests.chaos.money_process import Place
 from tests.chaos.money_writes import Books
 from tests.conftest import SECRET as HOUSE_SECRET
@@ -71,6 +71,10 @@ def groups() -> dict[str, list[Case]]:
         "what another answer plans, every fault": [
             Case(operation, "K4", fault) for operation in FOLLOWING for fault in faults
         ],
+        "more transfers than are leased together": [
+            *(Case(_O.TRANSFER, crash, batch=FULL) for crash in ("K3", "K4", "K5", "K6", "K10")),
+            *(Case(_O.TRANSFER, "K10", fault, FULL) for fault in ("F3", "F8")),
+        ],
     }
 
 
@@ -106,7 +110,8 @@ def table(rows: list[tuple[str, int, int, float]]) -> str:
 def chosen(options: argparse.Namespace) -> dict[str, list[Case]]:
     """The cases that were asked for."""
     if options.case:
-        wanted = Case(CallOperation(options.case[0]), *options.case[1:])
+        crash, fault = (*options.case[1:], "")[:2]
+        wanted = Case(CallOperation(options.case[0]), crash, fault, options.batch)
         return {"one": [wanted]}
     found = {"short": list(SHORT)} if options.short else groups()
     if options.only:
@@ -126,6 +131,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--case", nargs="+", metavar="PART", help="one case, such as: transfer K4 F3"
     )
+    parser.add_argument("--batch", type=int, default=0, help="how many writes that case has")
     options = parser.parse_args(argv)
     mailbox = Mailbox()
     mailbox.start()

@@ -36,6 +36,7 @@ from payouts.invariants import violations
 from payouts.models import ExternalCall, Payee, Payout, StripeEvent
 from payouts.outcomes import Result
 from payouts.reconciliation import reconcile
+from payouts.sender import AT_ONCE as TRANSFERS_LEASED
 from payouts.states import CallOperation, CallState, PayoutState
 from payouts.transfers import clear_hold, held_payouts
 from tests.chaos.money_process import (
@@ -46,6 +47,7 @@ from tests.chaos.money_process import (
     PULLED,
     RELAYED,
     STORED,
+    TRANSFERS_AT_ONCE,
     Command,
     Place,
 )
@@ -57,6 +59,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 120.0
 BATCH = 3
 """How many subjects a batch has that dies half through."""
+FULL = TRANSFERS_LEASED + 2
+"""How many fill all that a sender leases together, and leave some for the next lease."""
 
 FAULTS: dict[str, tuple[str, dict[str, object]]] = {
     "F2": ("timeout_before", {"delay_s": 4.0}),
@@ -100,9 +104,12 @@ class Case:
     operation: CallOperation
     crash: str
     fault: str = ""
+    batch: int = 0
+    """How many writes there are, where it is not what the point asks for."""
 
     def __str__(self) -> str:
-        return f"{self.operation} {self.crash} {self.fault}".strip()
+        many = f"of {self.batch}" if self.batch else ""
+        return " ".join(filter(None, (self.operation, self.crash, self.fault, many)))
 
 
 class Broken(AssertionError):
@@ -208,7 +215,7 @@ class Run:
         Raises:
             Broken: something does not hold in the end.
         """
-        many = BATCH if self.case.crash == "K10" else 1
+        many = self.case.batch or (BATCH if self.case.crash == "K10" else 1)
         for number in range(many):
             order = self._write.prepare(self.books, self.case.operation, number)
             self._orders.append(order)
@@ -242,7 +249,9 @@ class Run:
 
     def _crash_k4(self) -> None:
         self._plan()
-        self.books.stripe.ask("POST", "/_answers/withhold", operation=self._write.path)
+        # Of many half are answered first, and not recorded yet.
+        first, path = self.case.batch // 2, self._write.path
+        self.books.stripe.ask("POST", "/_answers/withhold", operation=path, after=first)
         pid = self._begin("send")
         self._wait(lambda: self.books.stripe.ask("GET", "/_answers/withhold")["withheld"] > 0)
         self._workshop.kill(pid)
@@ -320,7 +329,8 @@ class Run:
 
     def _command(self, act: str) -> Command:
         passed_s = self.books.passed.total_seconds()
-        return Command(act=act, place=self._place, passed_s=passed_s)
+        at_once = TRANSFERS_LEASED if self.case.batch else TRANSFERS_AT_ONCE
+        return Command(act=act, place=self._place, passed_s=passed_s, at_once=at_once)
 
     def _begin(self, act: str) -> int:
         return self._workshop.begin(self._command(act))

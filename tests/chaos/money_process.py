@@ -74,6 +74,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     act: str
     place: Place
     passed_s: float = 0.0
+    at_once: int = TRANSFERS_AT_ONCE
     mark: str = ""
     is_before: bool = False
     nth: int = 1
@@ -190,7 +191,7 @@ class Hands:
             tell=self.tell,
             policy=AT_ONCE,
             rate=UNHURRIED,
-            limit=TRANSFERS_AT_ONCE,
+            limit=self._command.at_once,
         ):
             pass
         with database.begin() as session:

@@ -84,6 +84,7 @@ async def _route(app: FakeStripeApp, method: str, parts: list[str], data: Json) 
             return {}
         case ("POST", "_answers", "withhold"):
             app.withhold, app.withheld = str(data["operation"]), 0
+            app.before_withholding = int(data.get("after", 0))
             return {}
         case ("GET", "_answers", "withhold"):
             return {"withheld": app.withheld}

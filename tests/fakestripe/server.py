@@ -133,6 +133,7 @@ class FakeStripeApp:
         self.last_headers: dict[str, str] = {}
         self.withhold = ""
         self.withheld = 0
+        self.before_withholding = 0
         self._background: list[asyncio.Task[None]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -249,6 +250,9 @@ class FakeStripeApp:
         """Keep an answer to what was done until the wish to is taken back: its caller may die."""
         found = match_route(asked.method, asked.path)
         if found is None or f"{asked.method.lower()} {found[0]}" != self.withhold:
+            return
+        if self.before_withholding:
+            self.before_withholding -= 1
             return
         self.withheld += 1
         while self.withhold:

@@ -207,6 +207,21 @@ def test_late_minutes_of_a_week_that_was_paid_go_with_the_next_payout(house: Hou
     assert house.posted(chart.owed_to(expert.person_id)) == 0
 
 
+def test_a_line_that_waits_for_its_approval_goes_with_a_later_payout(house: House) -> None:
+    expert, ops = house.expert(), house.caller(Part.OPS)
+    earn(house, expert)
+    house.approve()
+    waiting = earn(house, expert, HOUR, since=AT + timedelta(days=1))
+    body = {"period_end": MONDAY.isoformat()}
+    ops.post("/v1/payout-runs", json=body, headers={"Idempotency-Key": "k"})
+    house.react()
+    (payout,) = expert.get("/v1/payouts").json()["items"]
+    lines = expert.get("/v1/earnings").json()["items"]
+    taken = {line["state"]: line["payout_id"] for line in lines}
+    assert taken == {"held": payout["id"], "accrued": None}
+    assert payout["amount"]["amount_minor"] == sum(one["pay_minor"] for one in lines) - waiting
+
+
 def test_a_sender_whose_time_was_over_has_the_next_one_sent(house: House) -> None:
     paid_in(house)
     experts = [house.expert(), house.expert()]

@@ -8,15 +8,18 @@ import pytest
 from payouts import chart
 from payouts.bank_models import Recovery
 from payouts.calls import FactKind
+from payouts.decisions import stop_payout
 from payouts.errors import PayoutStateConflict
+from payouts.holds import open_holds
 from payouts.ledger import Line, post_entry
 from payouts.models import ExternalCall, Payout
 from payouts.outcomes import Result
 from payouts.recoveries import DecidedCase, claw_back, write_off_old
 from payouts.reversals import plan_reversal
 from payouts.states import CallState, PayoutState
+from payouts.transfers import clear_hold
 from payouts.withdrawals import plan_recall, unsent_of_run, withdraw_payout
-from tests.payouts.scene import Scene, batched
+from tests.payouts.scene import AT_ONCE, Scene, batched, check_under_way
 
 LATER = (date(2026, 11, 29), date(2026, 12, 6), date(2026, 12, 13))
 
@@ -167,6 +170,27 @@ def test_a_payout_that_may_have_been_sent_cannot_be_withdrawn(scene: Scene) -> N
     with scene.begin() as session, pytest.raises(PayoutStateConflict):
         withdraw_payout(session, payout.id, by=uuid4(), note="Stop.", at=scene.now())
     assert scene.insist(payout.call_id).result is Result.CONFIRMED
+
+
+def test_who_withdraws_what_was_planned_anew_meanwhile_takes_nothing_from_under_its_transfer(
+    scene: Scene,
+) -> None:
+    payout = batched(scene, 6_000)
+    by = uuid4()
+    with scene.begin() as stale:
+        # Seen with the transfer that was planned first, and kept so by this session.
+        seen = stale.get_one(Payout, payout.id)
+        with scene.begin() as session:
+            reason = check_under_way(scene)
+            stop_payout(session, payout.id, reason=reason, by=by, at=scene.now())
+        with scene.begin() as session:
+            (hold,) = open_holds(session, payout.id)
+            clear_hold(session, hold.id, by=by, note="clean", at=scene.now(), policy=AT_ONCE)
+        with pytest.raises(PayoutStateConflict):
+            withdraw_payout(stale, seen.id, by=by, note="Stop.", at=scene.now())
+    again = scene.payout(payout.id)
+    assert (again.state, again.call_id == payout.call_id) == (PayoutState.BATCHED, False)
+    assert scene.insist(again.call_id).result is Result.CONFIRMED
 
 
 def test_money_that_a_bank_sent_back_is_owed_again_and_paid_anew(scene: Scene) -> None:
