@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,12 +74,14 @@ def arguments() -> argparse.ArgumentParser:
     _client_options(match)
     match.add_argument("--project", default=None, help="only this project (prj_...)")
     match.add_argument("--policy", default=None, help="a policy's id (plc_...)")
-    match.add_argument("--seed", type=int, default=0)
+    match.add_argument("--seed", type=int, default=0, help="of the solver (%(default)s)")
     match.set_defaults(command=run_match)
 
     pay = commands.add_parser("pay", help="ask a running service for a payout run")
     _client_options(pay)
-    pay.add_argument("period_end", help="the last day that is paid, as YYYY-MM-DD")
+    pay.add_argument(
+        "period_end", type=_day, help="a Monday, as YYYY-MM-DD: the weeks before it are paid"
+    )
     pay.set_defaults(command=run_pay)
 
     _policy_commands(commands.add_parser("policy", help="read, try and choose policies"))
@@ -150,6 +153,21 @@ def _share(text: str) -> float:
     return share
 
 
+def _number(text: str) -> int:
+    """A whole number above nothing, as it is typed."""
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
+def _day(text: str) -> date:
+    """A day, as it is typed."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day, such as 2026-11-16") from None
+
+
 def _days(text: str) -> float:
     """A number of days back, as it is typed."""
     days = float(text)
@@ -160,21 +178,27 @@ def _days(text: str) -> float:
 
 def _house_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=HOME, help="the data folder (%(default)s)")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=DEFAULT_PORT)
-    parser.add_argument("--webs", type=int, default=1, help="web processes (%(default)s)")
-    parser.add_argument("--workers", type=int, default=1, help="worker processes (%(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="where web listens (%(default)s)")
+    parser.add_argument("--port", type=_number, default=DEFAULT_PORT, help="(%(default)s)")
+    parser.add_argument("--webs", type=_number, default=1, help="web processes (%(default)s)")
+    parser.add_argument("--workers", type=_number, default=1, help="worker processes (%(default)s)")
 
 
 def _market_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1, help="of a made-up market (%(default)s)")
-    parser.add_argument("--experts", type=int, default=100)
-    parser.add_argument("--tasks", type=int, default=300)
+    parser.add_argument("--experts", type=_number, default=100, help="(%(default)s)")
+    parser.add_argument("--tasks", type=_number, default=300, help="(%(default)s)")
 
 
 def _client_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--url", default=os.environ.get("STUMPWORK_URL", "http://127.0.0.1:8000"))
-    parser.add_argument("--key", default=os.environ.get("STUMPWORK_KEY"), help="or STUMPWORK_KEY")
+    parser.add_argument(
+        "--url",
+        default=os.environ.get("STUMPWORK_URL", "http://127.0.0.1:8000"),
+        help="where the service answers, or STUMPWORK_URL (%(default)s)",
+    )
+    parser.add_argument(
+        "--key", default=os.environ.get("STUMPWORK_KEY"), help="a key of ops, or STUMPWORK_KEY"
+    )
 
 
 def say(line: str) -> None:
@@ -277,7 +301,9 @@ def run_pay(options: argparse.Namespace) -> int:
     from market.replay.caller import Caller
 
     with Caller(options.url, _given_key(options)) as ops:
-        started = ops.post("/v1/payout-runs", {"period_end": options.period_end}, keyed=True)
+        started = ops.post(
+            "/v1/payout-runs", {"period_end": options.period_end.isoformat()}, keyed=True
+        )
         done = ops.await_operation(started["operation_id"], say)
         print(json.dumps(done["result"], indent=2))
     return 0

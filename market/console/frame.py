@@ -60,6 +60,7 @@ STANDS_UNDER = {
     "/console/ops/held": "/console/ops/offers",
     "/console/ops/repairs": "/console/ops/offers",
     "/console/ops/edits": "/console/ops/offers",
+    "/console/ops/people": "/console/ops/experts",
     "/console/ops/disputes": "/console/ops/cases",
     "/console/ops/webhooks": "/console/ops/queues",
     "/console/lab/invoice": "/console/lab/money",

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from market.broker import QUEUES, DeadLetter, queue_depth_rows
 from market.console.forms import Form
 from market.console.frame import back_to, page
+from market.console.people import people_like
 from market.console.targets import queue_targets_told
 from market.console.visitors import OPS, FormUnreadable
 from market.db import database, now
@@ -267,8 +268,13 @@ def get_offers(
 
 
 @get("/experts", guards=OPS, sync_to_thread=True)
-def get_experts(request: Request[Any, Any, Any], cursor: FromQuery[str | None] = None) -> Template:
-    """Who could work, and on what."""
+def get_experts(
+    request: Request[Any, Any, Any],
+    q: FromQuery[str] = "",
+    cursor: FromQuery[str | None] = None,
+) -> Template:
+    """Who could work, and on what; or whoever has a text in its name or address."""
+    sought = q.strip()[:200]
     with database.begin() as session:
         found, following = page_of(
             session, select(Expert), Expert.id, limit=PAGE, cursor=cursor, filters="experts"
@@ -289,7 +295,15 @@ def get_experts(request: Request[Any, Any, Any], cursor: FromQuery[str | None] =
             for expert in found
         ]
         total = _number(session, _rows(Expert))
-        return page(request, "ops/experts.html", rows=rows, following=following, total=total)
+        return page(
+            request,
+            "ops/experts.html",
+            rows=rows,
+            following=following,
+            total=total,
+            sought=sought,
+            people=people_like(session, sought) if sought else [],
+        )
 
 
 @get("/queues", guards=OPS, sync_to_thread=True)

@@ -1,6 +1,6 @@
 """Pages of a reviewer: what waits, one blind review at a time, and what came of one's votes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -60,18 +60,28 @@ def get_queue(request: Request[Any, Any, Any], cursor: FromQuery[str | None] = N
             held=session.scalars(
                 mine.where(Review.state.in_(HELD)).order_by(Review.expires_at)
             ).all(),
-            queue=session.scalars(
-                claimable(me, at=at)
-                .order_by(Review.due_at.asc().nulls_last(), Review.id)
-                .limit(QUEUE)
-            ).all(),
-            waiting=session.scalar(select(func.count()).select_from(open_to_me)) or 0,
+            queue=_one_each(
+                session.scalars(
+                    claimable(me, at=at)
+                    .order_by(Review.due_at.asc().nulls_last(), Review.id)
+                    .limit(4 * QUEUE)
+                ).all()
+            )[:QUEUE],
+            waiting=session.scalar(select(func.count(open_to_me.c.submission_id.distinct()))) or 0,
             done=done,
             following=following,
             qualifications=session.scalars(
                 select(Qualification).where(Qualification.person_id == me)
             ).all(),
         )
+
+
+def _one_each(queue: Sequence[Review]) -> list[Review]:
+    """Of work that several people review one line: nobody may take two reviews of it."""
+    found: dict[UUID, Review] = {}
+    for one in queue:
+        found.setdefault(one.submission_id, one)
+    return list(found.values())
 
 
 @post("/next", guards=REVIEWER, sync_to_thread=True, status_code=303)

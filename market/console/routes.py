@@ -53,6 +53,7 @@ from market.console import (
     messages,
     ops,
     pairs,
+    people,
     preferences,
     previews,
     prices,
@@ -201,6 +202,7 @@ PAGES: dict[str, list[HTTPRouteHandler]] = {
     "": [*doors.ROUTES, *keys.ROUTES, *live.ROUTES, *preferences.ROUTES, *threads.ROUTES],
     "/ops": [
         *ops.ROUTES,
+        *people.ROUTES,
         *signals.ROUTES,
         *agreement.ROUTES,
         *calibration.ROUTES,

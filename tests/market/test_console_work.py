@@ -183,6 +183,14 @@ def test_an_expert_asks_the_model_hands_in_reads_the_verdict_and_appeals(
     check_guards(web.get(sent))
 
 
+def test_work_that_three_people_review_waits_once_for_each_of_them(web: Web, db: Session) -> None:
+    hand_in(db, reviews=3)
+    visit(web, db, Part.REVIEWER)
+    queue = web.get("/console/reviewer").text
+    assert queue.count("/claim") == 1
+    assert 'Waiting <span class="soft">1</span>' in queue
+
+
 def test_a_reviewer_takes_reads_blind_votes_with_a_reason_and_sees_it_kept(
     web: Web, db: Session
 ) -> None:

@@ -288,3 +288,20 @@ def test_the_command_itself_speaks_to_a_served_market_and_prints_json(committed:
         assert (refused.returncode, refused.stdout) == (1, "")
         assert refused.stderr.startswith("stumpwork: GET /v1/policies/plc_nothing was refused")
         assert len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["demo", "--experts", "0"], "'0' is no whole number from 1 on"),
+        (["up", "--port", "http"], "'http' is no whole number from 1 on"),
+        (["pay", "tomorrow"], "'tomorrow' is no day, such as 2026-11-16"),
+    ],
+)
+def test_a_command_that_is_typed_wrongly_says_what_is_wanted_before_anything_starts(
+    typed: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(typed)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
