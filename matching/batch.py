@@ -50,7 +50,9 @@ def _looks(engine: Engine, rows: Responses) -> tuple[Float64, Float64]:
         mean, variance = _states(view, keys, values, rows.time)
         mean += offset
         if view.name == "history":
-            mean += _past(engine, rows, keys) @ np.array(engine.history_weights)
+            slopes = cast("States", engine.form.slopes)
+            own = _looked_up(keys["item"], slopes, (0.0, 0.0, 0.0))[keys["item"].at]
+            mean += engine.form.logits(own, _past(engine, rows, keys))
         logits[:, n] = mean / np.sqrt(1 + SQUASH * variance)
         inner += variance / len(engine.views)
     logits[:, len(engine.views) :] = _cheap(engine, keys)

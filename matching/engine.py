@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import log, sqrt
-from operator import mul
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -13,9 +12,11 @@ import numpy as np
 from matching.covariates import Covariates
 from matching.design import product
 from matching.filter import SQUASH, Effect, Filter
+from matching.form import FEW_ANSWERS, MOST_ROWS, OWN, Form, own_weights
 from matching.history import FEATURES, History, usual_pause
+from matching.lookups import Prepared, row_keys, row_values
 from matching.mixture import GLICKO_SQUASH, Elo, Glicko, log_odds
-from matching.problem import Float64, Int64
+from matching.problem import Float64
 from matching.responses import Responses
 from matching.signature import Signature
 from matching.view import Keys, Term, View, levels_of
@@ -38,20 +39,6 @@ class Tuning:
     drift: dict[tuple[str, str], float] = field(default_factory=dict)
     ridge: dict[str, float] = field(default_factory=dict)
     views: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Rows with all that can be computed of them before any of their outcomes is known.
-
-    Of each view its filter, and for every row an offset, the keys and the values of its effects, or
-    None where every effect counts once.
-    """
-
-    rows: Responses
-    views: list[
-        tuple[Filter, list[float], list[tuple[Hashable, ...]], Sequence[Sequence[float] | None]]
-    ]
 
 
 class Look(NamedTuple):
@@ -79,7 +66,12 @@ class Engine:
         self.daily = dict(daily or {})
         self.half_life_days = half_life_days
         self.keep = False
-        self.views: list[View] = []
+        self.take([])
+
+    def take(self, views: list[View]) -> None:
+        """Look at rows in these ways from here on."""
+        self.views = views
+        self.has_history = any(view.name == "history" for view in views)
 
     # --- Learning from all rows ---------------------------------------------------------------
 
@@ -106,15 +98,17 @@ class Engine:
             elif view.name == "signature":
                 own = np.concatenate([own, self._traits(scores)], axis=1)
             penalised = np.concatenate([[0.05], np.ones(own.shape[1] - 1)])
+            has_own = view.name == "history" and self.has_slopes
             view.fit(
                 own, keys, rows.outcome, weight, rows.time,
                 penalised=penalised, rising=rising, rounds=rounds,
                 ridge=self.tuning.ridge.get(view.name, 1.0) if keep else 1.0,
                 learn_shared=bool(self.daily) and view is self.views[self._broadest()],
+                slopes=own_weights(keys["item"], dense[:, width:]) if has_own else {},
             )  # fmt: skip
             if view.name == "history":
-                self.history_weights = (view.weights_[width:] / self.spread_).tolist()
-                self.history_shift = -float((view.weights_[width:] / self.spread_) @ self.centre_)
+                self.form.read(view.weights_[width:], self.centre_, self.spread_)
+                self.form.read_items(keys["item"], view.slopes_, self.centre_, self.spread_)
             self._replay(view, own, keys, rows)
         self._open_cheap(rows)
         return self
@@ -155,7 +149,6 @@ class Engine:
         if not wants:
             self.history.count(rows)
             self.centre_, self.spread_ = np.zeros(FEATURES), np.full(FEATURES, np.inf)
-            self.history_weights, self.history_shift = [0.0] * FEATURES, 0.0
             return dense
         past = dense[:, width:]
         self.history.walk(rows, past)
@@ -182,6 +175,8 @@ class Engine:
         # A few repetitions are not worth the time and memory that all pairs take.
         seldom = len(rows) > REPLAYED or len(pairs.code) > 0.995 * len(rows)
         repeats = self.has_pair or not seldom
+        self.has_slopes = FEW_ANSWERS * len(code) <= len(rows) <= MOST_ROWS
+        self.form = Form()
         self.history = History(expected, self.usual, usual_pause(rows), has_pair=repeats)
         self.open_expected()
         self.contexts = rows.context.shape[1]
@@ -228,17 +223,11 @@ class Engine:
                     view.variance[term.name] = self.tuning.variance.get(mark, term.variance)
                 view.drift[term.name] = self.tuning.drift.get(mark, 0.0)
                 view.drift_day[term.name] = self.daily.get(term.name, 0.0)
-        self.views = views
-        self.place_terms()
-
-    def place_terms(self) -> None:
-        """Say where in a row's keys each effect of each view finds its own."""
-        names = ["item", "subject", "domain", "pair", "group", "local"]
-        names += [f"context{n}" for n in range(self.contexts)]
-        names += [f"slope{n}" for n in range(self.signature.dimensions_)] + ["bend"]
-        self._place = {name: n for n, name in enumerate(names)}
-        self.has_history = any(view.name == "history" for view in self.views)
-        self._slots = [[self._place[term.name] for term in view.terms] for view in self.views]
+            if self.keep:
+                for (name, effect), variance in self.tuning.variance.items():
+                    if name == view.name:
+                        view.variance.setdefault(effect, variance)
+        self.take(views)
 
     def _base(self, rows: Responses, into: Float64 | None = None) -> Float64:
         """The columns that every view has: one, the covariates and what is known to rise."""
@@ -283,7 +272,11 @@ class Engine:
             eta = eta + (part * key.value[begin:] if len(key.value) else part)
         terms = [view.terms[n].name for n in free]
         small = Filter([Effect(t, view.variance[t], view.drift[t]) for t in terms])
-        every = self._row_keys(rows.take(slice(begin, None)), [self._place[t] for t in terms])
+        if view.slopes_:
+            at, past = keys["item"].at[begin:], dense[begin:, self._base_width(rows) :]
+            for n, slope in zip(OWN, view.slopes_, strict=True):
+                eta = eta + np.concatenate([slope, [0.0]])[at] * past[:, n]
+        every = row_keys(rows.take(slice(begin, None)), terms)
         columns = (eta, every, rows.time[begin:], rows.outcome[begin:], rows.weight[begin:])
         for o, mine, t, y, w in zip(
             *(c if isinstance(c, list) else c.tolist() for c in columns), strict=True
@@ -312,27 +305,6 @@ class Engine:
 
     # --- One row after the other --------------------------------------------------------------
 
-    def _row_keys(self, rows: Responses, slots: list[int]) -> list[tuple[Hashable, ...]]:
-        """The keys of every row for some effects, None where there is nothing."""
-        bend, slopes = self._place["bend"], self.signature.dimensions_
-        columns: list[list[Hashable]] = []
-        for slot in slots:
-            if slot == self._place["domain"]:
-                columns.append(_pairs(rows.subject, rows.group))
-            elif slot == self._place["pair"]:
-                columns.append(_pairs(rows.subject, rows.item))
-            elif slot == self._place["local"]:
-                columns.append(_pairs(rows.group, rows.item))
-            elif slot == self._place["item"]:
-                columns.append(_singles(rows.item))
-            elif slot in (bend, self._place["group"]):
-                columns.append(_singles(rows.group))
-            elif slot == self._place["subject"] or slot >= bend - slopes:
-                columns.append(_singles(rows.subject))
-            else:
-                columns.append(_singles(rows.context[:, slot - self._place["local"] - 1]))
-        return list(zip(*columns, strict=True)) if columns else [()] * len(rows)
-
     def offsets(self, rows: Responses) -> tuple[list[Float64], Float64]:
         """What the dense columns of each view add to its logit, and the scores of the items."""
         base, scores = self._base(rows), self.signature.of(rows.item)
@@ -341,7 +313,7 @@ class Engine:
             weights = view.weights_
             found = base @ weights[: base.shape[1]]
             if view.name == "history":
-                found = found + self.history_shift
+                found = found + self.form.shift
             elif view.name == "signature":
                 found = found + self._traits(scores) @ weights[base.shape[1] :]
             offset.append(found)
@@ -354,31 +326,16 @@ class Engine:
             (
                 view.filter_,
                 found.tolist(),
-                self._row_keys(rows, slots),
-                self._row_values(slots, scores),
+                row_keys(rows, [term.name for term in view.terms]),
+                row_values([term.name for term in view.terms], scores),
             )
-            for view, found, slots in zip(self.views, offset, self._slots, strict=True)
+            for view, found in zip(self.views, offset, strict=True)
         ]
         return Prepared(rows, views)
 
-    def _row_values(self, slots: list[int], scores: Float64) -> Sequence[Sequence[float] | None]:
-        """What each effect is multiplied with, a score of the item; None for one."""
-        bend, slopes = self._place["bend"], self.signature.dimensions_
-        if not any(s >= bend - slopes for s in slots):
-            return [None] * len(scores)
-        columns = np.ones((len(scores), len(slots)))
-        for n, s in enumerate(slots):
-            if s == bend:
-                columns[:, n] = scores[:, 0]
-            elif s >= bend - slopes:
-                columns[:, n] = scores[:, s - (bend - slopes)]
-        # Tuples of numbers are nothing that the collector of cycles has to walk through.
-        return list(map(tuple, columns.tolist()))
-
     def history_logit(self, subject: int, item: int, group: int, time: float) -> float:
         """What the subject's past adds to the logit of the history view."""
-        features = self.history.look(subject, item, group, time)
-        return float(sum(map(mul, self.history_weights, features)))
+        return self.form.logit(item, self.history.look(subject, item, group, time))
 
     def look(
         self, prepared: Prepared, row: int, subject: int, item: int, group: int, time: float
@@ -449,18 +406,3 @@ class Engine:
         else:
             self.elo.meet(own, against, outcome)
         self._count(group, outcome)
-
-
-def _singles(column: Int64) -> list[Hashable]:
-    codes: list[Hashable] = list(column.tolist())
-    if len(column) and column.min() <= -1 and (column == -1).any():
-        return [None if code == -1 else code for code in codes]
-    return codes
-
-
-def _pairs(first: Int64, second: Int64) -> list[Hashable]:
-    pairs: list[Hashable] = list(zip(first.tolist(), second.tolist(), strict=True))
-    absent = (first == -1) | (second == -1)
-    if absent.any():
-        return [None if no else pair for pair, no in zip(pairs, absent.tolist(), strict=True)]
-    return pairs

@@ -16,8 +16,9 @@ from operator import mul
 import numpy as np
 
 from matching.calibration import Platt
-from matching.engine import CHEAP, Engine, Look, Prepared, Tuning
+from matching.engine import CHEAP, Engine, Look, Tuning
 from matching.filter import SQUASH, chance
+from matching.lookups import Prepared
 from matching.mixture import FixedShare
 from matching.problem import Float64, Int64
 from matching.responses import Responses
@@ -182,8 +183,9 @@ class Forecaster:
                         kept = {name: (view.variance[name], view.drift[name]) for name in names}
                 for name, (variance, drift) in kept.items():
                     view.variance[name], view.drift[name] = variance, drift
+            for name, variance in view.variance.items():
+                self.tuning_.variance[view.name, name] = variance
             for term in view.terms:
-                self.tuning_.variance[view.name, term.name] = view.variance[term.name]
                 self.tuning_.drift[view.name, term.name] = view.drift[term.name]
             if view.fit_ is not None:
                 self.tuning_.ridge[view.name] = view.fit_.ridge

@@ -12,6 +12,7 @@ from matching.calibration import Platt
 from matching.covariates import Covariates
 from matching.engine import Engine, Tuning
 from matching.forecaster import Forecaster
+from matching.form import Form
 from matching.history import History
 from matching.mixture import Elo, FixedShare, Glicko
 from matching.problem import Float64, Int64
@@ -61,8 +62,9 @@ def _engine(engine: Engine) -> Plain:
         "seen": engine.seen,
         "centre": engine.centre_,
         "spread": engine.spread_,
-        "history_weights": list(engine.history_weights),
-        "history_shift": engine.history_shift,
+        "history_weights": list(engine.form.weights),
+        "history_shift": engine.form.shift,
+        "history_slopes": table(engine.form.slopes),
         "covariates": {
             "centre": covariates.centre_,
             "spread": covariates.spread_,
@@ -147,8 +149,11 @@ def _restored_engine(held: Kept, model: Forecaster) -> Engine:
     # Versions from before this was counted said nothing of it, and go on saying nothing.
     engine.seen = _float(held.get("seen", np.inf))
     engine.centre_, engine.spread_ = _reals(held["centre"]), _reals(held["spread"])
-    engine.history_weights = _floats(held["history_weights"])
-    engine.history_shift = _float(held["history_shift"])
+    form = engine.form = Form()
+    form.weights = _floats(held["history_weights"])
+    form.shift = _float(held["history_shift"])
+    if "history_slopes" in held:
+        form.slopes = singles(held["history_slopes"])
     engine.covariates = _restored_covariates(cast("Kept", held["covariates"]))
     signature = engine.signature = Signature()
     subject, item, loading, score = cast("list[Plain]", held["signature"])
@@ -171,8 +176,7 @@ def _restored_engine(held: Kept, model: Forecaster) -> Engine:
     subjects, items = cast("list[Plain]", held["glicko"])
     engine.glicko.subject, engine.glicko.item = singles(subjects), singles(items)
     engine.running = singles(held["running"])
-    engine.views = [_restored_view(cast("Kept", one)) for one in cast("list[Plain]", held["views"])]
-    engine.place_terms()
+    engine.take([_restored_view(cast("Kept", one)) for one in cast("list[Plain]", held["views"])])
     return engine
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,9 @@ from matching.filter import Effect, Filter
 from matching.problem import Float64, Int64
 from matching.refit import Fit, fit_map
 from matching.shared import MOST_LEVELS, Shared, shared_covariance
+
+SLOPE = 0.02
+"""Opening variance of effects that only a refit moves, squared logits."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def levels_of(*columns: Int64) -> Keys:
 class View:
     """Weights of dense columns, and a filter of the effects on top of them.
 
-    What `fit` learns: `fit_`, coefficients and variances; `filter_`, the states; with
+    What `fit` learns: `fit_`, coefficients and variances; `filter_`, the states; `slopes_`; with
     `learn_shared`, `shared_`, how unsure it is of what all rows have in common.
     """
 
@@ -77,6 +80,7 @@ class View:
         self.weights_variance_: Float64 = np.zeros(0)
         self.fit_: Fit | None = None
         self.shared_: Shared | None = None
+        self.slopes_: list[Float64] = []
         self._origin: dict[str, dict[Hashable, list[float]]] = {}
         self.filter_ = self._empty()
 
@@ -115,8 +119,12 @@ class View:
         rounds: int = 3,
         ridge: float = 1.0,
         learn_shared: bool = False,
+        slopes: Mapping[str, Keys] | None = None,
     ) -> View:
-        """Estimate the refitted effects and the weights; the filter starts from them."""
+        """Estimate the refitted effects and the weights; the filter starts from them.
+
+        `slopes` are effects that only a refit moves, and that the filter has no part in.
+        """
         used = [term for term in self.terms if term.is_refitted]
         factors = [
             Factor(
@@ -126,6 +134,11 @@ class View:
                 value=keys[t.name].value,
             )
             for t in used
+        ]
+        inclined = {} if slopes is None else slopes
+        factors += [
+            Factor(key.at, len(key.code), self.variance.get(name, SLOPE), value=key.value)
+            for name, key in inclined.items()
         ]
         found = fit_map(
             dense,
@@ -139,6 +152,8 @@ class View:
         )
         self.fit_ = found
         self.weights_, self.weights_variance_ = found.dense, found.dense_variance
+        self.slopes_ = found.level[len(used) :]
+        self.variance.update(zip(inclined, found.variance[len(used) :], strict=True))
         self._origin = {}
         for n, term in enumerate(used):
             self.variance[term.name] = found.variance[n]
@@ -170,6 +185,7 @@ class View:
         penalised: Float64,
     ) -> None:
         used = [term.name for term in self.terms if term.is_refitted]
+        used += [""] * (len(factors) - len(used))
         shares = [
             (name == "group" or name.startswith("context")) and factor.levels <= MOST_LEVELS
             for name, factor in zip(used, factors, strict=True)

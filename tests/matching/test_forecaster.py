@@ -229,6 +229,30 @@ def test_models_that_answer_many_items_are_told_apart_by_what_they_fail() -> Non
     assert log_loss(outcome, said.mean) < log_loss(outcome, np.array(plain)) - 0.01
 
 
+def test_items_that_ask_for_form_are_told_from_those_that_do_not() -> None:
+    rng = np.random.default_rng(5)
+    rows, subjects, items = 6000, 40, 20
+    subject, item = rng.integers(0, subjects, rows), rng.integers(0, items, rows)
+    form, logit = rng.normal(0, 1, subjects), np.empty(rows)
+    for n, (who, what) in enumerate(zip(subject.tolist(), item.tolist(), strict=True)):
+        form[who] = 0.97 * form[who] + 0.24 * rng.normal()
+        # Every second item hangs on the form of the day, and the others not at all.
+        logit[n] = 3.0 * form[who] * (what % 2)
+    outcome = (rng.random(rows) < 1 / (1 + np.exp(-logit))).astype(float)
+    every = Responses(subject=subject, item=item, outcome=outcome, time=np.arange(rows) / 50)
+    model = Forecaster().fit(every.take(slice(0, 4500)))
+    slopes = model.engine_.form.slopes
+    assert min(slopes[n][0] for n in range(1, items, 2)) > max(
+        slopes[n][0] for n in range(0, items, 2)
+    )
+    alike = from_bytes(to_bytes(model))
+    alike.engine_.form.slopes = {}
+    rest = every.take(slice(4500, None))
+    told, without = (log_loss(rest.outcome, one.run(rest).mean) for one in (model, alike))
+    assert told < without - 0.005
+    assert from_bytes(to_bytes(model)).engine_.form.slopes == slopes
+
+
 def test_a_view_that_only_a_part_of_the_rows_allows_is_done_without() -> None:
     rng = np.random.default_rng(4)
     old, new = rng.integers(0, 120, 1500), rng.integers(120, 200, 400)
