@@ -30,6 +30,7 @@ from market.lifts.queries import (
     lift_studies,
     lift_study,
 )
+from market.lifts.routes import item_out
 from market.lifts.rules import LEAST_BATCHES, MOST_BATCHES, MOST_LIFT, Reported
 from market.projects.models import Project
 from market.projects.queries import project
@@ -234,16 +235,8 @@ def get_items(batch_id: FromPath[str]) -> Response[bytes]:
     with database.begin() as session:
         found = lift_batch(session, read_id("lfb", batch_id))
         lines = [
-            msgspec.json.encode(
-                {
-                    "submission_id": wire_id("sub", row.id),
-                    "external_id": task.external_id,
-                    "domain": task.domain,
-                    "complexity": task.complexity,
-                    "payload": row.payload,
-                }
-            )
-            for row, task in session.execute(items_of(found.id).order_by(Submission.id))
+            msgspec.json.encode(item_out(*one))
+            for one in session.execute(items_of(found.id).order_by(Submission.id))
         ]
     kept = {**HEADERS, "Content-Disposition": f'attachment; filename="batch-{found.number}.jsonl"'}
     return Response(

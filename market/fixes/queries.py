@@ -1,28 +1,14 @@
 """Reads of fixes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, and_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from market.edits.rules import Stretch, stretches_of
 from market.fixes.models import SubmissionFix
-from market.fixes.rules import SETTLED, FixNotFound, measure
+from market.fixes.rules import SETTLED, FieldFix, FixNotFound, measure
 from market.submissions.models import Submission
-
-
-@dataclass(frozen=True, slots=True)
-class FieldTold:
-    """What a fix changed in one field, part by part in their order.
-
-    Units: `distance` in words.
-    """
-
-    name: str
-    distance: int
-    stretches: list[Stretch]
 
 
 def fixes_of(project_id: UUID, *, state: str | None = None) -> Select[SubmissionFix]:
@@ -82,13 +68,8 @@ def fix_to_tell(session: Session, submission_id: UUID) -> SubmissionFix | None:
     return next((one for one in found if one.state in SETTLED), next(iter(found), None))
 
 
-def changes_of(fix: SubmissionFix, work: Submission) -> list[FieldTold]:
+def changes_of(fix: SubmissionFix, work: Submission) -> list[FieldFix]:
     """What a fix changed, field by field; nothing once its author has written on."""
     if work.round != fix.round:
         return []
-    return [
-        FieldTold(
-            one.name, one.edit.distance, stretches_of(one.before, one.after, one.edit.regions)
-        )
-        for one in measure(work.payload, fix.payload).fields
-    ]
+    return list(measure(work.payload, fix.payload).fields)

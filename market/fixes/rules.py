@@ -11,13 +11,15 @@ work, whole. Whoever fixed is paid for the time as for any review.
 """
 
 import json
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 import msgspec
 
-from market.edits.rules import MOST_CELLS, Edit, compare
+from market.edits.rules import MOST_CELLS, Edit, Stretch, compare, stretches_of
 from market.errors import MarketError
 from market.states import Machine, Move
 from market.submissions.rules import MAX_PAYLOAD_BYTES
@@ -40,6 +42,10 @@ MOST_EDITED = 0.5
 """The share of the words beyond which it is no fix of the author's work but another one."""
 
 
+WORDS = re.compile(r"(\w+|[^\w\s])")
+LINE_ENDS = re.compile(r"[^\S\n]+$", re.MULTILINE)
+
+
 class FixNotFound(MarketError):
     """No fix of a submission that the caller may see."""
 
@@ -59,12 +65,17 @@ class FixUnfit(MarketError):
 
 @dataclass(frozen=True, slots=True)
 class FieldFix:
-    """What a fix changed in one field of the work."""
+    """What a fix changed in one field of the work, part by part in their order.
+
+    Units: `distance` in words; where the words are the same, those before which other blanks stand.
+    """
 
     name: str
     before: str
     after: str
     edit: Edit
+    distance: int
+    stretches: tuple[Stretch, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +108,7 @@ class Proposed:
 def measure(payload: Mapping[str, object], fixed: Mapping[str, object]) -> Measured:
     """A fix beside the author's version, field by field, in the order of the author's fields."""
     fields = []
-    author_words = fixed_words = distance = 0
+    author_words = fixed_words = 0
     # Of all fields together, so that many of them cost no more than one.
     cells = MOST_CELLS
     for name in dict.fromkeys((*payload, *fixed)):
@@ -106,9 +117,12 @@ def measure(payload: Mapping[str, object], fixed: Mapping[str, object]) -> Measu
         cells -= edit.cells
         author_words += edit.draft_words
         fixed_words += edit.text_words
-        distance += edit.distance
         if edit.distance:
-            fields.append(FieldFix(name, before, after, edit))
+            parts = stretches_of(before, after, edit.regions)
+            fields.append(FieldFix(name, before, after, edit, edit.distance, tuple(parts)))
+        elif before != after and (spaced := _respaced(before, after)):
+            fields.append(FieldFix(name, before, after, edit, *spaced))
+    distance = sum(one.distance for one in fields)
     return Measured(tuple(fields), author_words, fixed_words, distance)
 
 
@@ -139,6 +153,33 @@ def standing_of(fixes: Sequence[Proposed], accepts: int) -> UUID | None:
     if 2 * len(fixes) <= accepts:
         return None
     return min(fixes, key=lambda one: one.distance).id
+
+
+def _respaced(before: str, after: str) -> tuple[int, tuple[Stretch, ...]] | None:
+    """Before how many words other blanks stand, where the words are the same, and which; so that
+    code that is only indented, and a list that is only put on lines, is a fix as well.
+    """
+    one, other = _gapped(before), _gapped(after)
+    if one == other or one[1::2] != other[1::2]:
+        return None
+    parts: list[Stretch] = []
+    kept = ""
+    for was, now in zip(one, other, strict=True):
+        if was == now:
+            kept += was
+            continue
+        parts += [Stretch(kept, kept, is_kept=True), Stretch(was, now, is_kept=False)]
+        kept = ""
+    changed = len(parts) // 2
+    return changed, (*parts, Stretch(kept, kept, is_kept=True))
+
+
+def _gapped(text: str) -> list[str]:
+    """A text as what stands before its first word, the word, what stands before the next, and so
+    on; blanks at the ends of lines and of the text, which nobody sees, left away.
+    """
+    composed = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n")
+    return WORDS.split(LINE_ENDS.sub("", composed).strip())
 
 
 def _text(payload: Mapping[str, object], name: str) -> str:

@@ -2,10 +2,12 @@
 
 from datetime import datetime, timedelta
 from typing import Annotated
+from uuid import UUID
 
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromQuery, QueryParameter
+from sqlalchemy.orm import Session
 
 from market.auth import Principal
 from market.db import PLATFORM, database, now
@@ -116,17 +118,16 @@ def get_own_impact(principal: NamedDependency[Principal]) -> OwnImpactOut:
                 )
                 for row in rows
             ],
-            corrected=[
-                CorrectedOut(
-                    submission_id=wire_id("sub", one.submission_id),
-                    domain=one.domain,
-                    edited_share=one.edited_share,
-                    credit=one.credit,
-                    decided_at=one.decided_at,
-                )
-                for one in corrected(session, principal.person_id)
-            ],
+            corrected=_corrected(session, principal.person_id),
         )
+
+
+@get("/impact/corrected", scope="review:read", tags=["Quality"])
+def get_corrected(principal: NamedDependency[Principal]) -> list[CorrectedOut]:
+    """Your part of what the latest items were worth that you fixed as a reviewer."""
+    # As the platform, because what an item is worth is its author's to read; only your own part.
+    with database.begin(PLATFORM) as session:
+        return _corrected(session, principal.person_id)
 
 
 @get("/impact", scope="expert:read", tags=["Quality"])
@@ -164,6 +165,19 @@ def get_concentration(days: Days = 365) -> ConcentrationOut:
     )
 
 
+def _corrected(session: Session, person_id: UUID) -> list[CorrectedOut]:
+    return [
+        CorrectedOut(
+            submission_id=wire_id("sub", one.submission_id),
+            domain=one.domain,
+            edited_share=one.edited_share,
+            credit=one.credit,
+            decided_at=one.decided_at,
+        )
+        for one in corrected(session, person_id)
+    ]
+
+
 def _out(row: ExpertImpact) -> ImpactOut:
     return ImpactOut(
         expert_id=wire_id("per", row.expert_id),
@@ -180,4 +194,4 @@ def _out(row: ExpertImpact) -> ImpactOut:
     )
 
 
-ROUTES: list[HTTPRouteHandler] = [get_own_impact, get_impact, get_concentration]
+ROUTES: list[HTTPRouteHandler] = [get_own_impact, get_corrected, get_impact, get_concentration]

@@ -49,6 +49,8 @@ class Notification(Base):
         CheckConstraint("mail in ('now', 'digest', 'never')", name="mail"),
         UniqueConstraint("person_id", "event_id"),
         Index("ix_notification_person_id", "person_id", "id"),
+        # When what was told of some work was read.
+        Index("ix_notification_subject_id", "subject_id", "person_id"),
         Index(
             "ix_notification_digest",
             "person_id",

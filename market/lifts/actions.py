@@ -61,9 +61,9 @@ def draw_lift_study(
     study_id = new_id()
     # The random half of the id, which nobody knows before the items are counted.
     seed = int.from_bytes(study_id.bytes[8:], "big") >> 1
-    people = {one: n for n, one in enumerate(dict.fromkeys(expert for _, expert, _ in rows))}
+    people = {one: n for n, one in enumerate(dict.fromkeys(expert for _, expert, _, _ in rows))}
     place = deal_items(
-        np.array([people[expert] for _, expert, _ in rows], np.int64), batches, seed=seed
+        np.array([people[expert] for _, expert, _, _ in rows], np.int64), batches, seed=seed
     )
     sizes = np.bincount(place, minlength=batches)
     made = LiftStudy(
@@ -94,9 +94,12 @@ def draw_lift_study(
                 "submission_id": submission_id,
                 "expert_id": expert_id,
                 "domain": domain,
+                "fix_id": fix_id,
                 **own,
             }
-            for (submission_id, expert_id, domain), n in zip(rows, place.tolist(), strict=True)
+            for (submission_id, expert_id, domain, fix_id), n in zip(
+                rows, place.tolist(), strict=True
+            )
         ],
     )
     emit(

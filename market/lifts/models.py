@@ -75,6 +75,10 @@ class LiftItem(Base, kw_only=True):
     study_id: Mapped[UUID] = mapped_column(ForeignKey("market.lift_study.id"))
     expert_id: Mapped[UUID] = mapped_column(ForeignKey("market.person.id"))
     domain: Mapped[str]
+    fix_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("market.submission_fix.id"), default=None
+    )
+    """The fix that stood in the place of its author's words when it was dealt."""
 
 
 class LiftReport(Base, kw_only=True):

@@ -7,6 +7,8 @@ from uuid import UUID
 from sqlalchemy import ARRAY, Row, Select, Uuid, and_, any_, exists, func, literal, select
 from sqlalchemy.orm import Session
 
+from market.fixes.models import SubmissionFix
+from market.fixes.queries import stands_for
 from market.golds.models import GoldCheck
 from market.lifts.models import LiftBatch, LiftEffect, LiftItem, LiftReport, LiftStudy
 from market.lifts.rules import LiftStudyNotFound, lift_reason
@@ -34,13 +36,14 @@ def lift_studies(project_id: UUID) -> Select[LiftStudy]:
 
 def delivered(
     session: Session, project_id: UUID, *, again: bool, limit: int
-) -> Sequence[Row[UUID, UUID, str]]:
-    """Accepted items of a project with their contributor and domain, in the order of their ids;
-    those that no study has had, unless told otherwise.
+) -> Sequence[Row[UUID, UUID, str, UUID | None]]:
+    """Accepted items of a project with their contributor, domain and the fix that stands, in the
+    order of their ids; those that no study has had, unless told otherwise.
     """
     statement = (
-        select(Verdict.submission_id, Verdict.expert_id, Task.domain)
+        select(Verdict.submission_id, Verdict.expert_id, Task.domain, SubmissionFix.id)
         .join(Task, Task.id == Verdict.task_id)
+        .outerjoin(SubmissionFix, stands_for(Verdict.submission_id))
         .where(Verdict.project_id == project_id, Verdict.is_accepted)
         .where(~exists().where(GoldCheck.task_id == Verdict.task_id))
         .order_by(Verdict.submission_id)
@@ -71,12 +74,15 @@ def lift_batch(session: Session, batch_id: UUID) -> LiftBatch:
     return found
 
 
-def items_of(batch_id: UUID) -> Select[Submission, Task]:
-    """The items of a batch with what they answer, as a statement to page through."""
+def items_of(batch_id: UUID) -> Select[Submission, Task, SubmissionFix | None]:
+    """The items of a batch with what they answer and the fix that each was dealt with, as a
+    statement to page through.
+    """
     return (
-        select(Submission, Task)
+        select(Submission, Task, SubmissionFix)
         .join(LiftItem, LiftItem.submission_id == Submission.id)
         .join(Task, Task.id == Submission.task_id)
+        .outerjoin(SubmissionFix, SubmissionFix.id == LiftItem.fix_id)
         .where(LiftItem.batch_id == batch_id)
     )
 

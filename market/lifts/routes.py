@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from market.auth import Principal
 from market.db import PLATFORM, database, now
+from market.fixes.models import SubmissionFix
 from market.http import (
     Cursor,
     Limit,
@@ -110,7 +111,7 @@ class LiftReportOut(LiftStudyOut):
 
 
 class LiftItemOut(Wire):
-    """An item of a batch, as it was delivered."""
+    """An item of a batch, as it was delivered: the words of its author, or the fix that stood."""
 
     submission_id: str
     external_id: str
@@ -228,7 +229,7 @@ def get_lift_items(
             session,
             items_of(found.id),
             Submission.id,
-            lambda one: _item_out(*one),
+            lambda one: item_out(*one),
             limit=limit,
             cursor=cursor,
             filters=f"{principal.tenant}|lift-items|{found.id}",
@@ -276,13 +277,14 @@ def post_lift_reports(
     )
 
 
-def _item_out(row: Submission, task: Task) -> LiftItemOut:
+def item_out(row: Submission, task: Task, fix: SubmissionFix | None) -> LiftItemOut:
+    """An item of a batch as it travels."""
     return LiftItemOut(
         submission_id=wire_id("sub", row.id),
         external_id=task.external_id,
         domain=task.domain,
         complexity=task.complexity,
-        payload=row.payload,
+        payload=row.payload if fix is None else fix.payload,
     )
 
 

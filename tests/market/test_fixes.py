@@ -22,6 +22,7 @@ from market.appeals.rules import (
     NothingToAppeal,
 )
 from market.auth import Part
+from market.db import new_id
 from market.earnings.actions import accrue_submission
 from market.events import Event, EventRow
 from market.fixes.models import SubmissionFix
@@ -30,6 +31,9 @@ from market.fixes.rules import FixUnfit, Proposed, measure, standing_of
 from market.impact.actions import credit_item
 from market.impact.jobs import measure_impact
 from market.impact.models import ItemCredit
+from market.lifts.models import LiftBatch, LiftItem, LiftStudy
+from market.lifts.queries import delivered, items_of
+from market.lifts.routes import item_out
 from market.moves import unfolded
 from market.reactions import REACTIONS
 from market.records.queries import lines_of
@@ -108,6 +112,62 @@ def test_many_fields_are_compared_at_the_cost_of_one(monkeypatch: pytest.MonkeyP
     assert [one.edit.is_exact for one in found.fields] == [True, True, False]
     assert sum(one.edit.cells for one in found.fields) == 50
     assert found.distance <= 15
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "distance"),
+    [
+        ("def f():\n  return 1\n", "def f():\n    return 1\n", 1),
+        ("one two three four", "one two\n\nthree four", 1),
+        ("one two  \nthree\n", "one two\nthree", 0),
+        ("cafe\u0301 au lait", "caf\u00e9 au lait", 0),
+    ],
+)
+def test_blanks_alone_are_a_fix_where_somebody_sees_them(
+    before: str, after: str, distance: int
+) -> None:
+    found = measure({"code": before}, {"code": after})
+    assert found.distance == distance
+    assert len(found.fields) == distance
+    for one in found.fields:
+        assert "".join(part.draft for part in one.stretches) == before.strip()
+        assert "".join(part.text for part in one.stretches) == after.strip()
+        assert [part.is_kept for part in one.stretches] == [True, False, True]
+
+
+def test_a_batch_to_train_on_carries_the_fix_that_stood_when_it_was_dealt(db: Session) -> None:
+    handed, fix = fixed(db)
+    ((which, expert_id, domain, fix_id),) = delivered(db, handed.project_id, again=False, limit=5)
+    assert (which, fix_id) == (handed.id, fix.id)
+    study = LiftStudy(
+        organisation_id=handed.organisation_id,
+        project_id=handed.project_id,
+        metric="accuracy",
+        is_higher_better=True,
+        seed=1,
+        batches=4,
+        items=1,
+        drawn_at=LATER,
+        drawn_by=new_id(),
+    )
+    db.add(study)
+    db.flush()
+    batch = LiftBatch(organisation_id=handed.organisation_id, study_id=study.id, number=1, items=1)
+    db.add(batch)
+    db.flush()
+    dealt = LiftItem(
+        organisation_id=handed.organisation_id,
+        batch_id=batch.id,
+        study_id=study.id,
+        submission_id=which,
+        expert_id=expert_id,
+        domain=domain,
+        fix_id=fix_id,
+    )
+    db.add(dealt)
+    db.flush()
+    (item,) = db.execute(items_of(batch.id)).all()
+    assert item_out(*item).payload == FIXED
 
 
 def test_a_fix_stands_only_with_more_than_half_of_those_who_accepted() -> None:
@@ -331,6 +391,12 @@ def test_a_fix_over_http_tells_each_side_what_it_may_know(db: Session, web: Web)
     assert (answer["payload"], answer["fix"]["id"]) == (FIXED, told["id"])
     assert answer["author_id"] == told["author_id"]
     assert answer["reviewer_ids"] == [told["corrector_id"]] == [answer["fix"]["corrector_id"]]
+    assert credit_item(db, handed.id, at=datetime.now(UTC))
+    db.commit()
+    (part,) = reviewer.get("/v1/impact/corrected").json()
+    assert (part["submission_id"], part["edited_share"]) == (told["submission_id"], SHARE)
+    assert part["credit"] > 0
+    assert lab.get("/v1/impact/corrected").status_code == 403
     filed = author.post("/v1/appeals", json={"subject": seen["id"], "note": WHY})
     assert (filed.status_code, filed.json()["subject"]) == (201, seen["id"])
 
