@@ -40,12 +40,17 @@ from tests.chaos.people import Expert, Matcher, Person, Reviewer, Tally
 from tests.chaos.servers import SERVERS, BrokerServer
 
 REVIEWERS = 3
+ANSWERS = 2
+"""How many are wanted for each task."""
+
 CALM_S = 240.0
 """How long everything may take to come to rest once nothing is killed any more."""
 
-CALM_A_TASK_S = 0.15
-"""How much longer for each task: when nobody works any more, all offers run out within a minute,
-and each is a transaction."""
+TTL_S = 60
+CHURN_A_S = 10
+"""Offers wait a minute, or longer in a larger market, where most are never answered and are made to
+another expert at their end: so many of them end in a second, however many seats there are.
+"""
 
 QUIET_S = 3.0
 
@@ -120,11 +125,11 @@ def is_quiet() -> bool:
         return not waiting and not sum(depths.values())
 
 
-def come_to_rest(tasks: int) -> float:
+def come_to_rest() -> float:
     """Wait until nothing is left to do; how long that took."""
     began = time.monotonic()
     quiet_since: float | None = None
-    while time.monotonic() - began < CALM_S + tasks * CALM_A_TASK_S:
+    while time.monotonic() - began < CALM_S:
         try:
             quiet = is_quiet()
         except DBAPIError:
@@ -208,7 +213,11 @@ def chaos(options: argparse.Namespace, name: str) -> bool:
         open_here(house.environment)
         script = generate_market(options.seed, experts=options.experts, tasks=options.tasks)
         terms = replace(
-            script.terms, answers_per_task=2, reviews=1, offer_ttl_s=60, work_ttl_s=3600
+            script.terms,
+            answers_per_task=ANSWERS,
+            reviews=1,
+            offer_ttl_s=max(TTL_S, options.tasks * ANSWERS // CHURN_A_S),
+            work_ttl_s=3600,
         )
         drive = Drive(replace(script, terms=terms), house.addresses, say)
         drive.bring_all()
@@ -237,7 +246,7 @@ def chaos(options: argparse.Namespace, name: str) -> bool:
         stop.set()
         for thread in threads:
             thread.join(60)
-        rested_s = come_to_rest(options.tasks)
+        rested_s = come_to_rest()
         moves, loop = 0, None
         try:
             findings = judge(tally)
