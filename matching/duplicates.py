@@ -95,6 +95,61 @@ def signatures(sets: Sequence[frozenset[int]], *, hashes: int = HASHES) -> UInt6
     return result
 
 
+def with_words(table: UInt64) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """Which signatures are of texts that have a word: an empty text has no hash at all."""
+    return np.asarray((table < PRIME).all(axis=1), bool)
+
+
+def spread_of_signatures(table: UInt64) -> float:
+    """How unlike texts are by their signatures: 1 all different, 0 all the same.
+
+    It is `spread_of_set` of the likeness of every pair, which is the share of equal hashes; counted
+    hash by hash, so that it costs a sort and no table of pairs.
+
+    Shapes: table (texts, hashes), as `signatures` gives it, each of a text with words.
+    """
+    texts, hashes = table.shape
+    if texts < 2:
+        return 1.0
+    ordered = np.sort(table, axis=0)
+    equal = 0
+    for column in ordered.T:
+        starts = np.flatnonzero(np.r_[True, column[1:] != column[:-1]])
+        runs = np.diff(np.r_[starts, texts])
+        equal += int((runs * (runs - 1)).sum())
+    return 1.0 - float(equal / (hashes * texts * (texts - 1)))
+
+
+def near_copies(table: UInt64, *, alike: float = ALIKE) -> Int64:
+    """For each text the place of the first text of its group of near-copies; its own, if none.
+
+    Each text of a bucket is compared with the first of that bucket, and who is like the same text
+    is in one group: two texts whose only likeness stands behind unlike first ones may be missed.
+
+    Shapes: table (texts, hashes), in the order in which the texts came; the answer (texts,).
+    """
+    texts, hashes = table.shape
+    first = np.arange(texts, dtype=np.int64)
+    rows = hashes // BANDS
+    for band in range(BANDS):
+        keys = np.ascontiguousarray(table[:, band * rows : (band + 1) * rows])
+        _, heads, bucket = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+        head = heads[bucket.reshape(-1)]
+        asked = np.flatnonzero(head != np.arange(texts))
+        near = (table[asked] == table[head[asked]]).mean(axis=1) >= alike
+        for one, other in zip(asked[near].tolist(), head[asked[near]].tolist(), strict=True):
+            low, high = sorted((_root(first, one), _root(first, other)))
+            first[high] = low
+    return np.array([_root(first, place) for place in range(texts)], np.int64)
+
+
+def _root(first: Int64, place: int) -> int:
+    while first[place] != place:
+        first[place] = first[first[place]]
+        place = int(first[place])
+    return place
+
+
 def _candidates(sets: Sequence[frozenset[int]]) -> set[tuple[int, int]]:
     """Pairs that share a band of their signatures; empty texts are like nothing."""
     table = signatures(sets)

@@ -18,6 +18,7 @@ from market.console.visitors import LAB, my_lab
 from market.db import PLATFORM, database, now
 from market.fundings.queries import LabMoney, ProjectMoney, lab_money
 from market.http import page_of, read_id
+from market.impact.queries import project_spread
 from market.inbox.queries import feedback
 from market.projects.models import Project, TargetModel
 from market.projects.queries import project
@@ -170,9 +171,14 @@ def get_project(
 
 @get("/projects/{project_id:str}/stump-rate", guards=LAB, sync_to_thread=True)
 def get_stump_rate(request: Request[Any, Any, Any], project_id: FromPath[str]) -> Template:
-    """How often the target model fails, by field and complexity, with what each rate may be."""
+    """How often the target model fails, by field and level, and how unlike the items are."""
     with database.begin() as session:
-        found = project(session, read_id("prj", project_id))
+        found_id = project(session, read_id("prj", project_id)).id
+    # As the platform, since what an item was credited is its author's; what the set is is not.
+    with database.begin(PLATFORM) as session:
+        spread = project_spread(session, found_id)
+    with database.begin() as session:
+        found = project(session, found_id)
         validated, stumps = _shares(session, [found.id])[found.id]
         return page(
             request,
@@ -181,6 +187,7 @@ def get_stump_rate(request: Request[Any, Any, Any], project_id: FromPath[str]) -
             validated=validated,
             stumps=stumps,
             frontier=frontier(session, found.id),
+            spread=spread,
         )
 
 

@@ -12,7 +12,9 @@ from sqlalchemy.orm import Session
 from market.filters import narrowed
 from market.fixes.models import SubmissionFix
 from market.impact.models import ExpertImpact, ItemCredit
+from market.impact.rules import MOST_OF_SET, CreditedItem, ProjectSpread, spread_of
 from market.quality.models import ItemBelief
+from market.verdicts.models import Verdict
 from matching.problem import Float64
 
 
@@ -49,6 +51,21 @@ def signatures_before(
         .order_by(ItemCredit.decided_at.desc())
         .limit(limit)
     ).all()
+
+
+def project_spread(session: Session, project_id: UUID) -> ProjectSpread:
+    """How unlike the accepted items of a project are, in all and expert by expert; the latest ones.
+
+    Runs as the platform: what an item was credited is its author's to read.
+    """
+    rows = session.execute(
+        select(ItemCredit.submission_id, ItemCredit.expert_id, ItemCredit.signature)
+        .join(Verdict, Verdict.submission_id == ItemCredit.submission_id)
+        .where(ItemCredit.project_id == project_id, Verdict.is_accepted)
+        .order_by(ItemCredit.decided_at.desc(), ItemCredit.submission_id.desc())
+        .limit(MOST_OF_SET)
+    ).all()
+    return spread_of([CreditedItem(*row) for row in reversed(rows)])
 
 
 def credits_of_domain(session: Session, domain: str) -> list[tuple[UUID, float]]:

@@ -1,23 +1,30 @@
 """Impact, over HTTP: an expert's own, everybody's for ops, and how much the few make."""
 
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromQuery, QueryParameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 from sqlalchemy.orm import Session
 
 from market.auth import Principal
 from market.db import PLATFORM, database, now
-from market.http import Limit, Wire, get, read_ids, wire_id
+from market.http import Limit, Wire, get, read_id, read_ids, wire_id
 from market.impact.models import ExpertImpact
-from market.impact.queries import corrected, impacts, latest_credits, volumes
-from market.impact.rules import what_would_change
+from market.impact.queries import corrected, impacts, latest_credits, project_spread, volumes
+from market.impact.rules import SetFlag, SetSpread, what_would_change
 from market.lifts.queries import lift_words, lifts_of
+from market.projects.queries import project
 
 Days = Annotated[int, QueryParameter(ge=1, le=3660, description="How far to look back, days.")]
+
+
+GROUPS_TOLD = 50
+GROUP_TOLD = 20
+"""Groups of near-copies that are told, the largest first, and items of each."""
 
 
 class ImpactOut(Wire):
@@ -91,6 +98,88 @@ class ConcentrationOut(Wire):
     volume_top_tenth: ShareOut | None
     rate_top_tenth: ShareOut | None
     volume_gini: ShareOut | None
+
+
+class CopiesOut(Wire):
+    """How many items are near-copies of an earlier one of the set, with a 95 % interval."""
+
+    part: int
+    whole: int
+    low: float
+    high: float
+
+
+class GroupOut(Wire):
+    """Items that are near-copies of each other: how many, and the first twenty."""
+
+    items: int
+    submission_ids: list[str]
+
+
+class SetSpreadOut(Wire):
+    """How unlike the items of a set are, 1 all different to 0 all the same, by their words.
+
+    `spread` and `copies` are null under ten items. `flags`: `alike`, any two items share half of
+    what they are made of; `near_copies`, surely more than a tenth repeat an earlier item.
+    """
+
+    items: int
+    spread: float | None
+    copies: CopiesOut | None
+    flags: list[SetFlag]
+    reason: str
+
+
+class ExpertSpreadOut(SetSpreadOut):
+    """The part of a set that one expert made."""
+
+    expert_id: str
+
+
+class ProjectSpreadOut(SetSpreadOut):
+    """A project's accepted items as a set, its groups of near-copies, and expert by expert."""
+
+    groups: list[GroupOut]
+    experts: list[ExpertSpreadOut]
+
+
+@get("/projects/{project_id:str}/spread", scope="project:read", tags=["Quality"])
+def get_spread(project_id: FromPath[str]) -> ProjectSpreadOut:
+    """How unlike the latest 2,000 accepted items are, whether or not each of them passed."""
+    with database.begin() as session:
+        which = project(session, read_id("prj", project_id)).id
+    # As the platform, since what an item was credited is its author's; what the set is is not.
+    with database.begin(PLATFORM) as session:
+        found = project_spread(session, which)
+    whole = found.whole
+    return ProjectSpreadOut(
+        items=whole.items,
+        spread=whole.spread,
+        copies=_copies(whole),
+        flags=list(whole.flags),
+        reason=whole.reason,
+        groups=[
+            GroupOut(
+                items=len(group), submission_ids=[wire_id("sub", one) for one in group[:GROUP_TOLD]]
+            )
+            for group in whole.groups[:GROUPS_TOLD]
+        ],
+        experts=[
+            ExpertSpreadOut(
+                items=part.items,
+                spread=part.spread,
+                copies=_copies(part),
+                flags=list(part.flags),
+                reason=part.reason,
+                expert_id=wire_id("per", expert_id),
+            )
+            for expert_id, part in found.experts
+        ],
+    )
+
+
+def _copies(found: SetSpread) -> CopiesOut | None:
+    return None if found.copies is None else CopiesOut(**asdict(found.copies))
 
 
 @get("/impact/me", scope="profile:read", tags=["Quality"])
@@ -194,4 +283,10 @@ def _out(row: ExpertImpact) -> ImpactOut:
     )
 
 
-ROUTES: list[HTTPRouteHandler] = [get_own_impact, get_corrected, get_impact, get_concentration]
+ROUTES: list[HTTPRouteHandler] = [
+    get_own_impact,
+    get_corrected,
+    get_impact,
+    get_concentration,
+    get_spread,
+]

@@ -118,6 +118,7 @@ def make_decided(
     at: datetime = AT,
     every: timedelta = timedelta(days=1),
     waited: timedelta = timedelta(hours=1),
+    payload: dict[str, Any] | None = None,
     **task: Any,
 ) -> list[Submission]:
     """Work with its verdict, one after the other: rows as reviews leave them, without the reviews.
@@ -135,7 +136,7 @@ def make_decided(
             slot_id=offer.slot_id,
             offer_id=offer.id,
             expert_id=expert_id,
-            payload={"answer": n},
+            payload=payload or {"answer": n},
             created_at=at,
             submitted_at=decided_at - waited,
             decided_at=decided_at,
