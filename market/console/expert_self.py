@@ -25,7 +25,7 @@ from market.db import PLATFORM, database, now
 from market.experts.actions import change_profile, create_profile
 from market.experts.models import Expert, Measure
 from market.experts.queries import domains_of, profile_of, tiers_of
-from market.experts.rules import Claim, Profile
+from market.experts.rules import Claim, Degree, Profile
 from market.explanations.queries import work_for
 from market.http import NotFound, read_id, wire_id
 from market.pay_tiers.queries import announced_tier
@@ -66,6 +66,11 @@ def _typed_profile(profile: Profile) -> dict[str, str]:
             f"{claim.domain} {claim.years.normalize():f}" if claim.years else claim.domain
             for claim in profile.claims
         ),
+        "degrees": "\n".join(
+            " ".join(filter(None, (one.domain, one.degree, one.institution)))
+            for one in profile.degrees
+        ),
+        "licences": ", ".join(profile.licences),
     }
 
 
@@ -80,6 +85,16 @@ def _claim(line: str) -> Claim:
     if not worked.is_finite():
         raise FormUnreadable(f"the years of {name[:80]!r} are a number, such as 12")
     return Claim(name, worked.quantize(Decimal("0.1")))
+
+
+def _degree(line: str) -> Degree:
+    """A line such as `chemistry.organic doctorate ethz.ch`, in which the last word may lack."""
+    domain, *rest = line.lower().split()
+    if len(rest) not in (1, 2):
+        raise FormUnreadable(
+            f"{line[:80]!r} is no degree, such as chemistry.organic doctorate ethz.ch"
+        )
+    return Degree(domain, *rest)
 
 
 def _zone(name: str) -> ZoneInfo:
@@ -140,6 +155,8 @@ def _read_profile(data: Mapping[str, str]) -> Profile:
             data, "max_concurrent", "tasks at once", least=1, most=100, absent=3
         ),
         claims=tuple(_claim(one) for one in lines(data, "domains")),
+        degrees=tuple(_degree(one) for one in lines(data, "degrees")),
+        licences=lines(data, "licences"),
         week=week_of([one for line in lines(data, "windows") for one in _windows(line)]),
         away=away_of([_time_off(one, zone) for one in lines(data, "time_off")]),
     )

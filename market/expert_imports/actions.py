@@ -16,6 +16,7 @@ from market.experts.models import Expert
 from market.experts.rules import (
     ENTRY_TIER,
     Claim,
+    Degree,
     DomainInvalid,
     Profile,
     ProfileInvalid,
@@ -63,10 +64,12 @@ _TAKE = (
     """,
     """
     insert into market.expert (id, created_at, headline, bio, country, timezone, languages,
-        weekly_hours, max_concurrent, week, away, opens_at, state, source, version)
+        weekly_hours, max_concurrent, degrees, licences, week, away, opens_at, state, source,
+        version)
     select p.id, :at, said ->> 'headline', said ->> 'bio', said ->> 'country',
         said ->> 'timezone', array(select jsonb_array_elements_text(said -> 'languages')),
         (said ->> 'weekly_hours')::bigint, (said ->> 'max_concurrent')::bigint,
+        said -> 'degrees', array(select jsonb_array_elements_text(said -> 'licences')),
         (said ->> 'week')::int4multirange, (said ->> 'away')::tstzmultirange,
         (said ->> 'opens_at')::timestamptz, 'good', :source, 1
     from {staged} s join market.person p on lower(p.email) = lower(s.email)
@@ -120,6 +123,8 @@ _JUDGE = """
             and to_jsonb(e.languages) = said -> 'languages'
             and e.weekly_hours = (said ->> 'weekly_hours')::bigint
             and e.max_concurrent = (said ->> 'max_concurrent')::bigint
+            and e.degrees = said -> 'degrees'
+            and to_jsonb(e.licences) = said -> 'licences'
             and e.week = (said ->> 'week')::int4multirange
             and e.away = (said ->> 'away')::tstzmultirange
             and not exists (
@@ -238,6 +243,8 @@ def _read_row(row: ExpertRow) -> Profile | Fault:
             weekly_hours=row.weekly_hours,
             max_concurrent=row.max_concurrent,
             claims=tuple(Claim(one.domain, tenths(one.years)) for one in row.domains),
+            degrees=tuple(Degree(one.domain, one.degree, one.institution) for one in row.degrees),
+            licences=row.licences,
             week=week_of(row.windows),
             away=away_of(row.time_off),
         )

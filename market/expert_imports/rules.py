@@ -17,6 +17,14 @@ class DomainRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     years: Annotated[float, Meta(ge=0, le=MAX_YEARS)] = 0
 
 
+class DegreeRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The highest degree in a domain in a row of an upload."""
+
+    domain: str
+    degree: Literal["bachelor", "master", "doctorate"]
+    institution: str | None = None
+
+
 class ExpertRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """An expert as a row of an upload; `tier` is where it starts, the first pay tier otherwise."""
 
@@ -31,9 +39,15 @@ class ExpertRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     weekly_hours: int = 20
     max_concurrent: int = 3
     domains: tuple[DomainRow, ...] = ()
+    degrees: tuple[DegreeRow, ...] = ()
+    licences: tuple[str, ...] = ()
     windows: tuple[Window, ...] = ()
     time_off: tuple[TimeOff, ...] = ()
     tier: Literal["T1", "T2", "T3", "T4"] | None = None
 
 
-EXPERT_ROWS = Shape(ExpertRow, "email", nested=("languages", "domains", "windows", "time_off"))
+EXPERT_ROWS = Shape(
+    ExpertRow,
+    "email",
+    nested=("languages", "domains", "degrees", "licences", "windows", "time_off"),
+)

@@ -100,6 +100,12 @@ def profile_columns(profile: Profile, at: datetime) -> dict[str, object]:
         "languages": list(profile.languages),
         "weekly_hours": profile.weekly_hours,
         "max_concurrent": profile.max_concurrent,
+        "degrees": {
+            one.domain: {"degree": one.degree}
+            | ({"institution": one.institution} if one.institution else {})
+            for one in profile.degrees
+        },
+        "licences": list(profile.licences),
         "week": MultiRange([Range(*span) for span in profile.week]),
         "away": MultiRange([Range(*span) for span in profile.away]),
         "opens_at": Calendar(profile.timezone, profile.week, profile.away).opens_after(at),

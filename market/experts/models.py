@@ -17,6 +17,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import (
     INT4MULTIRANGE,
+    JSONB,
     TSTZMULTIRANGE,
     TSTZRANGE,
     TSVECTOR,
@@ -35,7 +36,8 @@ class Expert(Base):
 
     `week` holds the hours in which it works, in minutes from Monday 00:00 on its clock, and is
     empty for an expert who works at any time; `away` is its time off. `opens_at` is when closed
-    hours next become open ones.
+    hours next become open ones. `degrees` holds the highest degree in each domain, and the web
+    site of the institution that it is from.
     """
 
     __tablename__ = "expert"
@@ -43,6 +45,7 @@ class Expert(Base):
         CheckConstraint(f"state in {STANDING.states}", name="state"),
         CheckConstraint("weekly_hours between 0 and 168", name="weekly_hours"),
         CheckConstraint("max_concurrent between 1 and 100", name="max_concurrent"),
+        CheckConstraint("jsonb_typeof(degrees) = 'object'", name="degrees"),
         CheckConstraint("week <@ int4range(0, 10080)", name="week"),
         CheckConstraint("not (lower_inf(away) or upper_inf(away))", name="away"),
         Index("ix_expert_opens_at", "opens_at", postgresql_where=text("opens_at is not null")),
@@ -58,6 +61,8 @@ class Expert(Base):
     languages: Mapped[list[str]] = mapped_column(ARRAY(Text), default_factory=list)
     weekly_hours: Mapped[int] = mapped_column(default=20)
     max_concurrent: Mapped[int] = mapped_column(default=3)
+    degrees: Mapped[dict[str, dict[str, str]]] = mapped_column(JSONB, default_factory=dict)
+    licences: Mapped[list[str]] = mapped_column(ARRAY(Text), default_factory=list)
     week: Mapped[MultiRange[int]] = mapped_column(INT4MULTIRANGE, default_factory=MultiRange)
     away: Mapped[MultiRange[datetime]] = mapped_column(TSTZMULTIRANGE, default_factory=MultiRange)
     opens_at: Mapped[datetime | None] = mapped_column(default=None)

@@ -1,6 +1,6 @@
 """Reads about experts: profiles, domains, pay tiers and the rates that follow from them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from math import isnan
 from uuid import UUID
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from market.availability.queries import away_in, week_in
 from market.experts.models import Expert, ExpertDomain, PayTier, TierAssignment
-from market.experts.rules import DOMAINS_MEET, Claim, ExpertNotFound, Profile
+from market.experts.rules import DOMAINS_MEET, Claim, Degree, ExpertNotFound, Profile
 from market.language import Facts, Known
 from market.people.models import Person
 from payouts.pay import RateSpan
@@ -44,7 +44,7 @@ def experts_found(*, domain: str | None = None, standing: str | None = None) -> 
 _FACTS = text(
     """
     select e.id, e.country, e.timezone, e.languages, e.weekly_hours, e.max_concurrent,
-        e.state as standing, e.created_at,
+        e.degrees, e.licences, e.state as standing, e.created_at,
         (select count(*) from market.offer o
          where o.expert_id = e.id and o.state = 'completed') as completed
     from market.expert e where e.id = any(:experts)
@@ -71,8 +71,12 @@ def facts_of(session: Session, expert_ids: Sequence[UUID], at: datetime) -> dict
             "tier": tiers.get(row.id),
             "completed": row.completed,
             "days_here": (at - row.created_at) // timedelta(days=1),
+            "licences": frozenset(row.licences) or None,
             "domains": frozenset(one.domain for one in domains[row.id]) or None,
         }
+        for domain, one in row.degrees.items():
+            known[f"degree.{domain}"] = one["degree"]
+            known[f"institution.{domain}"] = one.get("institution")
         for one in domains[row.id]:
             has_ability = one.ability is not None and not isnan(one.ability)
             known[f"skill.{one.domain}"] = one.ability if has_ability else None
@@ -93,6 +97,14 @@ def domains_of(session: Session, expert_ids: Sequence[UUID]) -> dict[UUID, list[
     for row in rows:
         found[row.expert_id].append(row)
     return found
+
+
+def degrees_in(kept: Mapping[str, Mapping[str, str]]) -> tuple[Degree, ...]:
+    """The degrees of an expert's row, by domain."""
+    return tuple(
+        Degree(domain, one["degree"], one.get("institution"))
+        for domain, one in sorted(kept.items())
+    )
 
 
 def people_behind(session: Session, expert_ids: Sequence[UUID]) -> dict[UUID, Person]:
@@ -126,6 +138,8 @@ def profile_of(session: Session, found: Expert) -> Profile:
             for row in domains_of(session, [found.id])[found.id]
             if row.level == "claimed"
         ),
+        degrees=degrees_in(found.degrees),
+        licences=tuple(found.licences),
         week=week_in(found.week),
         away=away_in(found.away),
     )

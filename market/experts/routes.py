@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from litestar import Response
@@ -29,6 +29,7 @@ from market.db import PLATFORM, database, now
 from market.experts.actions import change_profile, create_profile
 from market.experts.models import Expert
 from market.experts.queries import (
+    degrees_in,
     domains_of,
     expert,
     experts_found,
@@ -36,7 +37,7 @@ from market.experts.queries import (
     profile_of,
     tiers_of,
 )
-from market.experts.rules import EXPERT_FIELDS, Claim, Profile, tenths
+from market.experts.rules import EXPERT_FIELDS, Claim, Degree, Profile, tenths
 from market.filters import Filter, filtered
 from market.http import (
     Cursor,
@@ -70,11 +71,20 @@ class DomainIn(Wire):
     years: Years = 0
 
 
+class DegreeIn(Wire):
+    """The highest degree in a domain; `institution` is the web site of the place it is from."""
+
+    domain: str
+    degree: Literal["bachelor", "master", "doctorate"]
+    institution: str | None = None
+
+
 class ProfileIn(Wire):
     """What an expert says about itself.
 
-    `windows` are the hours in which it works, on the clock of its time zone; an expert who names
-    none works at any time, and nobody is offered work that these hours do not hold.
+    `licences` are written like domains, with where they hold: `medicine.us-ny`. `windows` are the
+    hours in which it works, on the clock of its time zone; an expert who names none works at any
+    time, and nobody is offered work that these hours do not hold.
     """
 
     headline: str = ""
@@ -85,13 +95,15 @@ class ProfileIn(Wire):
     weekly_hours: Hours = 20
     max_concurrent: Count = 3
     domains: tuple[DomainIn, ...] = ()
+    degrees: tuple[DegreeIn, ...] = ()
+    licences: tuple[str, ...] = ()
     windows: Windows = ()
     time_off: TimesOff = ()
 
 
 class ProfileChangeIn(Wire):
-    """The fields of a profile that change; `domains` replaces all that were claimed, `windows` and
-    `time_off` all that there were.
+    """The fields of a profile that change; `domains` replaces all that were claimed, every other
+    list all that there was.
     """
 
     headline: str | UnsetType = UNSET
@@ -102,6 +114,8 @@ class ProfileChangeIn(Wire):
     weekly_hours: Hours | UnsetType = UNSET
     max_concurrent: Count | UnsetType = UNSET
     domains: list[DomainIn] | UnsetType = UNSET
+    degrees: list[DegreeIn] | UnsetType = UNSET
+    licences: list[str] | UnsetType = UNSET
     windows: Windows | UnsetType = UNSET
     time_off: TimesOff | UnsetType = UNSET
 
@@ -126,6 +140,8 @@ class ExpertOut(Wire):
     weekly_hours: int
     max_concurrent: int
     domains: list[DomainOut]
+    degrees: list[DegreeIn]
+    licences: list[str]
     windows: list[Window]
     time_off: list[TimeOff]
     opens_at: datetime | None
@@ -152,6 +168,8 @@ def post_my_profile(
         **{name: getattr(data, name) for name in _PLAIN},
         languages=data.languages,
         claims=_claims(data.domains),
+        degrees=_degrees(data.degrees),
+        licences=data.licences,
         week=week_of(data.windows),
         away=away_of(data.time_off),
     )
@@ -184,6 +202,10 @@ def patch_my_profile(
             profile = replace(profile, languages=tuple(data.languages))
         if data.domains is not UNSET:
             profile = replace(profile, claims=_claims(data.domains))
+        if data.degrees is not UNSET:
+            profile = replace(profile, degrees=_degrees(data.degrees))
+        if data.licences is not UNSET:
+            profile = replace(profile, licences=tuple(data.licences))
         if data.windows is not UNSET:
             profile = replace(profile, week=week_of(data.windows))
         if data.time_off is not UNSET:
@@ -231,6 +253,10 @@ def _claims(domains: Sequence[DomainIn]) -> tuple[Claim, ...]:
     return tuple(Claim(one.domain, tenths(one.years)) for one in domains)
 
 
+def _degrees(degrees: Sequence[DegreeIn]) -> tuple[Degree, ...]:
+    return tuple(Degree(one.domain, one.degree, one.institution) for one in degrees)
+
+
 def _experts_out(session: Session, rows: Sequence[Expert]) -> list[ExpertOut]:
     ids = [row.id for row in rows]
     domains = domains_of(session, ids)
@@ -249,6 +275,8 @@ def _experts_out(session: Session, rows: Sequence[Expert]) -> list[ExpertOut]:
                 DomainOut(domain=one.domain, years=float(one.years), level=one.level)
                 for one in domains[row.id]
             ],
+            degrees=msgspec.convert(degrees_in(row.degrees), list[DegreeIn], from_attributes=True),
+            licences=row.licences,
             windows=windows_of(week_in(row.week)),
             time_off=[TimeOff(starts_at=one, ends_at=two) for one, two in away_in(row.away)],
             opens_at=row.opens_at,

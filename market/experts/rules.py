@@ -16,6 +16,9 @@ from market.states import Machine, Move
 LEVELS = ("claimed", "qualified")
 """How sure we are of a domain, in rising order: the expert's word, or a test."""
 
+DEGREES = ("bachelor", "master", "doctorate")
+"""Degrees of a university, in rising order."""
+
 TIERS = ("T1", "T2", "T3", "T4")
 """The pay tiers, in rising order."""
 
@@ -51,6 +54,9 @@ MAX_DOMAINS = 50
 MAX_TEXT = 10_000
 MAX_YEARS = 99
 COUNTRY = re.compile(r"[A-Z]{2}")
+INSTITUTION = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+")
+"""An institution by the address of its web site, since its name is spelt in many ways."""
+
 LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
 TIMEZONE = re.compile(r"[A-Za-z_]+(?:/[A-Za-z0-9_+\-]+){0,2}")
 
@@ -70,6 +76,7 @@ No new work is offered where it reaches; what the expert holds stays its own.
 """
 
 
+_DEGREE = "{row}.degrees -> cast({key} as text)"
 _DOMAIN_OF = "from market.expert_domain d where d.expert_id = {row}.id and d.domain = {key}"
 
 EXPERT_FIELDS = Vocabulary(
@@ -105,6 +112,32 @@ EXPERT_FIELDS = Vocabulary(
         form=DOMAIN,
         about="the domains that the expert names or has shown",
         example='"chemistry.organic"',
+    ),
+    Field(
+        name="degree",
+        kind="choice",
+        is_keyed=True,
+        column=f"({_DEGREE} ->> 'degree')",
+        choices=DEGREES,
+        about="the highest degree in a domain, as the expert says",
+        example='"doctorate"',
+    ),
+    Field(
+        name="institution",
+        kind="text",
+        is_keyed=True,
+        column=f"({_DEGREE} ->> 'institution')",
+        form=INSTITUTION,
+        about="where the degree in a domain is from, by its web site, as the expert says",
+        example='"ethz.ch"',
+    ),
+    Field(
+        name="licences",
+        kind="set",
+        column="{row}.licences",
+        form=DOMAIN,
+        about="the licences to practise that the expert names, with where they hold",
+        example='"medicine.us-ny"',
     ),
     Field(
         name="country",
@@ -222,6 +255,15 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Degree:
+    """The highest degree that an expert says to have in a domain, and where it is from."""
+
+    domain: str
+    degree: str
+    institution: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """What an expert says about itself.
 
@@ -236,6 +278,8 @@ class Profile:
     weekly_hours: int = 20
     max_concurrent: int = 3
     claims: tuple[Claim, ...] = ()
+    degrees: tuple[Degree, ...] = ()
+    licences: tuple[str, ...] = ()
     week: Week = ()
     away: Spans = ()
 
@@ -272,9 +316,25 @@ def check_profile(profile: Profile) -> None:
     for field, is_met, wanted in demands:
         if not is_met:
             raise ProfileInvalid(field, wanted)
+    _check_shown(profile)
     names = checked_domains(claim.domain for claim in profile.claims)
     if len(names) != len(profile.claims):
         raise ProfileInvalid("domains", "named once each")
+
+
+def _check_shown(profile: Profile) -> None:
+    for field, names in (
+        ("degrees", [one.domain for one in profile.degrees]),
+        ("licences", profile.licences),
+    ):
+        if len(set(names)) != len(names) or len(names) > MAX_DOMAINS:
+            raise ProfileInvalid(field, f"{MAX_DOMAINS} at most, each named once")
+        if not all(is_domain(name) for name in names):
+            raise ProfileInvalid(field, "lower-case words between dots, such as medicine.us-ny")
+    for one in profile.degrees:
+        at = one.institution or "ethz.ch"
+        if one.degree not in DEGREES or len(at) > MAX_DOMAIN or not INSTITUTION.fullmatch(at):
+            raise ProfileInvalid("degrees", "bachelor, master or doctorate, from such as ethz.ch")
 
 
 def tenths(years: float) -> Decimal:

@@ -238,6 +238,8 @@ def test_an_expert_makes_a_profile_and_is_told_in_words_what_does_not_fit(
     assert "chemistry.organic 12" in refused.text
     fields = {
         "domains": "chemistry.organic 12\nlaw",
+        "degrees": "chemistry.organic doctorate ethz.ch\nlaw master",
+        "licences": "medicine.us-ny",
         "weekly_hours": "15",
         "timezone": "Asia/Tokyo",
     }
@@ -246,6 +248,10 @@ def test_an_expert_makes_a_profile_and_is_told_in_words_what_does_not_fit(
     page = web.get("/console/expert/profile").text
     assert "chemistry.organic 12" in page
     assert 'value="15"' in page
+    assert "chemistry.organic doctorate ethz.ch\nlaw master" in page
+    assert 'value="medicine.us-ny"' in page
+    refused = send(web, "/console/expert/profile", csrf, degrees="a doctorate of law at home")
+    assert "is no degree" in refused.text
     send(web, "/console/expert/profile", csrf, headline="Chemist", domains="law", country="fr")
     page = web.get("/console/expert/profile").text
     assert "Chemistry: organic" not in page

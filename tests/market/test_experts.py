@@ -137,6 +137,13 @@ def test_of_two_profiles_made_at_once_one_stays(committed: str) -> None:
         ({"timezone": "Mars/Olympus"}, "profile_invalid", None),
         ({"languages": ["not a tag"]}, "profile_invalid", None),
         ({"domains": [{"domain": "law"}, {"domain": "law"}]}, "profile_invalid", None),
+        ({"degrees": [{"domain": "law", "degree": "phd"}]}, "invalid_body", "/degrees/0/degree"),
+        (
+            {"degrees": [{"domain": "law", "degree": "master", "institution": "Yale"}]},
+            "profile_invalid",
+            None,
+        ),
+        ({"licences": ["law.us-ny", "law.us-ny"]}, "profile_invalid", None),
         ({"domains": [{"domain": "Law"}]}, "domain_invalid", None),
         ({"domains": [{"domain": "law\x00"}]}, "domain_invalid", None),
         ({"domains": [{"domain": f"d{n}"} for n in range(51)]}, "too_many_domains", None),
@@ -151,6 +158,17 @@ def test_a_profile_that_does_not_fit_is_refused_with_its_place(
     if pointer:
         assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
     assert person.get("/v1/experts/me").status_code == 404
+
+
+def test_degrees_and_licences_are_said_and_changed(person: Caller) -> None:
+    degree = {"domain": "chemistry", "degree": "doctorate", "institution": "ethz.ch"}
+    said = {**PROFILE, "degrees": [degree], "licences": ["medicine.us-ny"]}
+    made = person.post("/v1/experts/me", json=said).json()
+    assert (made["degrees"], made["licences"]) == ([degree], ["medicine.us-ny"])
+    changed = person.patch(
+        "/v1/experts/me", json={"licences": []}, headers={"If-Match": '"1"'}
+    ).json()
+    assert (changed["degrees"], changed["licences"]) == ([degree], [])
 
 
 def test_labs_have_no_profile_and_experts_read_no_list(
@@ -402,7 +420,14 @@ def test_experts_come_in_by_the_file_once_and_each_row_has_a_verdict(
 ) -> None:
     rows: list[object] = [
         {"email": "One@x.example", "name": "One", "tier": "T3", "domains": [{"domain": "law"}]},
-        {"email": "two@x.example", "name": "Two", "external_id": "e2", "languages": ["en"]},
+        {
+            "email": "two@x.example",
+            "name": "Two",
+            "external_id": "e2",
+            "languages": ["en"],
+            "degrees": [{"domain": "law", "degree": "master", "institution": "yale.edu"}],
+            "licences": ["law.us-ny"],
+        },
         {"email": "one@X.example", "name": "One again"},
         {"email": "no address", "name": "x"},
         {"email": "three@x.example", "name": "x", "domains": [{"domain": "LAW"}]},

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from market.auth import Part
 from market.experts.models import Expert, ExpertDomain
 from market.experts.queries import facts_of
-from market.experts.rules import EXPERT_FIELDS
+from market.experts.rules import DEGREES, EXPERT_FIELDS, Degree
 from market.expressions.queries import explained, matching_experts
 from market.grammar import parse, written
 from market.language import (
@@ -64,6 +64,8 @@ def known(db: Session, domain: str, ability: float | None, **profile: Any) -> Ex
 # SQL and Python -----------------------------------------------------------------------------------
 
 DOMAINS = ("chemistry", "chemistry.organic", "law-eu.tax")
+LICENCES = ("law.us-ny", "medicine.de")
+INSTITUTIONS = ("ethz.ch", "mit.edu")
 
 
 def _values(field: Field) -> st.SearchStrategy[str]:
@@ -78,6 +80,8 @@ def _values(field: Field) -> st.SearchStrategy[str]:
         "timezone": ("UTC", "Europe/Berlin"),
         "languages": ("en", "de", "fr"),
         "domains": DOMAINS,
+        "licences": LICENCES,
+        "institution": INSTITUTIONS,
     }
     return st.sampled_from([f'"{one}"' for one in texts[field.name]])
 
@@ -114,6 +118,17 @@ SOMEONE = st.fixed_dictionaries(
         "country": st.sampled_from((None, "CA", "US", "DE")),
         "timezone": st.sampled_from(("UTC", "Europe/Berlin")),
         "languages": st.sampled_from(((), ("en",), ("en", "de"))),
+        "degrees": st.lists(
+            st.builds(
+                Degree,
+                st.sampled_from(DOMAINS),
+                st.sampled_from(DEGREES),
+                st.sampled_from((None, *INSTITUTIONS)),
+            ),
+            max_size=2,
+            unique_by=lambda one: one.domain,
+        ).map(tuple),
+        "licences": st.sampled_from(((), LICENCES[:1], LICENCES)),
         "weekly_hours": st.integers(0, 40),
         "max_concurrent": st.integers(1, 5),
         "days": st.integers(0, 40),
@@ -264,6 +279,41 @@ def test_what_is_unknown_fulfils_no_condition_and_not_of_it_holds(db: Session) -
     ]:
         tree = parse(source, EXPERT_FIELDS).tree
         assert (unmeasured.id in matching_experts(db, tree, at=AT)) is found, source
+
+
+def test_people_are_found_by_degree_field_institution_and_licence(db: Session, ops: Caller) -> None:
+    wanted = 'degree.chemistry >= "doctorate" and country = "US" and weekly_hours >= 10'
+    doctor = Degree("chemistry", "doctorate", "ethz.ch")
+    fits = make_expert(db, degrees=(doctor,), country="US", weekly_hours=10)
+    also = make_expert(
+        db,
+        degrees=(Degree("chemistry", "doctorate"), Degree("law", "master", "mit.edu")),
+        licences=("law.us-ny",),
+        country="US",
+        weekly_hours=40,
+    )
+    make_expert(db, degrees=(doctor,), country="DE", weekly_hours=10)
+    make_expert(db, degrees=(doctor,), country="US", weekly_hours=9)
+    make_expert(db, country="US", weekly_hours=40)
+    for degree in (Degree("chemistry", "master", "ethz.ch"), Degree("physics", "doctorate")):
+        make_expert(db, degrees=(degree,), country="US", weekly_hours=40)
+    for source, found in (
+        (wanted, {fits.id, also.id}),
+        (f'{wanted} and institution.chemistry = "ethz.ch"', {fits.id}),
+        (f'{wanted} and licences has "law.us-ny"', {also.id}),
+        ('degree.law is known and institution.law in ("mit.edu")', {also.id}),
+    ):
+        answer = ops.get("/v1/experts", params={"filter": source})
+        assert {one["id"] for one in answer.json()["items"]} == {
+            f"per_{one.hex}" for one in found
+        }, source
+    told = ops.post(
+        "/v1/expressions:explain",
+        json={"expression": 'degree.law = "doctorate"', "expert_ids": [f"per_{also.id.hex}"]},
+    ).json()
+    assert told["experts"][0]["failing"] == [
+        {"condition": 'degree.law = "doctorate"', "known": "master"}
+    ]
 
 
 # Explained ----------------------------------------------------------------------------------------
