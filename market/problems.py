@@ -323,6 +323,7 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     attempts.LeaseHeld: (409, "lease_held"),
     panels.PanelUnfit: (422, "panel_unfit"),
     golds.GoldUnfit: (422, "gold_unfit"),
+    golds.GoldUnproven: (409, "gold_unproven"),
     golds.GoldNotFound: (404, "not_found"),
     panels.PanelUnanswered: (409, "panel_unanswered"),
     predictions.FitHeld: (409, "fit_held"),

@@ -14,12 +14,14 @@ from market.console.forms import Form, field, once, tried, whole_number
 from market.console.frame import Notice, page
 from market.console.visitors import LAB, FormUnreadable
 from market.db import database, now
-from market.golds.actions import add_golds, retire_gold
+from market.golds.actions import accept_candidate, add_golds, retire_gold
 from market.golds.models import Gold
-from market.golds.queries import gold, golds, graded
+from market.golds.queries import gold, gold_candidates, golds, graded
 from market.golds.rules import MOST_EXPOSURES, GoldRow
 from market.http import page_of, read_id
 from market.projects.queries import project
+from market.submissions.models import Submission
+from market.submissions.queries import submission
 
 PAGE = 50
 
@@ -60,6 +62,9 @@ def _golds(
             notice=notice,
             project=found,
             rows=rows,
+            proposed=session.execute(
+                gold_candidates(found.id).order_by(Submission.id.desc()).limit(PAGE)
+            ).all(),
             right=graded(session, [one.id for one in rows]),
             following=following,
             most=MOST_EXPOSURES,
@@ -93,6 +98,23 @@ def post_gold(
     return tried(data, act, partial(_golds, request, found_id, typed=data))
 
 
+@post("/submissions/{submission_id:str}/gold", guards=LAB, sync_to_thread=True, status_code=303)
+def post_candidate(
+    request: Request[Any, Any, Any], submission_id: FromPath[str], data: Form
+) -> Redirect | Template:
+    """Make gold of work that a senior settled."""
+    found_id = read_id("sub", submission_id)
+    with database.begin() as session:
+        owner = submission(session, found_id).project_id
+
+    def act() -> str:
+        with database.begin() as session:
+            accept_candidate(session, found_id, name=field(data, "field"), at=now())
+        return f"/console/lab/projects/prj_{owner.hex}/golds?said=gold"
+
+    return tried(data, act, partial(_golds, request, owner))
+
+
 @post("/golds/{gold_id:str}/retire", guards=LAB, sync_to_thread=True, status_code=303)
 def post_retire(request: Request[Any, Any, Any], gold_id: FromPath[str], data: Form) -> Redirect:
     """Put an item to nobody any more."""
@@ -108,4 +130,4 @@ def post_retire(request: Request[Any, Any, Any], gold_id: FromPath[str], data: F
     return once(data, act)
 
 
-ROUTES: list[HTTPRouteHandler] = [get_golds, post_gold, post_retire]
+ROUTES: list[HTTPRouteHandler] = [get_golds, post_gold, post_candidate, post_retire]

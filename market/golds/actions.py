@@ -10,13 +10,13 @@ from uuid import UUID
 
 from sqlalchemy import exists, func, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from market.db import new_id
 from market.events import Event, emit
 from market.experts.rules import domain_within, is_domain
 from market.golds.models import Gold, GoldCheck
-from market.golds.queries import gold, record_of
+from market.golds.queries import gold, gold_candidates, record_of
 from market.golds.rules import (
     KEPT,
     MAX_ANSWERS,
@@ -24,6 +24,7 @@ from market.golds.rules import (
     MOST_EXPOSURES,
     GoldRow,
     GoldUnfit,
+    GoldUnproven,
     RowVerdict,
     is_due,
     is_leaked,
@@ -31,9 +32,12 @@ from market.golds.rules import (
     named_like,
     share_for,
 )
+from market.offers.models import Offer
 from market.projects.models import Project
 from market.projects.queries import project
+from market.reviews.models import Review
 from market.submissions.models import Submission
+from market.submissions.queries import submission
 from market.tasks.actions import move_task
 from market.tasks.models import Task, TaskSlot
 
@@ -130,6 +134,50 @@ def _refused(row: GoldRow, found: Project) -> RowVerdict | None:
     return None
 
 
+def accept_candidate(
+    session: Session,
+    submission_id: UUID,
+    *,
+    name: str = "answer",
+    also: Sequence[str] = (),
+    at: datetime,
+) -> Gold:
+    """Make gold of work that a senior settled: the task under its name, the answer that the work
+    has in the field `name`, and whatever else counts as right.
+
+    Nobody is put it who was offered the task, or reviewed work on it.
+
+    Raises:
+        SubmissionNotFound, GoldUnproven, GoldUnfit.
+    """
+    handed = submission(session, submission_id)
+    found = session.execute(
+        gold_candidates(handed.project_id).where(Submission.id == submission_id)
+    ).one_or_none()
+    if found is None:
+        raise GoldUnproven()
+    _, task, fix = found
+    said = (handed.payload if fix is None else fix.payload).get(name)
+    if not isinstance(said, str | int | float) or isinstance(said, bool):
+        raise GoldUnfit("field", "a field in which the work has a text or a number")
+    row = GoldRow(
+        external_id=task.external_id,
+        domain=task.domain,
+        payload=task.payload,
+        answers=list(dict.fromkeys((str(said), *also))),
+        field=name,
+        complexity=task.complexity,
+        expected_s=task.expected_s,
+    )
+    (told,) = add_golds(session, task.project_id, [row], at=at)
+    if told.verdict == "rejected":
+        field, _, wanted = (told.detail or "").partition(": ")
+        raise GoldUnfit(field, wanted)
+    return session.scalars(
+        select(Gold).where(Gold.project_id == task.project_id, Gold.external_id == task.external_id)
+    ).one()
+
+
 def retire_gold(session: Session, gold_id: UUID, *, why: str, at: datetime) -> Gold:
     """Put an item no more; what was put stays as it is. Retiring twice changes nothing.
 
@@ -155,6 +203,7 @@ def put_check(session: Session, submission_id: UUID, *, at: datetime) -> Task | 
     is_done = (GoldCheck.after_id == submission_id) | (GoldCheck.task_id == handed.task_id)
     if session.scalar(select(exists().where(is_done))):
         return None
+    source = aliased(Task)
     item = session.scalar(
         select(Gold)
         .join(Task, Task.id == handed.task_id)
@@ -165,6 +214,17 @@ def put_check(session: Session, submission_id: UUID, *, at: datetime) -> Task | 
             Gold.domain == Task.domain,
             Project.state == "live",
             ~exists().where(GoldCheck.gold_id == Gold.id, GoldCheck.expert_id == handed.expert_id),
+            # Gold that was made of a task bears its name, and whoever saw that task knows it.
+            ~exists().where(
+                source.project_id == Gold.project_id,
+                source.external_id == Gold.external_id,
+                exists().where(Offer.task_id == source.id, Offer.expert_id == handed.expert_id)
+                | exists().where(
+                    Submission.task_id == source.id,
+                    Review.submission_id == Submission.id,
+                    Review.reviewer_id == handed.expert_id,
+                ),
+            ),
         )
         # Whatever the fewest have seen comes first, so that no item is worn out before the others.
         .order_by(Gold.exposures, Gold.id)

@@ -4,11 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, exists, func, select
 from sqlalchemy.orm import Session
 
+from market.fixes.models import SubmissionFix
+from market.fixes.queries import stands_for
 from market.golds.models import Gold, GoldCheck
 from market.golds.rules import GoldNotFound
+from market.submissions.models import Submission
+from market.tasks.models import Task
+from market.verdicts.models import Verdict
 from market.verdicts.rules import Share, wilson
 
 
@@ -36,6 +41,31 @@ def gold(session: Session, gold_id: UUID, *, lock: bool = False) -> Gold:
 def golds(project_id: UUID) -> Select[Gold]:
     """The gold of a project, as a statement to page through."""
     return select(Gold).where(Gold.project_id == project_id)
+
+
+def gold_candidates(project_id: UUID) -> Select[Submission, Task, SubmissionFix | None]:
+    """Work whose answer a senior settled, as a statement to page through: with its task, and the
+    fix that stands in its place, if any.
+
+    Not of a task that is gold already, or that people cannot resolve; nor of a check.
+    """
+    return (
+        select(Submission, Task, SubmissionFix)
+        .join(Verdict, Verdict.submission_id == Submission.id)
+        .join(Task, Task.id == Submission.task_id)
+        .outerjoin(SubmissionFix, stands_for(Submission.id))
+        .where(
+            Submission.project_id == project_id,
+            Submission.state == "accepted",
+            Verdict.basis == "adjudication",
+            Verdict.share == 100,
+            Task.state != "unresolvable",
+            ~exists().where(GoldCheck.task_id == Task.id),
+            ~exists().where(
+                Gold.project_id == Task.project_id, Gold.external_id == Task.external_id
+            ),
+        )
+    )
 
 
 def graded(session: Session, gold_ids: Sequence[UUID]) -> dict[UUID, Share]:

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
+import msgspec
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody
@@ -11,12 +12,27 @@ from msgspec import Meta
 
 from market.auth import Principal
 from market.db import database, now
-from market.golds.actions import add_golds, retire_gold
+from market.fixes.models import SubmissionFix
+from market.golds.actions import accept_candidate, add_golds, retire_gold
 from market.golds.models import Gold
-from market.golds.queries import gold, golds, graded, people_checked
-from market.golds.rules import MAX_ROWS, GoldRow, share_for
-from market.http import Cursor, Limit, Page, Wire, get, page, page_of, post, read_id, wire_id
+from market.golds.queries import gold, gold_candidates, golds, graded, people_checked
+from market.golds.rules import MAX_ANSWERS, MAX_ROWS, GoldRow, share_for
+from market.http import (
+    Cursor,
+    Limit,
+    Page,
+    Wire,
+    get,
+    listed,
+    page,
+    page_of,
+    post,
+    read_id,
+    wire_id,
+)
 from market.projects.queries import project
+from market.submissions.models import Submission
+from market.tasks.models import Task
 from market.verdicts.routes import ShareOut
 from market.verdicts.rules import Share
 
@@ -75,6 +91,29 @@ class GoldOut(Wire):
     created_at: datetime
     retired_at: datetime | None
     retired_for: str | None
+
+
+class GoldCandidateOut(Wire):
+    """Work that a senior accepted after its votes were split: its answer is known, and its task can
+    be gold if you say so.
+    """
+
+    submission_id: str
+    task_id: str
+    external_id: str
+    domain: str
+    task: dict[str, Any]
+    payload: dict[str, Any]
+    decided_at: datetime | None
+
+
+class CandidateIn(Wire):
+    """Where the work has its answer, and what else counts as right."""
+
+    field: str = "answer"
+    also: Annotated[list[str], Meta(max_length=MAX_ANSWERS - 1)] = msgspec.field(
+        default_factory=list
+    )
 
 
 class CheckedOut(Wire):
@@ -158,6 +197,37 @@ def get_gold(gold_id: FromPath[str]) -> GoldOut:
         return _gold_out(found, graded(session, [found.id])[found.id])
 
 
+@get("/projects/{project_id:str}/gold-candidates", scope="project:read", tags=["Gold"])
+def get_gold_candidates(
+    project_id: FromPath[str],
+    principal: NamedDependency[Principal],
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[GoldCandidateOut]:
+    """Work whose answer a senior settled and whose task is no gold yet, newest first."""
+    with database.begin() as session:
+        found = project(session, read_id("prj", project_id))
+        return listed(
+            session,
+            gold_candidates(found.id),
+            Submission.id,
+            lambda row: _candidate_out(*row),
+            limit=limit,
+            cursor=cursor,
+            filters=f"{principal.tenant}|gold_candidates|{found.id}",
+        )
+
+
+@post("/submissions/{submission_id:str}/gold", scope="project:write", tags=["Gold"])
+def post_candidate(submission_id: FromPath[str], data: JSONBody[CandidateIn]) -> GoldOut:
+    """Make gold of a candidate: its task, and the answer of the work as what is right."""
+    with database.begin() as session:
+        made = accept_candidate(
+            session, read_id("sub", submission_id), name=data.field, also=data.also, at=now()
+        )
+        return _gold_out(made, graded(session, [made.id])[made.id])
+
+
 @get("/projects/{project_id:str}/checks", scope="expert:read", tags=["Gold"])
 def get_checks(project_id: FromPath[str]) -> list[CheckedOut]:
     """How each expert did on the checks of a project, and how often it is checked now."""
@@ -172,6 +242,18 @@ def get_checks(project_id: FromPath[str]) -> list[CheckedOut]:
             )
             for one in people_checked(session, found.id)
         ]
+
+
+def _candidate_out(work: Submission, task: Task, fix: SubmissionFix | None) -> GoldCandidateOut:
+    return GoldCandidateOut(
+        submission_id=wire_id("sub", work.id),
+        task_id=wire_id("tsk", task.id),
+        external_id=task.external_id,
+        domain=task.domain,
+        task=task.payload,
+        payload=work.payload if fix is None else fix.payload,
+        decided_at=work.decided_at,
+    )
 
 
 def _share_out(one: Share) -> ShareOut:
@@ -196,4 +278,12 @@ def _gold_out(row: Gold, right: Share) -> GoldOut:
     )
 
 
-ROUTES: list[HTTPRouteHandler] = [post_golds, get_golds, get_gold, post_retire, get_checks]
+ROUTES: list[HTTPRouteHandler] = [
+    post_golds,
+    get_golds,
+    get_gold,
+    get_gold_candidates,
+    post_candidate,
+    post_retire,
+    get_checks,
+]

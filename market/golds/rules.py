@@ -71,6 +71,16 @@ class GoldUnfit(MarketError):
         self.field = field
 
 
+class GoldUnproven(MarketError):
+    """Work that no senior has accepted as it stands, so that its answer is not known."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "gold is made of work that a senior accepted whole after its votes were split, whose"
+            " task is sound and no gold yet"
+        )
+
+
 class GoldNotFound(MarketError):
     """No gold that the caller may see has this id."""
 

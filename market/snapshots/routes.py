@@ -1,5 +1,6 @@
 """Snapshots, over HTTP."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,13 +14,28 @@ from market.auth import Principal
 from market.db import PLATFORM, database, now
 from market.fixes.models import SubmissionFix
 from market.fixes.routes import FixOut, fix_out
-from market.http import Cursor, Limit, Page, Wire, get, listed, post, read_id, wire_id
+from market.http import (
+    Cursor,
+    Limit,
+    Page,
+    Wire,
+    get,
+    listed,
+    page,
+    page_of,
+    post,
+    read_id,
+    wire_id,
+)
 from market.projects.queries import project
 from market.snapshots.actions import take_snapshot
 from market.snapshots.models import Snapshot, SnapshotAnswer
 from market.snapshots.queries import answers_of, snapshot, snapshots
 from market.submissions.models import Submission
 from market.tasks.models import Task
+from market.threads.models import Remark, Thread
+from market.threads.queries import threads_on
+from market.threads.routes import ThreadOut, threads_out
 
 
 class SnapshotOut(Wire):
@@ -40,6 +56,7 @@ class SnapshotAnswerOut(Wire):
     it while the author's stays in the submission. Author, reviewers in their order and corrector
     are named apart. A fix that is `withdrawn` fell to an appeal since: take the author's version. A
     state of `voided` says that it was found to be a fraud since; leave it out of your data.
+    `threads` are those on it that your side reads, as they stand now.
     """
 
     submission_id: str
@@ -54,6 +71,7 @@ class SnapshotAnswerOut(Wire):
     fix: FixOut | None
     submitted_at: datetime | None
     state: str
+    threads: list[ThreadOut]
 
 
 @post(
@@ -99,15 +117,16 @@ def get_snapshot_answers(
     """The answers of a snapshot, newest first."""
     with database.begin() as session:
         found = snapshot(session, read_id("snp", snapshot_id)).id
-        return listed(
+        rows, following = page_of(
             session,
             answers_of(found),
             Submission.id,
-            lambda row: _answer_out(principal, *row),
             limit=limit,
             cursor=cursor,
             filters=f"snapshot_answers|{found}",
         )
+        talk = threads_on(session, [row[0].id for row in rows])
+        return page([_answer_out(principal, talk[row[0].id], *row) for row in rows], following)
 
 
 def _out(row: Snapshot) -> SnapshotOut:
@@ -123,6 +142,7 @@ def _out(row: Snapshot) -> SnapshotOut:
 
 def _answer_out(
     principal: Principal,
+    talk: Sequence[tuple[Thread, list[Remark]]],
     work: Submission,
     row: SnapshotAnswer,
     task: Task,
@@ -142,6 +162,7 @@ def _answer_out(
         fix=None if fix is None else fix_out(fix, principal),
         submitted_at=work.submitted_at,
         state=work.state,
+        threads=threads_out(talk, principal),
     )
 
 

@@ -36,9 +36,8 @@ from market.stumps.queries import evidence, stumps
 from market.submissions.models import Submission
 from market.submissions.queries import submission, submissions
 from market.tasks.models import Task
-from market.threads.models import Remark, Thread
 from market.threads.queries import threads_on
-from market.threads.routes import ThreadOut, thread_out
+from market.threads.routes import ThreadOut, threads_out
 from market.verdicts.models import Verdict
 from market.verdicts.queries import verdict
 from market.verdicts.routes import VerdictOut, verdict_out
@@ -137,7 +136,7 @@ def get_submission(
             attempt=attempt_out(session, asked) if asked else None,
             verdict=verdict_out(decided) if decided else None,
             votes=[vote_out(vote) for vote in votes(session, [row.id])[row.id]],
-            threads=_threads_out(threads_on(session, [row.id])[row.id], principal),
+            threads=threads_out(threads_on(session, [row.id])[row.id], principal),
         )
 
 
@@ -179,12 +178,6 @@ def _submission_fields(row: Submission) -> dict[str, Any]:
     }
 
 
-def _threads_out(
-    found: Sequence[tuple[Thread, list[Remark]]], principal: Principal
-) -> list[ThreadOut]:
-    return [thread_out(row, said, principal) for row, said in found]
-
-
 def stumps_out(
     session: Session,
     rows: Sequence[tuple[Submission, Verdict, Attempt, Task]],
@@ -211,7 +204,7 @@ def stumps_out(
             judge_missed=asked.judge_missed,
             outputs=[evidence_out(output) for output in outputs[asked.id]],
             votes=[vote_out(vote) for vote in said[row.id]],
-            threads=_threads_out(talk[row.id], principal),
+            threads=threads_out(talk[row.id], principal),
             submitted_at=row.submitted_at,
             decided_at=decided.decided_at,
         )

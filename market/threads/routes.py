@@ -249,6 +249,13 @@ def thread_out(row: Thread, said: Sequence[Remark], principal: Principal) -> Thr
     )
 
 
+def threads_out(
+    found: Sequence[tuple[Thread, list[Remark]]], principal: Principal
+) -> list[ThreadOut]:
+    """Threads with their remarks as their reader may see them."""
+    return [thread_out(row, said, principal) for row, said in found]
+
+
 ROUTES: list[HTTPRouteHandler] = [
     post_thread,
     get_threads,

@@ -191,6 +191,19 @@ def hand_in_to(db: Session, project_id: UUID, **given: Any) -> Submission:
     return hand_in(db, offer=offer, **given)
 
 
+def settled(db: Session, project_id: UUID, senior: UUID, **given: Any) -> Submission:
+    """Work that split its two reviewers, and that a senior then accepted."""
+    set_plan(db, project_id, Plan(), at=AT)
+    handed = hand_in_to(db, project_id, with_attempt=False, **given)
+    assert cast(db, handed, ACCEPT, REJECT) is None
+    case = select(Review.id).where(Review.kind == "adjudication", Review.submission_id == handed.id)
+    (case_id,) = db.scalars(case)
+    claim_review(db, case_id, reviewer_id=senior, at=LATER)
+    assert record_vote(db, case_id, reviewer_id=senior, vote=ACCEPT, at=LATER) is not None
+    db.expire_all()
+    return handed
+
+
 def minute(nth: int) -> datetime:
     """A time for the nth piece of work of one author."""
     return AT + timedelta(minutes=2 * nth)

@@ -11,6 +11,7 @@ from market.auth import Part
 from market.golds.models import Gold
 from market.lifts.models import LiftBatch, LiftStudy
 from tests.factories import make_expert, make_project
+from tests.market.reviewed import make_senior, settled
 from tests.market.test_console import check_guards, token, visit
 from tests.market.test_lifts import EACH, PEOPLE, React, delivered
 
@@ -86,3 +87,21 @@ def test_a_lab_adds_gold_on_its_page_and_retires_it(web: Web, db: Session) -> No
     shown = web.get(page)
     check_guards(shown)
     assert "you withdrew it" in shown.text
+
+
+def test_a_lab_makes_gold_of_what_a_senior_settled_on_its_page(web: Web, db: Session) -> None:
+    lab = visit(web, db, Part.LAB)
+    project = make_project(db, lab.organisation_id, reviews_per_submission=2)
+    handed = settled(db, project.id, make_senior(db), payload={"answer": "42"})
+    db.commit()
+    page = f"/console/lab/projects/prj_{project.id.hex}/golds"
+    shown = web.get(page)
+    check_guards(shown)
+    assert "answer: 42" in shown.text
+    accept = f"/console/lab/submissions/sub_{handed.id.hex}/gold"
+    wrong = web.post(accept, data=form(web, page, field="nothing"))
+    assert (wrong.status_code, db.scalars(select(Gold)).all()) == (422, [])
+    answer = web.post(accept, data=form(web, page, field="answer"), follow_redirects=False)
+    assert answer.status_code == 303
+    assert db.scalars(select(Gold)).one().answers == ["42"]
+    assert "Make it gold" not in web.get(page).text

@@ -47,6 +47,7 @@ from market.tasks.models import Task, TaskSlot
 from market.tasks.queries import tasks_open_to
 from tests.factories import (
     AT,
+    Caller,
     key_for,
     make_caller,
     make_expert,
@@ -54,7 +55,16 @@ from tests.factories import (
     make_project,
     make_task,
 )
-from tests.market.reviewed import ACCEPT, LATER, REJECT, cast, hand_in
+from tests.market.reviewed import (
+    ACCEPT,
+    LATER,
+    REJECT,
+    cast,
+    hand_in,
+    hand_in_to,
+    make_senior,
+    settled,
+)
 from tests.market.running import offers_of, run_now
 
 Web = TestClient[Any]
@@ -332,6 +342,46 @@ def test_a_steady_item_is_not_taken_for_known() -> None:
     assert not is_leaked([True, False] * 20)
     assert not is_leaked([False] * 7 + [True] * 7)
     assert is_leaked([False] * 8 + [True] * 8)
+
+
+# What a senior settled ----------------------------------------------------------------------------
+
+
+def test_what_a_senior_settled_is_proposed_and_is_gold_only_once_its_lab_says_so(
+    db: Session, web: Web
+) -> None:
+    lab, rival = make_caller(db, web, Part.LAB), make_caller(db, web, Part.LAB)
+    project = make_project(db, lab.organisation_id, reviews_per_submission=2, budget_minor=10**9)
+    work = {"answer": "42", "parts": [1]}
+    plain = hand_in_to(db, project.id, with_attempt=False, payload=work)
+    assert cast(db, plain, ACCEPT, ACCEPT) is not None
+    senior = make_senior(db, person=make_expert(db).id)
+    split = settled(db, project.id, senior, payload=work)
+    db.commit()
+    proposed = f"/v1/projects/{wire_id('prj', project.id)}/gold-candidates"
+    assert rival.get(proposed).status_code == 404
+    (seen,) = lab.get(proposed).json()["items"]
+    assert seen["submission_id"] == wire_id("sub", split.id)
+    assert seen["payload"] == work
+    assert db.scalars(select(Gold)).all() == []
+
+    def accept(handed: Submission, caller: Caller = lab, **given: Any) -> tuple[int, str]:
+        answer = caller.post(f"/v1/submissions/{wire_id('sub', handed.id)}/gold", json=given)
+        return answer.status_code, answer.json().get("code", "")
+
+    assert accept(plain) == (409, "gold_unproven")
+    assert accept(split, rival) == (404, "not_found")
+    assert accept(split, field="parts") == (422, "gold_unfit")
+    assert accept(split, also=[" "]) == (422, "gold_unfit")
+    assert accept(split, also=["forty-two"]) == (201, "")
+    assert accept(split) == (409, "gold_unproven")
+    assert lab.get(proposed).json()["items"] == []
+    item = db.scalars(select(Gold)).one()
+    assert (item.answers, item.field) == (["42", "forty-two"], "answer")
+    # Whoever worked on it or judged it knows it; somebody else is put it.
+    for knows in (split.expert_id, senior):
+        assert put_check(db, work_of(db, project, knows).id, at=AT) is None
+    assert put(db, project, make_expert(db).id).payload == item.payload
 
 
 # What a check tells -------------------------------------------------------------------------------

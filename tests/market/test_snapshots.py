@@ -86,4 +86,9 @@ def test_a_lab_takes_its_answers_away_over_http(db: Session, web: TestClient[Any
         True,
         {"why": "it adds"},
     )
+    assert answer["threads"] == []
+    said = {"subject": answer["submission_id"], "content": "Why?", "pin": {"field": "/why"}}
+    thread = lab.post("/v1/threads", json=said).json()
+    (answer,) = lab.get(answers).json()["items"]
+    assert (answer["threads"], thread["quote"]) == ([thread], "it adds")
     assert other.get(answers).status_code == 404

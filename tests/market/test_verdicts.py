@@ -3,16 +3,21 @@
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event, func, select
+from litestar.testing import TestClient
+from sqlalchemy import event, func, select, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from market.attempts.actions import Answer, claim_stump, make_attempt, record_answer, submit_attempt
 from market.attempts.models import Attempt
+from market.auth import Part
 from market.events import Event, EventRow
+from market.offers.models import Offer
 from market.reviews.actions import (
     claim_review,
     open_reviews,
@@ -32,6 +37,7 @@ from market.votes.rules import (
 from market.work.actions import start_session
 from tests.factories import (
     AT,
+    make_caller,
     make_expert,
     make_offer,
     make_project,
@@ -249,6 +255,26 @@ def test_what_is_not_reviewed_in_time_is_accepted_and_proves_nothing(db: Session
     assert db.scalars(select(Attempt.state)).one() == "not_stumped"
     with pytest.raises(ReviewTaken):
         record_vote(db, first, reviewer_id=reviewer, vote=STUMP, at=due)
+
+
+def test_the_time_after_which_silence_accepts_cannot_be_lengthened_once_work_is_handed_in(
+    db: Session, web: TestClient[Any]
+) -> None:
+    lab = make_caller(db, web, Part.LAB)
+    project = make_project(db, lab.organisation_id, review_ttl_s=3600)
+    offer = make_offer(db, make_task(db, project), make_expert(db).id)
+    handed = hand_in(db, offer=offer)
+    db.commit()
+    url = f"/v1/projects/prj_{project.id.hex}"
+    seen = {"If-Match": lab.get(url).headers["etag"]}
+    longer = lab.patch(url, json={"review_ttl_s": 30 * 24 * 3600}, headers=seen)
+    assert (longer.status_code, longer.json()["review_ttl_s"]) == (200, 30 * 24 * 3600)
+    assert handed.submitted_at is not None
+    due = handed.submitted_at + timedelta(seconds=3600)
+    assert overdue_submissions(db, at=due, limit=9) == [handed.id]
+    # The terms that an offer was made under are nobody's to change, whoever asks.
+    with pytest.raises(DBAPIError, match="terms"):
+        db.execute(update(Offer).values(terms={}))
 
 
 def test_silence_of_one_does_not_undo_the_majority_of_all(db: Session) -> None:
