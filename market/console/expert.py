@@ -34,6 +34,8 @@ from market.submissions.models import Submission
 from market.tasks.models import Task
 from market.treasury.queries import holds_of, what_is_owed
 from market.verdicts.models import Verdict
+from market.verdicts.queries import lab_rejections
+from market.verdicts.rules import rejections_told
 from market.work.actions import beat, end_session, pause_session, resume_session, start_session
 from market.work.models import TimeEntry, WorkSession
 from market.work.queries import figures, open_session
@@ -106,10 +108,16 @@ def get_offers(request: Request[Any, Any, Any], said: FromQuery[str | None] = No
     # As the platform, since it counts work that the expert may not see.
     with database.begin(PLATFORM) as session:
         fitting = work_for(session, me, at=now())
-        offered = session.scalars(
-            select(Offer.project_id).where(Offer.expert_id == me, Offer.state == "pending")
-        )
-        wages = {one: effective_wage(session, one) for one in set(offered)}
+        offered = session.execute(
+            select(Offer.project_id, Offer.organisation_id)
+            .where(Offer.expert_id == me, Offer.state == "pending")
+            .distinct()
+        ).all()
+        wages = {one.project_id: effective_wage(session, one.project_id) for one in offered}
+        rejections = {
+            lab: rejections_told(lab_rejections(session, lab))
+            for lab in {one.organisation_id for one in offered}
+        }
     with database.begin() as session:
         skips = skip_budget(session, me, at=now())
         waiting = open_offers(session, me, at=now())
@@ -126,6 +134,7 @@ def get_offers(request: Request[Any, Any, Any], said: FromQuery[str | None] = No
             skips=skips,
             asked=asked_of(session, [one.id for one in held]),
             wages=wages,
+            rejections=rejections,
             pay_blocks=pay_blocks(session, me),
             waiting=cards_of(session, waiting),
             held=cards_of(session, held),

@@ -44,6 +44,24 @@ def verdict(session: Session, submission_id: UUID) -> Verdict | None:
     return session.scalar(select(Verdict).where(Verdict.submission_id == submission_id))
 
 
+_REJECTIONS = text(
+    """
+    select count(*) filter (where v.share = 0) as rejected, count(*) as decided
+    from market.project p join market.verdict v on v.project_id = p.id
+    where p.organisation_id = :organisation_id
+    """
+)
+
+
+def lab_rejections(session: Session, organisation_id: UUID) -> Share:
+    """How much of the work that was decided for a lab is rejected, as it stands after appeals.
+
+    Work that is accepted in part is not rejected. Read as the platform: it is about everybody's.
+    """
+    row = session.execute(_REJECTIONS, {"organisation_id": organisation_id}).one()
+    return wilson(row.rejected, row.decided)
+
+
 PROGRESS = text(
     """
     with handed as (

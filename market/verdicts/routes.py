@@ -2,15 +2,18 @@
 
 from datetime import datetime
 
+from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from market.db import database, now
+from market.auth import Part, Principal
+from market.db import PLATFORM, database, now
 from market.http import Wire, get, read_id
+from market.offers.queries import offer, own_offer
 from market.projects.queries import project
 from market.verdicts.models import Verdict
-from market.verdicts.queries import progress
-from market.verdicts.rules import Share
+from market.verdicts.queries import lab_rejections, progress
+from market.verdicts.rules import FEWEST_DECIDED, Share, rejections_told
 
 
 class VerdictOut(Wire):
@@ -120,6 +123,36 @@ def get_progress(project_id: FromPath[str]) -> ProgressOut:
     )
 
 
+class RejectionsOut(Wire):
+    """How much of the work decided for an offer's lab is rejected; null while too little is decided
+    to tell. `told` says it in a sentence.
+    """
+
+    offer_id: str
+    rejected: ShareOut | None
+    told: str
+
+
+@get("/offers/{offer_id:str}/rejections", scope="offer:read", tags=["Offers"])
+def get_offer_rejections(
+    offer_id: FromPath[str], principal: NamedDependency[Principal]
+) -> RejectionsOut:
+    """How much the lab behind an offer of yours rejects of what is handed in to it."""
+    wanted = read_id("ofr", offer_id)
+    # As the platform, since it counts everybody's work; the offer is the caller's own.
+    with database.begin(PLATFORM) as session:
+        if principal.part is Part.OPS:
+            asked = offer(session, wanted)
+        else:
+            asked = own_offer(session, wanted, principal.person_id)
+        found = lab_rejections(session, asked.organisation_id)
+    return RejectionsOut(
+        offer_id=offer_id,
+        rejected=_share_out(found) if found.whole >= FEWEST_DECIDED else None,
+        told=rejections_told(found),
+    )
+
+
 def verdict_out(row: Verdict) -> VerdictOut:
     """A verdict as it travels."""
     return VerdictOut(
@@ -142,4 +175,4 @@ def _share_out(share: Share) -> ShareOut:
     )
 
 
-ROUTES: list[HTTPRouteHandler] = [get_progress]
+ROUTES: list[HTTPRouteHandler] = [get_progress, get_offer_rejections]

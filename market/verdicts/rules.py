@@ -64,6 +64,12 @@ class Correction:
     is_fair: bool | None = None
 
 
+FEWEST_DECIDED = 20
+"""Decided works of a lab below which nothing is told of its rejections: one more or less would move
+the share by more than five points, and what is told could be one expert's.
+"""
+
+
 Z_95 = 1.959963984540054
 """The quantile of the normal distribution that leaves 2.5 % above it."""
 
@@ -96,3 +102,16 @@ def wilson(part: int, whole: int, z: float = Z_95) -> Share:
     half = z * math.sqrt(share * (1 - share) / whole + spread / (4 * whole))
     low, high = (middle - half) / (1 + spread), (middle + half) / (1 + spread)
     return Share(part, whole, max(0.0, low), min(1.0, high))
+
+
+def rejections_told(found: Share) -> str:
+    """How much a lab rejects, in a sentence for experts; where too little was decided, that."""
+    if found.value is None or found.whole < FEWEST_DECIDED:
+        return (
+            f"How much this lab rejects is told from {FEWEST_DECIDED} decided works on: of fewer it"
+            " would say little, and could tell of one expert"
+        )
+    return (
+        f"Of {found.whole:,} works decided for this lab, {found.part:,} were rejected"
+        f" ({100 * found.value:.1f} %)"
+    )

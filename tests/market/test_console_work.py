@@ -34,7 +34,7 @@ from tests.factories import (
     make_project,
     make_task,
 )
-from tests.market.reviewed import REASON, REJECT_STUMP, cast, hand_in
+from tests.market.reviewed import REASON, REJECT_STUMP, cast, hand_in, make_decided
 from tests.market.test_console import check_guards, come_in, send, token, visit, visit_as
 
 Web = TestClient[Any]
@@ -329,6 +329,29 @@ def tell(db: Session, person_id: UUID, event_type: str) -> Notification:
     db.add(made)
     db.commit()
     return made
+
+
+def test_experts_read_how_much_a_lab_rejects_once_it_says_something(web: Web, db: Session) -> None:
+    at = datetime.now(UTC) - timedelta(minutes=1)
+    project = make_project(db, at=at)
+    author = make_expert(db, at=at).id
+    make_decided(db, project, author, *[False] * 2, *[True] * 17, at=at)
+    expert = make_expert(db, at=at)
+    waiting = make_offer(db, make_task(db, project, at=at), expert.id, at=at, accepted=False)
+    caller = visit_as(web, db, expert.id)
+    path = f"/v1/offers/ofr_{waiting.id.hex}/rejections"
+    assert caller.get(path).json()["rejected"] is None
+    assert "told from 20 decided works on" in web.get("/console/expert").text
+    # Another lab's work does not count, one more of this lab's does.
+    make_decided(db, make_project(db, at=at), author, False, at=at)
+    assert caller.get(path).json()["rejected"] is None
+    make_decided(db, project, author, True, at=at)
+    db.commit()
+    told = caller.get(path).json()
+    assert (told["rejected"]["part"], told["rejected"]["whole"]) == (2, 20)
+    assert told["told"] == "Of 20 works decided for this lab, 2 were rejected (10.0 %)"
+    assert told["told"] in web.get("/console/expert").text
+    assert make_caller(db, web, Part.EXPERT).get(path).status_code == 404
 
 
 def test_the_inbox_tells_its_owner_alone_and_counts_down_as_it_is_read(
