@@ -35,7 +35,7 @@ from market.replay.generate import generate_market
 from market.replay.keys import open_here
 from market.submissions.rules import SUBMISSION
 from market.supervisor import Market
-from tests.chaos.judge import Finding, counted, histories, money, promised, timers
+from tests.chaos.judge import Finding, counted, fixes, histories, money, promised, timers
 from tests.chaos.people import Expert, Matcher, Person, Reviewer, Tally
 from tests.chaos.servers import SERVERS, BrokerServer
 
@@ -175,6 +175,7 @@ def judge(tally: Tally) -> list[Finding]:
                 {"voted", "agreed", "conflict", "adjudicating", "final", "overturned"},
                 tally.votes,
             ),
+            fixes(session, tally.fixes),
             timers(session),
             *histories(session),
             money(session),
@@ -281,7 +282,8 @@ def table(
         "=" * len(title),
         f"  killed {killed.total()} times: {deaths}",
         f"  moves of state {moves}; at rest {rested_s:.1f} s after the last call",
-        f"  confirmed: {len(tally.submissions)} submissions, {len(tally.votes)} votes",
+        f"  confirmed: {len(tally.submissions)} submissions, {len(tally.votes)} votes,"
+        f" {len(tally.fixes)} of them with a fix",
         f"  from hand-in to the verdict in the author's feed: {_spans(loop)}",
         "",
     ]

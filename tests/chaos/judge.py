@@ -148,6 +148,32 @@ def promised(
     return Finding(claim, len(wanted), len(wanted) - int(found or 0))
 
 
+def fixes(session: Session, reviews: Iterable[str]) -> Finding:
+    """Whether each vote with a fix that was confirmed has one fix which stands, the verdict of its
+    work, and a credit that is parted as the fix says, and no other fix stands or is left over.
+
+    Where nobody happened to fix anything, it is looked for among all verdicts.
+    """
+    wanted = [UUID(hex=one.partition("_")[2]) for one in reviews]
+    lost, broken, verdicts = session.execute(
+        text(
+            "select cardinality(cast(:ids as uuid[])) - (select count(*)"
+            "   from market.submission_fix f where f.review_id = any(:ids)),"
+            " (select count(*) from market.submission_fix f"
+            "   left join market.verdict v on v.submission_id = f.submission_id and v.is_accepted"
+            "   left join market.item_credit c on c.submission_id = f.submission_id"
+            "   where f.state <> 'standing' or v.submission_id is null"
+            "     or c.edited_share is distinct from f.edited_share)"
+            " + (select count(*) from market.item_credit c where c.edited_share > 0 and not exists"
+            "   (select from market.submission_fix f where f.submission_id = c.submission_id)),"
+            " (select count(*) from market.verdict)"
+        ),
+        {"ids": wanted},
+    ).one()
+    claim = "every fix stands once, with one verdict and the credit parted"
+    return Finding(claim, len(wanted) or verdicts, lost + broken)
+
+
 def timers(session: Session) -> Finding:
     """Whether every job of the clock that comes by the minute was fired within the last two."""
     late = 0

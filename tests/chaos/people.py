@@ -18,6 +18,11 @@ from market.reviews.rules import REASON_CODES
 PAUSE_S = 0.2
 TIMEOUT_S = 20.0
 
+WORK = {"why": "the answer kept shows it"}
+FIX = {
+    "fix": {"why": "the answer that was kept shows it"},
+    "note": "The answer was kept, and so it can be looked at by anybody.",
+}
 REJECTION = {"reason_code": REASON_CODES[0], "note": "It is not what the brief asks for. " * 4}
 
 
@@ -42,6 +47,7 @@ class Tally:
     counts: Counter[str] = field(default_factory=Counter)
     submissions: set[str] = field(default_factory=set)
     votes: set[str] = field(default_factory=set)
+    fixes: set[str] = field(default_factory=set)
 
     def count(self, what: str) -> None:
         """One more of something."""
@@ -148,7 +154,7 @@ class Expert(Person):
             claim = {"claims_stump": self.draw.random() < 0.5}
             self.call("POST", f"/v1/attempts/{last['id']}/claim", claim)
         self._beat(offer)
-        work = {"payload": {"why": "the answer kept shows it"}, "attempt_id": last["id"]}
+        work = {"payload": WORK, "attempt_id": last["id"]}
         handed_in = self.call("POST", f"/v1/offers/{offer}/submission", work)
         with self.tally.lock:
             self.tally.submissions.add(handed_in["id"])
@@ -161,7 +167,7 @@ class Expert(Person):
 
 
 class Reviewer(Person):
-    """Takes the review that waits longest, and accepts most work."""
+    """Takes the review that waits longest, and accepts most work, some of it fixed."""
 
     def act(self) -> bool:
         """Vote on what was claimed, or claim."""
@@ -172,17 +178,19 @@ class Reviewer(Person):
             except Refused:
                 return False
         for review in mine:
-            is_good = self.draw.random() < 0.8
+            is_good, is_fixed = self.draw.random() < 0.8, self.draw.random() < 0.4
             vote = {
                 "verdict": "accept" if is_good else "reject",
                 "model_failed": self.draw.random() < 0.5,
                 "attempt_fair": is_good,
                 "seconds": 60,
-                **({} if is_good else REJECTION),
+                **(REJECTION if not is_good else FIX if is_fixed else {}),
             }
             self.call("POST", f"/v1/reviews/{review['id']}/vote", vote)
             with self.tally.lock:
                 self.tally.votes.add(review["id"])
+                if is_good and is_fixed:
+                    self.tally.fixes.add(review["id"])
         return True
 
 
