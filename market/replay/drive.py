@@ -321,17 +321,17 @@ class Drive:
                 .where(Offer.project_id == self.project_id, Offer.state == "pending")
                 .order_by(Offer.id)
             ).all()
-            first_begins = session.execute(
-                select(TimeEntry.expert_id, func.min(func.lower(TimeEntry.during)))
+            last_ends = session.execute(
+                select(TimeEntry.expert_id, func.max(func.upper(TimeEntry.during)))
                 .where(TimeEntry.expert_id.in_({row.expert_id for row in offers}))
                 .group_by(TimeEntry.expert_id)
             ).all()
-        busy_from: dict[UUID, datetime] = {row[0]: row[1] for row in first_begins}
+        worked_until: dict[UUID, datetime] = {row[0]: row[1] for row in last_ends}
         opened = now()
         plan: list[tuple[AttemptLine, UUID, UUID]] = []
         for offer_id, expert_id, task in offers:
-            free = min(opened, busy_from.get(expert_id, opened)) - timedelta(seconds=5)
-            line = behaviour.attempt_of(experts[expert_id], task, free)
+            until = worked_until.get(expert_id)
+            line = behaviour.attempt_of(experts[expert_id], task, opened, until)
             if line is None:
                 with database.begin() as session:
                     decline_offer(

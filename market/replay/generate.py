@@ -61,6 +61,8 @@ QUESTIONS = {
     "economics": "State which assumption carries the conclusion and drop it",
 }
 WEEK_S = 7 * 86_400
+LATER = timedelta(hours=4)
+"""How long ago the first work of everybody ended, so that more can follow before now."""
 
 
 class Drawn:
@@ -86,19 +88,31 @@ class Drawn:
         self._raters = list(raters)
         self._votes_each = votes_each
         self._busy_from: dict[str, datetime] = {}
+        self._busy_until: dict[str, datetime] = {}
 
-    def attempt_of(self, expert: str, task: str, not_after: datetime) -> AttemptLine | None:
-        """Some work on the task, soon before what else the expert did; one in twenty never starts.
+    def attempt_of(
+        self, expert: str, task: str, at: datetime, worked_until: datetime | None = None
+    ) -> AttemptLine | None:
+        """Some work on the task; one in twenty never starts.
 
         Nothing is made up that is still to come, so that what is left standing can be gone on with.
+        What is done first lies some hours behind, each thing before the one made up earlier; the
+        hours since are for what is done next, in their order, while there is time.
         """
         draw = self._draw(expert, task)
         if draw.random() < 0.05:
             return None
         active = int(np.clip(draw.lognormal(np.log(self._expected_s[task] * 0.6), 0.4), 60, 3500))
-        ends = min(not_after, self._busy_from.get(expert, not_after))
-        sent = ends - timedelta(seconds=int(draw.integers(30, 900)))
-        self._busy_from[expert] = sent - timedelta(seconds=active + 5)
+        gap = timedelta(seconds=int(draw.integers(30, 900)))
+        if worked_until is None:
+            sent = self._busy_from.get(expert, at - LATER) - gap
+            self._busy_from[expert] = sent - timedelta(seconds=active + 5)
+        else:
+            since = max(worked_until, at - LATER, self._busy_until.get(expert, worked_until))
+            sent = since + gap + timedelta(seconds=active)
+            if sent >= at:
+                return None
+            self._busy_until[expert] = sent
         return AttemptLine(
             attempt=f"{expert}/{task}",
             expert=expert,

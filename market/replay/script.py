@@ -84,8 +84,13 @@ class VoteLine:
 class Behaviour(Protocol):
     """What the people of a market do when they get work."""
 
-    def attempt_of(self, expert: str, task: str, not_after: datetime) -> AttemptLine | None:
-        """What an expert did with a task that it accepted; nothing when it never got to it."""
+    def attempt_of(
+        self, expert: str, task: str, at: datetime, worked_until: datetime | None = None
+    ) -> AttemptLine | None:
+        """What an expert did with a task that it accepted; nothing when it never got to it.
+
+        `worked_until` is when what is recorded of its time ends; a clock is never started before.
+        """
         ...
 
     def votes_on(self, attempt: AttemptLine) -> Sequence[VoteLine]:
@@ -158,9 +163,11 @@ class Recorded:
             judged[vote.attempt].append(vote)
         return cls(done, dict(judged))
 
-    def attempt_of(self, expert: str, task: str, not_after: datetime) -> AttemptLine | None:
+    def attempt_of(
+        self, expert: str, task: str, at: datetime, worked_until: datetime | None = None
+    ) -> AttemptLine | None:
         """The pair's recorded attempt, moved forward with all others."""
-        del not_after
+        del at, worked_until
         line = self.attempts.get((expert, task))
         return replace(line, sent_at=line.sent_at + self.shift) if line else None
 

@@ -140,6 +140,15 @@ def test_a_made_up_market_lies_behind_and_nobody_does_two_things_at_a_time() -> 
     )
     assert spans[-1][1] < at
     assert all(one[1] < two[0] for one, two in pairwise(spans))
+    # What it is offered when that is recorded comes after it, and before now, or never.
+    until = spans[-1][1]
+    later = [script.behaviour.attempt_of(person, task.task, at, until) for task in script.tasks]
+    assert any(later)
+    assert not all(later)
+    follow = [(one.sent_at - timedelta(seconds=one.active_s), one.sent_at) for one in later if one]
+    assert until < follow[0][0]
+    assert follow[-1][1] < at
+    assert all(one[1] < two[0] for one, two in pairwise(follow))
 
 
 def test_few_people_of_a_made_up_market_bring_most_of_what_counts() -> None:
