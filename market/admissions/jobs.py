@@ -41,12 +41,15 @@ def admit_in_turn(*, at: datetime) -> int:
     full: list[str] = []
     admitted = 0
 
+    def next_in_turn() -> Iterator[UUID]:
+        for admission_id, domain in waiting.items():
+            # Nobody overtakes whoever waits for the same work.
+            if not any(domains_meet(domain, one) for one in full):
+                yield admission_id
+
     def consider(session: Session, admission_id: UUID) -> None:
         nonlocal admitted
         domain = waiting[admission_id]
-        # Nobody overtakes whoever waits for the same work.
-        if any(domains_meet(domain, one) for one in full):
-            return
         if domain not in forecasts:
             forecasts[domain] = domain_forecast(session, domain, at=at)
         outcome = admit_if_room(session, admission_id, forecasts[domain], at=at)
@@ -55,8 +58,8 @@ def admit_in_turn(*, at: datetime) -> int:
         admitted += outcome == "admitted"
 
     with database.begin() as session:
-        waiting = {row.id: row.domain for row in waiting_rows(session)}
-    sweep(waiting, consider)
+        waiting = dict(waiting_rows(session))
+    sweep(next_in_turn(), consider)
     return admitted
 
 

@@ -1,6 +1,5 @@
 """Reads of admissions: the queue, and what a domain's work and hands are forecast to be."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -190,14 +189,18 @@ def promised_minor(session: Session, currency: str) -> int:
     )
 
 
-def waiting_rows(session: Session) -> Sequence[Admission]:
-    """Applications that wait, in the order of their turn, of those who may be offered work.
+def waiting_rows(session: Session) -> list[tuple[UUID, str]]:
+    """Applications that wait, with their domains, in the order of their turn, of those who may be
+    offered work.
 
     Whoever may not keeps its turn, and holds up nobody.
     """
-    return session.scalars(
-        select(Admission).where(Admission.state == "waiting", _MAY_WORK).order_by(Admission.id)
-    ).all()
+    rows = session.execute(
+        select(Admission.id, Admission.domain)
+        .where(Admission.state == "waiting", _MAY_WORK)
+        .order_by(Admission.id)
+    )
+    return [(admission_id, domain) for admission_id, domain in rows]
 
 
 def asked_before(session: Session, row: Admission) -> int:

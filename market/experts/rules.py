@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
 from uuid import UUID
 from zoneinfo import available_timezones
@@ -338,8 +338,8 @@ def _check_shown(profile: Profile) -> None:
 
 
 def tenths(years: float) -> Decimal:
-    """Years as they are kept: to a tenth."""
-    return Decimal(str(years)).quantize(Decimal("0.1"))
+    """Years as they are kept: to a tenth, and a half of one upwards, as PostgreSQL rounds them."""
+    return Decimal(str(years)).quantize(Decimal("0.1"), ROUND_HALF_UP)
 
 
 def is_timezone(name: str) -> bool:

@@ -33,7 +33,7 @@ from market.http import (
 from market.projects.queries import project
 from market.submissions.models import Submission
 from market.tasks.models import Task
-from market.verdicts.routes import ShareOut
+from market.verdicts.routes import ShareOut, share_out
 from market.verdicts.rules import Share
 
 
@@ -237,7 +237,7 @@ def get_checks(project_id: FromPath[str]) -> list[CheckedOut]:
             CheckedOut(
                 expert_id=wire_id("per", one.expert_id),
                 put=one.put,
-                right=_share_out(one.right),
+                right=share_out(one.right),
                 share=share_for(one.right.part, one.right.whole - one.right.part),
             )
             for one in people_checked(session, found.id)
@@ -256,10 +256,6 @@ def _candidate_out(work: Submission, task: Task, fix: SubmissionFix | None) -> G
     )
 
 
-def _share_out(one: Share) -> ShareOut:
-    return ShareOut(part=one.part, whole=one.whole, value=one.value, low=one.low, high=one.high)
-
-
 def _gold_out(row: Gold, right: Share) -> GoldOut:
     return GoldOut(
         id=wire_id("gld", row.id),
@@ -271,7 +267,7 @@ def _gold_out(row: Gold, right: Share) -> GoldOut:
         answers=row.answers,
         state=row.state,
         exposures=row.exposures,
-        right=_share_out(right),
+        right=share_out(right),
         created_at=row.created_at,
         retired_at=row.retired_at,
         retired_for=row.retired_for,

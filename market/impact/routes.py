@@ -1,6 +1,5 @@
 """Impact, over HTTP: an expert's own, everybody's for ops, and how much the few make."""
 
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Annotated
 from uuid import UUID
@@ -18,6 +17,7 @@ from market.impact.queries import corrected, impacts, latest_credits, project_sp
 from market.impact.rules import SetFlag, SetSpread, what_would_change
 from market.lifts.queries import lift_words, lifts_of
 from market.projects.queries import project
+from market.verdicts.routes import ShareOut, share_out
 
 Days = Annotated[int, QueryParameter(ge=1, le=3660, description="How far to look back, days.")]
 
@@ -82,7 +82,7 @@ class OwnImpactOut(Wire):
     corrected: list[CorrectedOut]
 
 
-class ShareOut(Wire):
+class EstimateOut(Wire):
     """A share of the whole with a 90 % interval."""
 
     value: float
@@ -95,18 +95,9 @@ class ConcentrationOut(Wire):
 
     experts: int
     sentence: str
-    volume_top_tenth: ShareOut | None
-    rate_top_tenth: ShareOut | None
-    volume_gini: ShareOut | None
-
-
-class CopiesOut(Wire):
-    """How many items are near-copies of an earlier one of the set, with a 95 % interval."""
-
-    part: int
-    whole: int
-    low: float
-    high: float
+    volume_top_tenth: EstimateOut | None
+    rate_top_tenth: EstimateOut | None
+    volume_gini: EstimateOut | None
 
 
 class GroupOut(Wire):
@@ -125,7 +116,7 @@ class SetSpreadOut(Wire):
 
     items: int
     spread: float | None
-    copies: CopiesOut | None
+    copies: ShareOut | None
     flags: list[SetFlag]
     reason: str
 
@@ -178,8 +169,8 @@ def get_spread(project_id: FromPath[str]) -> ProjectSpreadOut:
     )
 
 
-def _copies(found: SetSpread) -> CopiesOut | None:
-    return None if found.copies is None else CopiesOut(**asdict(found.copies))
+def _copies(found: SetSpread) -> ShareOut | None:
+    return None if found.copies is None else share_out(found.copies)
 
 
 @get("/impact/me", scope="profile:read", tags=["Quality"])
@@ -237,10 +228,10 @@ def get_concentration(days: Days = 365) -> ConcentrationOut:
     # Loads scipy, which no other address needs.
     from matching.concentration import Estimate, concentration
 
-    def share(one: Estimate) -> ShareOut | None:
+    def share(one: Estimate) -> EstimateOut | None:
         if one.value is None or one.low is None or one.high is None:
             return None
-        return ShareOut(value=one.value, low=one.low, high=one.high)
+        return EstimateOut(value=one.value, low=one.low, high=one.high)
 
     with database.begin() as session:
         volume, rate = volumes(session, since=now() - timedelta(days=days))

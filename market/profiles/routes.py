@@ -25,6 +25,7 @@ from market.profiles.queries import (
 from market.profiles.rules import ExpertProfile, ModelProfile, Period, ReviewerProfile, table
 from market.projects.queries import project
 from market.tasks.rules import TASK
+from market.verdicts.routes import ShareOut, share_out
 from market.verdicts.rules import Share
 
 Days = Annotated[int, QueryParameter(ge=1, le=3660, description="How far to look back, days.")]
@@ -47,15 +48,6 @@ MODEL_COLUMNS = (
 )
 
 
-class ProfileShareOut(Wire):
-    """A share with its 95 % interval."""
-
-    part: int
-    whole: int
-    low: float
-    high: float
-
-
 class ExpertProfileOut(Wire):
     """How an expert's reviewed work went: accepted, accepted at the first hand-in, stumps of what
     was tested; hand-ins, seconds of work and until the verdict (middles), worked seconds for each
@@ -63,9 +55,9 @@ class ExpertProfileOut(Wire):
     """
 
     expert_id: str
-    accepted: ProfileShareOut
-    first_pass: ProfileShareOut
-    stumps: ProfileShareOut
+    accepted: ShareOut
+    first_pass: ShareOut
+    stumps: ShareOut
     rounds: float | None
     median_work_s: float | None
     pace: float | None
@@ -81,8 +73,8 @@ class ReviewerProfileOut(Wire):
 
     reviewer_id: str
     votes: int
-    agreed: ProfileShareOut
-    overturned: ProfileShareOut
+    agreed: ShareOut
+    overturned: ShareOut
     severity: float | None
     median_s: float | None
 
@@ -100,9 +92,9 @@ class ModelProfileOut(Wire):
     is_target: bool
     asked: int
     failed: int
-    stumps: ProfileShareOut
-    shared: ProfileShareOut
-    judge_missed: ProfileShareOut
+    stumps: ShareOut
+    shared: ShareOut
+    judge_missed: ShareOut
     cost_minor: Decimal
     median_ms: float | None
 
@@ -340,16 +332,12 @@ def _cells(one: Share) -> tuple[int, float, float]:
     return one.part, one.low, one.high
 
 
-def _share_out(one: Share) -> ProfileShareOut:
-    return ProfileShareOut(part=one.part, whole=one.whole, low=one.low, high=one.high)
-
-
 def _expert_out(one: ExpertProfile) -> ExpertProfileOut:
     return ExpertProfileOut(
         expert_id=wire_id("per", one.expert_id),
-        accepted=_share_out(one.accepted),
-        first_pass=_share_out(one.first_pass),
-        stumps=_share_out(one.stumps),
+        accepted=share_out(one.accepted),
+        first_pass=share_out(one.first_pass),
+        stumps=share_out(one.stumps),
         rounds=one.rounds,
         median_work_s=one.median_work_s,
         pace=one.pace,
@@ -367,9 +355,9 @@ def _model_out(one: ModelProfile) -> ModelProfileOut:
         is_target=one.is_target,
         asked=one.asked,
         failed=one.failed,
-        stumps=_share_out(one.stumps),
-        shared=_share_out(one.shared),
-        judge_missed=_share_out(one.judge_missed),
+        stumps=share_out(one.stumps),
+        shared=share_out(one.shared),
+        judge_missed=share_out(one.judge_missed),
         cost_minor=one.cost_minor,
         median_ms=one.median_ms,
     )
@@ -379,8 +367,8 @@ def _reviewer_out(one: ReviewerProfile) -> ReviewerProfileOut:
     return ReviewerProfileOut(
         reviewer_id=wire_id("per", one.reviewer_id),
         votes=one.votes,
-        agreed=_share_out(one.agreed),
-        overturned=_share_out(one.overturned),
+        agreed=share_out(one.agreed),
+        overturned=share_out(one.overturned),
         severity=one.severity,
         median_s=one.median_s,
     )

@@ -116,9 +116,9 @@ def get_progress(project_id: FromPath[str]) -> ProgressOut:
             median_verdict_s=seen.median_verdict_s,
         ),
         quality=QualityOut(
-            accepted=_share_out(seen.accepted),
-            validated=_share_out(seen.validated),
-            stumps=_share_out(seen.stumps),
+            accepted=share_out(seen.accepted),
+            validated=share_out(seen.validated),
+            stumps=share_out(seen.stumps),
         ),
     )
 
@@ -148,7 +148,7 @@ def get_offer_rejections(
         found = lab_rejections(session, asked.organisation_id)
     return RejectionsOut(
         offer_id=offer_id,
-        rejected=_share_out(found) if found.whole >= FEWEST_DECIDED else None,
+        rejected=share_out(found) if found.whole >= FEWEST_DECIDED else None,
         told=rejections_told(found),
     )
 
@@ -169,7 +169,8 @@ def verdict_out(row: Verdict) -> VerdictOut:
     )
 
 
-def _share_out(share: Share) -> ShareOut:
+def share_out(share: Share) -> ShareOut:
+    """A share as it is told."""
     return ShareOut(
         part=share.part, whole=share.whole, value=share.value, low=share.low, high=share.high
     )

@@ -5,7 +5,8 @@ leases and records many together and sends one after the other as the bucket has
 PostgreSQL's default settings (durable). The
 clock that the bucket looks at is virtual unless `--real-time` is given: a wait moves it instead of
 sleeping, so that ten thousand payouts at ten a second need not take a quarter of an hour. `wall_s`
-is then the time on that clock: the waits and all work that was really done.
+is then the time on that clock: the waits and all work that was really done; and the stand-in, whose
+clock is the real one, does not judge the pace, which it does with `--real-time`.
 """
 
 import argparse
@@ -170,6 +171,8 @@ def main(argv: list[str]) -> int:
         migrate(server.url)
         database.open(server.url, pool_size=4)
         owners = _people(stripe, asked.payouts, amount)
+        if not asked.real_time:
+            stripe.ask("POST", "/_pace", allowed=asked.payouts)
         clock, meter = Clock(real=asked.real_time), Meter()
         meter.attach()
         gateway = Gateway(api_key="sk_test_bench", base_url=stripe.url)
@@ -200,7 +203,7 @@ def main(argv: list[str]) -> int:
         "database_share": round(share, 4),
         "largest_share": LARGEST_SHARE,
         "payouts_a_second": round(asked.payouts / wall, 2),
-        "writes_refused_for_pace": pace["refused_for_pace"],
+        "writes_refused_for_pace": pace["refused_for_pace"] if asked.real_time else None,
         "invariants_broken": broken,
     }
     print(json.dumps(report, indent=2))

@@ -76,7 +76,8 @@ def main(argv: list[str]) -> int:
             app.transports.pop(self.transport.get_extra_info("peername")[:2], None)
             super().connection_lost(exc)
 
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # Of a socket that does not say that it is TCP, asyncio lets small answers wait for one another.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind((args.host, args.port))
     url = f"http://{args.host}:{listening.getsockname()[1]}"

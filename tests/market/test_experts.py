@@ -28,6 +28,7 @@ from market.experts.rules import (
     domain_within,
     domains_meet,
     is_domain,
+    tenths,
 )
 from market.pay_tiers.actions import assign_tier
 from market.pay_tiers.rules import TierInForce, TierInPast
@@ -228,6 +229,12 @@ def test_the_database_says_the_same_of_domains_as_the_rule(db: Session) -> None:
         for other in some:
             found = db.scalar(statement, {"one": one, "other": other})
             assert found == domains_meet(one, other), (one, other)
+
+
+def test_the_database_rounds_years_as_the_rule_does(db: Session) -> None:
+    for years in (0.0, 0.04, 0.05, 0.25, 0.35, 1.75, 79.95):
+        found = db.scalar(text("select round(cast(:years as numeric), 1)"), {"years": str(years)})
+        assert found == tenths(years), years
 
 
 @pytest.mark.parametrize("bad", ["", ".", "a.", ".a", "a..b", "A", "a b", "é", "a\n", "x" * 121])
