@@ -294,6 +294,7 @@ def make_offer(
         reviews_per_submission=project.reviews_per_submission,
         work_ttl_s=project.work_ttl_s,
         draft_field=project.draft_field,
+        passes_drafts=project.passes_drafts,
         binding_at=at.isoformat(),
         trials=tuple(trials),
     )

@@ -317,6 +317,7 @@ class _Told:
             overtime_basis_points=named.overtime_basis_points,
             not_due_before=floor.isoformat() if floor else None,
             draft_field=named.draft_field,
+            passes_drafts=named.passes_drafts,
             trials=tuple(one.told() for one in arms),
         )
 

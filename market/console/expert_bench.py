@@ -10,7 +10,7 @@ from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from litestar.response import Redirect, Template
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from market.attempts.actions import claim_stump, make_attempt, submit_attempt
@@ -22,7 +22,7 @@ from market.console.forms import REFUSALS, Form, field, said_no, tried
 from market.console.frame import Notice, back_to, page
 from market.console.visitors import EXPERT, my_id
 from market.db import PLATFORM, Json, database, now, run_as
-from market.http import read_id
+from market.http import NotFound, read_id
 from market.offers.models import Offer
 from market.offers.queries import own_offer
 from market.offers.rules import HELD, REASONS
@@ -34,12 +34,16 @@ from market.screeners.queries import newest_screener
 from market.stumps.queries import evidence
 from market.submissions.actions import give_back, save_draft, submit_work
 from market.submissions.models import Submission
+from market.submissions.queries import passed_draft
 from market.submissions.rules import OPEN
 from market.votes.queries import votes
 from market.work.queries import figures, open_session
 
 SHOWN = 20
 """Attempts that the workbench shows; the API lists all."""
+
+FIELDS = ("answer", "reasoning")
+"""Fields of the work that the workbench has a box for."""
 
 OURS = ("instructions", "rubric")
 """Fields of a task that the workbench shows in a place of their own."""
@@ -74,7 +78,8 @@ def _tried(session: Session, offer_id: UUID) -> list[Tried]:
 @dataclass(frozen=True, slots=True)
 class OfProject:
     """What an expert at work is told of its project: whether there is a model to ask, what becomes
-    of a draft that is handed in unedited, and what a screening pays, if it screens.
+    of a draft that is handed in unedited, what a screening pays, if it screens, and the draft that
+    somebody left of this work, if it is passed on.
 
     Units: minor units.
     """
@@ -82,6 +87,7 @@ class OfProject:
     has_model: bool = False
     unedited_drafts: str = "allowed"
     screening: int | None = None
+    left: Json | None = None
 
 
 def _of_project(session: Session, offer: Offer) -> OfProject:
@@ -91,7 +97,7 @@ def _of_project(session: Session, offer: Offer) -> OfProject:
         model, unedited = session.execute(wanted.where(Project.id == offer.project_id)).one()
         screener = newest_screener(session, offer.project_id, by=offer.created_at)
         pays = screener.pay_minor if screener is not None and screener.codes else None
-        return OfProject(model is not None, unedited, pays)
+        return OfProject(model is not None, unedited, pays, passed_draft(session, offer))
 
 
 def _remarks(session: Session, handed: Submission | None) -> list[Review]:
@@ -138,6 +144,7 @@ def _bench(
             has_model=of_project.has_model,
             unedited_drafts=of_project.unedited_drafts,
             screening=of_project.screening,
+            left=of_project.left,
             tried=tried,
             provable=[one.attempt for one in tried if one.attempt.state in HANDED_IN],
             handed=handed,
@@ -214,8 +221,7 @@ def post_claim(request: Request[Any, Any, Any], attempt_id: FromPath[str], data:
 
 def _payload(data: Mapping[str, str]) -> Json:
     """What is handed in: the fields that have something in them."""
-    names = ("answer", "reasoning")
-    return {name: field(data, name) for name in names if field(data, name)}
+    return {name: field(data, name) for name in FIELDS if field(data, name)}
 
 
 @post("/offers/{offer_id:str}/draft", guards=EXPERT, sync_to_thread=True, status_code=303)
@@ -231,6 +237,24 @@ def post_draft(
         status, notice = said_no(refusal)
         return _bench(request, found, status=status, notice=notice, typed=data)
     return back_to(f"/console/expert/offers/{offer_id}", "draft")
+
+
+@post("/offers/{offer_id:str}/begin", guards=EXPERT, sync_to_thread=True, status_code=303)
+def post_begin(request: Request[Any, Any, Any], offer_id: FromPath[str], data: Form) -> Redirect:
+    """Keep what somebody left of this work as the draft to go on from."""
+    del data
+    found, me = read_id("ofr", offer_id), my_id(request)
+    # As the platform, because what was left is another's.
+    with database.begin(PLATFORM) as session:
+        left = passed_draft(session, own_offer(session, found, me))
+        if left is None:
+            # It was there when the page was made: the lab has just stopped passing drafts on.
+            raise NotFound("draft", offer_id)
+        # What was written since, in another window, stays.
+        if not session.scalar(select(exists().where(Submission.offer_id == found))):
+            kept = {name: left[name] for name in FIELDS if isinstance(left.get(name), str)}
+            save_draft(session, found, expert_id=me, payload=kept, at=now())
+    return back_to(f"/console/expert/offers/{offer_id}", "begun")
 
 
 @post("/offers/{offer_id:str}/submission", guards=EXPERT, sync_to_thread=True, status_code=303)
@@ -299,6 +323,7 @@ ROUTES: list[HTTPRouteHandler] = [
     get_attempt,
     post_claim,
     post_draft,
+    post_begin,
     post_submission,
     post_release,
 ]

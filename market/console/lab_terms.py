@@ -51,6 +51,7 @@ def typed_terms(found: Project) -> dict[str, str]:
         "trial_raise": str(found.trial_raise_basis_points // 100),
         "unedited_drafts": found.unedited_drafts,
         "draft_field": found.draft_field or "",
+        "passes_drafts": "yes" if found.passes_drafts else "no",
         "pay_basis": found.pay_basis,
         "deliverable": _amount(found.deliverable_minor, found.currency),
         "attempt_fee": _amount(found.attempt_fee_minor, found.currency),
@@ -134,6 +135,7 @@ def read_terms(data: Mapping[str, str], before: Terms) -> Terms:
         minimum_level=level,
         unedited_drafts=unedited,
         draft_field=data.get("draft_field", before.draft_field or "").strip() or None,
+        passes_drafts=data.get("passes_drafts", "yes" if before.passes_drafts else "no") == "yes",
         # The form knows whole per cents; a finer one stays while it is not changed.
         trial_raise_basis_points=allowed if per_cent == allowed // 100 else 100 * per_cent,
     )

@@ -81,6 +81,7 @@ class TermsOut(Wire):
     overtime_rate_per_hour: MoneyOut | None
     not_due_before: datetime | None
     draft_field: str | None
+    passes_drafts: bool
 
 
 class OfferOut(Wire):
@@ -372,6 +373,7 @@ def _terms_out(terms: Json) -> TermsOut:
         else None,
         not_due_before=datetime.fromisoformat(floor) if floor else None,
         draft_field=terms.get("draft_field"),
+        passes_drafts=terms.get("passes_drafts", False),
     )
 
 

@@ -152,6 +152,7 @@ class Terms:
     when the hours in which the expert works hold it, for one who keeps hours.
 
     `draft_field` is the field of the task that its lab has put a draft into, to begin from.
+    `passes_drafts` says that a draft which its expert leaves is read by whoever works on it next.
     `trials` are the experiments that had a part in these terms, or in what is shown with the task.
 
     Units: names ending in `_s` are seconds; names ending in `_minor` are minor units of
@@ -190,6 +191,7 @@ class Terms:
     overtime_basis_points: int | None = None
     not_due_before: str | None = None
     draft_field: str | None = None
+    passes_drafts: bool = False
     trials: tuple[dict[str, str], ...] = ()
 
     def to_dict(self) -> dict[str, object]:

@@ -76,6 +76,7 @@ class Terms:
     trial_raise_basis_points: int = 0
     unedited_drafts: str = "allowed"
     draft_field: str | None = None
+    passes_drafts: bool = False
 
 
 def create_project(
@@ -321,6 +322,7 @@ def _columns(session: Session, organisation_id: UUID, terms: Terms) -> Mapping[s
         "trial_raise_basis_points": terms.trial_raise_basis_points,
         "unedited_drafts": terms.unedited_drafts,
         "draft_field": terms.draft_field,
+        "passes_drafts": terms.passes_drafts,
     }
 
 

@@ -159,6 +159,8 @@ class Project(Base):
     """What becomes of a draft that comes back as it was given: taken, marked, or refused."""
     draft_field: Mapped[str | None] = mapped_column(default=None)
     """The field of its tasks that holds a draft to begin from; null where there is none."""
+    passes_drafts: Mapped[bool] = mapped_column(default=False)
+    """Whether the next person reads the draft of work that went back; offers say so in terms."""
     budget_warned: Mapped[str | None] = mapped_column(default=None)
     """What its lab was told last of its budget: that it is `low`, or `exhausted`."""
     version: Mapped[int] = mapped_column(default=1)

@@ -76,7 +76,8 @@ class ProjectIn(Wire):
     hundredths of a per cent; 0 for none.
     `draft_field` names the field of its tasks that holds a draft: experts begin from it, and do not
     see it beside the task. `unedited_drafts` says whether one that comes back as given is taken,
-    marked or refused.
+    marked or refused. With `passes_drafts`, whoever takes on work that went back reads the draft
+    that was left of it, and not whose it was; offers say so before they are accepted.
     """
 
     name: Name
@@ -104,6 +105,7 @@ class ProjectIn(Wire):
     trial_raise_basis_points: RaiseAllowed = 0
     unedited_drafts: Unedited = "allowed"
     draft_field: DraftField | None = None
+    passes_drafts: bool = False
 
 
 class ProjectChangeIn(Wire):
@@ -133,6 +135,7 @@ class ProjectChangeIn(Wire):
     trial_raise_basis_points: RaiseAllowed | UnsetType = UNSET
     unedited_drafts: Unedited | UnsetType = UNSET
     draft_field: DraftField | UnsetType | None = UNSET
+    passes_drafts: bool | UnsetType = UNSET
 
 
 class ProjectOut(Wire):
@@ -168,6 +171,7 @@ class ProjectOut(Wire):
     trial_raise_basis_points: int
     unedited_drafts: str
     draft_field: str | None
+    passes_drafts: bool
     round: int
     created_at: datetime
     version: int
@@ -361,6 +365,7 @@ _PLAIN = (
     "trial_raise_basis_points",
     "unedited_drafts",
     "draft_field",
+    "passes_drafts",
 )
 """The fields of a project that travel as they are kept."""
 

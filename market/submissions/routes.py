@@ -9,9 +9,11 @@ from litestar.status_codes import HTTP_200_OK
 
 from market.auth import Principal
 from market.db import PLATFORM, database, now
-from market.http import Wire, post, put, read_id, wire_id
+from market.http import Wire, get, post, put, read_id, wire_id
+from market.offers.queries import own_offer
 from market.submissions.actions import give_back, save_draft
 from market.submissions.models import Submission
+from market.submissions.queries import passed_draft
 
 
 class DraftIn(Wire):
@@ -28,6 +30,12 @@ class DraftOut(Wire):
     state: str
     payload: dict[str, Any]
     version: int
+
+
+class PassedDraftOut(Wire):
+    """What somebody left of this work before you; null where nothing was, or is not passed on."""
+
+    payload: dict[str, Any] | None
 
 
 class ReleaseIn(Wire):
@@ -49,7 +57,9 @@ class ReleaseOut(Wire):
 def put_draft(
     offer_id: FromPath[str], data: JSONBody[DraftIn], principal: NamedDependency[Principal]
 ) -> DraftOut:
-    """Keep unfinished work; it is seen by nobody else."""
+    """Keep unfinished work. Nobody else sees it, unless the offer's terms pass drafts on and you
+    leave it.
+    """
     with database.begin() as session:
         row = save_draft(
             session,
@@ -59,6 +69,17 @@ def put_draft(
             at=now(),
         )
         return _draft_out(row)
+
+
+@get("/offers/{offer_id:str}/passed-draft", scope="work:read", tags=["Work"])
+def get_passed_draft(
+    offer_id: FromPath[str], principal: NamedDependency[Principal]
+) -> PassedDraftOut:
+    """The draft of whoever left this work, once it is yours, where the project passes drafts on."""
+    # As the platform, because it is another's; only what it says is told, and not whose it is.
+    with database.begin(PLATFORM) as session:
+        offer = own_offer(session, read_id("ofr", offer_id), principal.person_id)
+        return PassedDraftOut(payload=passed_draft(session, offer))
 
 
 @post("/offers/{offer_id:str}/release", scope="work:write", status_code=HTTP_200_OK, tags=["Work"])
@@ -89,4 +110,4 @@ def _draft_out(row: Submission) -> DraftOut:
     )
 
 
-ROUTES: list[HTTPRouteHandler] = [put_draft, post_release]
+ROUTES: list[HTTPRouteHandler] = [put_draft, get_passed_draft, post_release]

@@ -1,5 +1,6 @@
 """Submissions: their states, their limits, what is refused."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from uuid import UUID
 
@@ -44,6 +45,14 @@ SUBMISSION = Machine(
 
 OPEN = ("draft", "rework_requested")
 """The states in which a submission is still being written."""
+
+
+def says_something(payload: Mapping[str, object]) -> bool:
+    """Whether anything is written in a draft: more than the names of fields, and blanks."""
+    return any(
+        value.strip() if isinstance(value, str) else value not in (None, [], {})
+        for value in payload.values()
+    )
 
 
 class SubmissionNotFound(MarketError):
