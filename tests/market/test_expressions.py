@@ -366,6 +366,34 @@ def test_a_lab_is_told_no_number_that_singles_people_out(db: Session, lab: Calle
     assert lab.post("/v1/expressions:explain", json=body).json()["code"] == "scope_missing"
 
 
+def test_a_route_is_tried_against_the_pool_as_it_is_before_it_is_set(
+    db: Session, lab: Caller
+) -> None:
+    project = make_project(db, lab.organisation_id, state="ready")
+    where = f"/v1/projects/prj_{project.id.hex}/eligibility"
+    found = [known(db, "organic_chem", 2.0, country="CA") for _ in range(6)]
+    for _ in range(5):
+        known(db, "organic_chem", -2.0, country="US")
+
+    def tried() -> tuple[int, int, str]:
+        said = lab.post("/v1/expressions:explain", json={"expression": WANTED}).json()
+        return said["pool"], said["matching"], said["costliest"]
+
+    skill = "skill.organic_chem >= 0.8"
+    assert tried() == (11, 6, skill)
+    # It is the pool of this moment: of who joins, and of what was shown since.
+    known(db, "organic_chem", 3.0, country="US")
+    assert tried() == (12, 7, skill)
+    for one in found[:2]:
+        db.get_one(ExpertDomain, (one.id, "organic_chem")).ability = -2.0
+    db.flush()
+    assert tried() == (12, 5, skill)
+    # To try is not to set; what is set then takes whom the trial said.
+    assert lab.get(where).json()["code"] == "not_found"
+    set_so = lab.put(where, json={"steps": [{"expression": WANTED}]})
+    assert [one["matching"] for one in set_so.json()["steps"]] == [5]
+
+
 @pytest.mark.parametrize(
     ("source", "code"),
     [("country = CA", "expression_invalid"), ("not " * 99, "expression_too_large")],
