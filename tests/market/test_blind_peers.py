@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import product
-from typing import Any
 
 from litestar import Litestar
 from litestar.testing import TestClient
@@ -33,7 +32,7 @@ NAMED = ("project", "task", "offer", "submission", "attempt", "session", "thread
 
 
 def reads(app: Litestar) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Each address of the API that answers a GET: its path, and what is named in it and after it."""
+    """Each address of the API that answers a GET: its path, the names in it and those after it."""
     for route in app.routes:
         for handler in getattr(route, "route_handlers", []):
             if "GET" in handler.http_methods and route.path.startswith("/v1"):
@@ -53,15 +52,21 @@ def walk(caller: Caller, app: Litestar, known: dict[str, list[str]]) -> tuple[se
         # What is of a kind that this scene has not is asked for all the same.
         named = [known.get(name.removesuffix("_id"), ["1"]) for name in inside]
         filters = [(name, one) for name in given for one in known.get(name.removesuffix("_id"), [])]
-        for ids in product(*named):
-            address = path.format(**dict(zip(inside, ids, strict=True)))
-            for query in ({}, *(dict([one]) for one in filters)):
-                answer = caller.get(address, params=query)
-                assert answer.status_code < 500, (address, query, answer.text)
-                if answer.status_code == 200:
-                    answered.add(path)
-                if SECRET in answer.text:
-                    told.append(f"{address} {query}")
+        asked = [
+            (path.format(**dict(zip(inside, ids, strict=True))), query)
+            for ids in product(*named)
+            for query in ({}, *(dict([one]) for one in filters))
+        ]
+        for address, query in asked:
+            answer = caller.get(address, params=query)
+            assert answer.status_code < 500, (address, query, answer.text)
+            if answer.status_code == 403 and answer.json()["code"] == "scope_missing":
+                # Not an expert's to ask at all, whatever the ids.
+                break
+            if answer.status_code == 200:
+                answered.add(path)
+            if SECRET in answer.text:
+                told.append(f"{address} {query}")
     return answered, told
 
 
@@ -84,7 +89,7 @@ def test_no_address_tells_a_second_annotator_anything_of_its_peers_answer(
     record_answer(db, asked.id, 0, told, at=at)
     claim_stump(db, asked.id, expert_id=peer, claims_stump=True, at=at)
     save_draft(db, theirs.id, expert_id=peer, payload={"answer": f"{SECRET} begun"}, at=at)
-    ends = at + timedelta(minutes=5)
+    ends = at + timedelta(seconds=60)
     handed = submit_attempt(
         db, theirs.id, asked.id, expert_id=peer, payload={"answer": SECRET}, at=ends
     )
@@ -126,6 +131,10 @@ def test_no_address_tells_a_second_annotator_anything_of_its_peers_answer(
     answered, found = walk(caller, web.app, known)
     assert found == []
     assert {"/v1/offers/{offer_id}", "/v1/offers/{offer_id}/passed-draft"} <= answered
-    assert {"/v1/threads", "/v1/submissions", "/v1/projects/{project_id}/effective-wage"} <= answered
+    assert {
+        "/v1/threads",
+        "/v1/submissions",
+        "/v1/projects/{project_id}/effective-wage",
+    } <= answered
     # Neither is it told by the stream, which is made of these rows.
     assert not any(SECRET in str(data) for data in db.scalars(select(EventRow.data)))

@@ -117,8 +117,9 @@ def test_an_expert_begins_from_what_was_left_with_one_button(web: Web, db: Sessi
     base = f"/console/lab/projects/prj_{project.id.hex}"
     assert "is seen by nobody else" in web.get(base).text
     csrf = token(web, f"{base}/setup")
-    terms = {"name": "project", "domains": "chemistry", "passes_drafts": "yes"}
-    assert send(web, f"{base}/setup", csrf, **terms).status_code == 303
+    terms = {"name": "project", "brief": "Find it.", "domains": "chemistry"}
+    set_so = send(web, f"{base}/setup", csrf, passes_drafts="yes", **terms)
+    assert set_so.status_code == 303, set_so.text
     db.refresh(project)
     assert project.passes_drafts
     assert "is read by the next one" in web.get(base).text
