@@ -31,6 +31,17 @@ from market.settings import SettingInvalid, Settings, in_force
 QUEUES = ("money", "solver", "default")
 """Three queues, so that money never waits behind the solver."""
 
+LINES = ("", "slow", "bulk")
+"""The lines of a queue, the first one served first. The first is for the clock, and for what a
+person waits for. `slow` is for what waits for others, or takes minutes; `bulk` for what follows each
+of what may be thousands of rows at once.
+"""
+
+PLACES = ("money", "money.bulk", "solver", "default", "default.slow", "default.bulk")
+"""Where messages are kept: each line of a queue apart, since a worker that has fetched as many as
+it may of one burst is given nothing else from the same place.
+"""
+
 PAUSE_S = 1.0
 """Between two tries of what cannot be given up while a server is away."""
 
@@ -52,6 +63,12 @@ class Job:
     function: Callable[[str], None] = field(repr=False)
     max_retries: int = 8
     time_limit_s: int = 600
+    line: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where its messages are kept."""
+        return f"{self.queue}.{self.line}" if self.line else self.queue
 
     def __call__(self, subject: str) -> None:
         """Run the job on a subject."""
@@ -59,9 +76,9 @@ class Job:
 
 
 def job(
-    *, queue: str = "default", max_retries: int = 8, time_limit_s: int = 600
+    *, queue: str = "default", line: str = "", max_retries: int = 8, time_limit_s: int = 600
 ) -> Callable[[Callable[[str], None]], Job]:
-    """Declare a function of one identifier as a job of a queue.
+    """Declare a function of one identifier as a job of a queue, in one of its lines.
 
     Units: retries wait 1 s, 2 s, 4 s ... up to 10 minutes, with jitter. A try that was lost because
         the database was away uses up none of them, `OUTAGES` times.
@@ -70,9 +87,18 @@ def job(
         raise ValueError(f"queue {queue!r} is not one of {QUEUES}")
 
     def declare(function: Callable[[str], None]) -> Job:
-        return Job(function.__name__, queue, function, max_retries, time_limit_s)
+        made = Job(function.__name__, queue, function, max_retries, time_limit_s, line)
+        if made.place not in PLACES:
+            raise ValueError(f"queue {queue!r} has no line {line!r}")
+        return made
 
     return declare
+
+
+def places_of(queues: Iterable[str]) -> set[str]:
+    """Where the messages of some queues are kept."""
+    wanted = set(queues)
+    return {place for place in PLACES if place.partition(".")[0] in wanted}
 
 
 class DeadLetter(Base):
@@ -155,7 +181,7 @@ class DeadLetters(Middleware):
         error = message.options.get("last_error") if known else "there is no job of this name"
         while True:
             letter = DeadLetter(
-                queue=message.queue_name,
+                queue=message.queue_name.partition(".")[0],
                 job=message.actor_name,
                 subject=_subject_of(message),
                 error=str(error or "not recorded").replace("\0", ""),
@@ -277,8 +303,8 @@ def open_broker(settings: Settings) -> HouseBroker:
         raise SettingInvalid("BROKER_URL", settings.broker_url, "postgres, redis:// or amqp://")
     broker.add_middleware(JobContext())
     broker.add_middleware(DeadLetters())
-    for queue in QUEUES:
-        broker.declare_queue(queue)
+    for place in PLACES:
+        broker.declare_queue(place)
     return broker
 
 
@@ -304,8 +330,9 @@ def bind_jobs(broker: Broker, jobs: Iterable[Job]) -> None:
     for one in jobs:
         declare = dramatiq.actor(
             actor_name=one.name,
-            queue_name=one.queue,
+            queue_name=one.place,
             broker=broker,
+            priority=LINES.index(one.line),
             max_retries=one.max_retries,
             min_backoff=1_000,
             max_backoff=600_000,
@@ -320,7 +347,7 @@ def message_for(one: Job, cause: str, subject: str) -> dramatiq.Message[None]:
     What the job makes happen names the cause as its own.
     """
     return dramatiq.Message(
-        queue_name=one.queue,
+        queue_name=one.place,
         actor_name=one.name,
         args=(subject,),
         kwargs={},

@@ -110,6 +110,8 @@ def test_reactions_and_timetable_name_known_events_and_queues() -> None:
     for job in (*JOBS, *(entry.job for entry in TIMETABLE)):
         assert job.queue in QUEUES
         assert len(inspect.signature(job.function).parameters) == 1, job.name
+    # What comes by the clock stands behind nothing.
+    assert {entry.job.line for entry in TIMETABLE} == {""}
 
 
 def test_every_address_names_a_scope_that_somebody_can_hold(settings: Settings) -> None:

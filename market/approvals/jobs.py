@@ -36,7 +36,7 @@ def approve_silent_lines(slot: str) -> None:
     sweep(waiting, lambda session, expert_id: approve_lines(session, expert_id, at=now()))
 
 
-@job(queue="money")
+@job(queue="money", line="bulk")
 def settle_paid_time(payout_id: str) -> None:
     """Settle the time under the lines of a payout that is in the bank."""
     with database.begin() as session:

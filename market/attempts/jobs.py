@@ -47,7 +47,7 @@ class ChatReply(msgspec.Struct):
     usage: ChatUsage | None = None
 
 
-@job(queue="default", max_retries=8, time_limit_s=7200)
+@job(queue="default", line="slow", max_retries=8, time_limit_s=7200)
 def ask_model(attempt_id: str) -> None:
     """Ask for every sample that an attempt still lacks; a failure ends the attempt, not the job."""
     which = UUID(attempt_id)

@@ -19,7 +19,7 @@ from market.quality.models import FrontierAlarm
 from market.settings import in_force
 
 
-@job(queue="default", max_retries=8, time_limit_s=7200)
+@job(queue="default", line="slow", max_retries=8, time_limit_s=7200)
 def ask_eval_items(set_id: str) -> None:
     """Ask the model every item of a set that it has not answered; a failure ends the asking."""
     which = UUID(set_id)

@@ -7,7 +7,7 @@ from market.db import database, now
 from market.sweeps import sweep
 
 
-@job(queue="default", max_retries=8)
+@job(queue="default", line="bulk", max_retries=8)
 def measure_impact(submission_id: str) -> None:
     """Write what a submission was worth, and what that says of its expert."""
     # Loads scipy, which a process that only queues this does not need.
@@ -17,7 +17,7 @@ def measure_impact(submission_id: str) -> None:
         credit_item(session, UUID(submission_id), at=now())
 
 
-@job(queue="default", max_retries=8, time_limit_s=3600)
+@job(queue="default", line="slow", max_retries=8, time_limit_s=3600)
 def count_lift(study_id: str) -> None:
     """Let what a lab measured of items enter what they were worth."""
     from market.impact.actions import credit_lift

@@ -12,7 +12,7 @@ LOT = 200
 """How many people are told in one transaction."""
 
 
-@job(queue="default", max_retries=8, time_limit_s=3600)
+@job(queue="default", line="slow", max_retries=8, time_limit_s=3600)
 def tell_cohort(message_id: str) -> None:
     """Tell everybody for whom the message's expression holds; who was told is not told again."""
     wanted = UUID(message_id)

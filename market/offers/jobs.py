@@ -41,7 +41,7 @@ def withdraw_project_offers(project_id: str) -> None:
     _withdraw(found, "project_ended")
 
 
-@job(queue="default")
+@job(queue="default", line="bulk")
 def withdraw_task_offers(task_id: str) -> None:
     """A task was cancelled or is over its time: its offers are withdrawn."""
     with database.begin() as session:

@@ -18,19 +18,19 @@ def _note(kind: str, subject_id: str) -> None:
         note_change(session, kind, UUID(subject_id), at=now())
 
 
-@job(queue="default")
+@job(queue="default", line="bulk")
 def note_offer(offer_id: str) -> None:
     """An offer has ended: its seat, its expert and its money may go to others."""
     _note("offer", offer_id)
 
 
-@job(queue="default")
+@job(queue="default", line="bulk")
 def note_expert(expert_id: str) -> None:
     """An expert came, changed or may not work any more."""
     _note("expert", expert_id)
 
 
-@job(queue="default")
+@job(queue="default", line="bulk")
 def note_task(task_id: str) -> None:
     """A task was published, held or cancelled."""
     _note("task", task_id)

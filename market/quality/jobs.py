@@ -28,7 +28,7 @@ from matching.responses import BadResponses
 STAGES = 4
 
 
-@job(queue="default", max_retries=8)
+@job(queue="default", line="bulk", max_retries=8)
 def learn_verdict(submission_id: str) -> None:
     """Let the stump model learn a verdict, and write what it now believes."""
     which = UUID(submission_id)
@@ -39,7 +39,7 @@ def learn_verdict(submission_id: str) -> None:
         tell_of_verdict(session, which, at=now())
 
 
-@job(queue="default", max_retries=8)
+@job(queue="default", line="bulk", max_retries=8)
 def watch_frontier(submission_id: str) -> None:
     """See whether the level that a verdict belongs to has run dry."""
     with database.begin() as session:
@@ -48,7 +48,7 @@ def watch_frontier(submission_id: str) -> None:
             watch_cell(session, cell, at=now())
 
 
-@job(queue="default", max_retries=8)
+@job(queue="default", line="bulk", max_retries=8)
 def learn_offer(offer_id: str) -> None:
     """Let the stump model learn of an offer that came to nothing."""
     with database.begin() as session:

@@ -14,7 +14,7 @@ def propose_calibration(release_id: str) -> None:
         calibrate_if_possible(session, UUID(release_id), at=now())
 
 
-@job(queue="default", max_retries=8)
+@job(queue="default", line="bulk", max_retries=8)
 def follow_calibration(submission_id: str) -> None:
     """Settle a release when the last of its calibration tasks was decided."""
     with database.begin() as session:

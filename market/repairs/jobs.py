@@ -7,7 +7,7 @@ from market.db import database, now
 from market.repairs.actions import note_skipped
 
 
-@job(queue="default")
+@job(queue="default", line="bulk")
 def note_skip(offer_id: str) -> None:
     """Note why an offer was declined or given back, if its expert said so."""
     with database.begin() as session:

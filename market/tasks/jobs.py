@@ -36,7 +36,7 @@ def _settle(session: Session, project_id: UUID) -> None:
         close_project(session, project_id, at=now())
 
 
-@job(queue="default", time_limit_s=3600)
+@job(queue="default", line="slow", time_limit_s=3600)
 def reseat_tasks(project_id: str) -> None:
     """A project asks for more or fewer answers to each task: its unresolved tasks follow."""
     with database.begin() as session:

@@ -201,7 +201,7 @@ def _pay(run_id: UUID, period_end: date, owners: Sequence[Owner]) -> bool:
         return True
 
 
-@job(queue="money")
+@job(queue="money", line="bulk")
 def send_payout(payout_id: str) -> None:
     """Send a payout's transfer, together with others that are planned.
 

@@ -5,9 +5,11 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import dramatiq
@@ -25,8 +27,11 @@ from market.broker import (
     message_for,
     open_broker,
 )
-from market.db import database
+from market.clock import Entry
+from market.db import database, now
+from market.relay import tick
 from market.settings import Settings
+from market.worker import open_worker
 from tests.chaos.servers import SERVERS, BrokerServer
 from tests.conftest import SECRET
 from tests.market.test_embedded import PATIENCE_S, environment
@@ -66,6 +71,9 @@ def servers() -> Iterator[Servers]:
         yield server
 
 
+BURST = 2_000
+EARLY = 20
+
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("redis", "rabbitmq")]
 
 
@@ -97,7 +105,7 @@ def work_until(
     while not done():
         broker = open_broker(settings)
         bind_jobs(broker, jobs)
-        worker = Worker(broker, queues=queues, worker_threads=2, worker_timeout=50)
+        worker = open_worker(broker, queues, threads=2, wake_ms=50)
         worker.start()
         while not done() and not broker.lost.is_set():
             assert time.monotonic() < until, "the worker did not get there in time"
@@ -105,6 +113,14 @@ def work_until(
         worker.stop(timeout=1_000)
         if not broker.lost.is_set():
             broker.close()
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    until = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < until, "it did not come to hold in time"
+        time.sleep(0.01)
 
 
 def enqueue(broker: HouseBroker, queue: str, name: str, *subject: str) -> None:
@@ -180,6 +196,75 @@ def test_a_failed_job_is_tried_again_later_and_money_does_not_wait_for_the_solve
     # The first pause is a second, less some jitter.
     assert ran[1][1] - ran[0][1] > 0.4
     assert letters() == []
+
+
+def test_the_clock_waits_neither_for_a_burst_nor_for_slow_jobs(settings_of: Settings) -> None:
+    ran: list[str] = []
+    rang = threading.Event()
+
+    @job(line="slow")
+    def ask_somebody(subject: str) -> None:
+        rang.wait(PATIENCE_S)
+        ran.append(subject)
+
+    @job(line="bulk")
+    def follow_row(subject: str) -> None:
+        if len(ran) >= EARLY:
+            # Were the clock behind the burst, all threads would stand here.
+            rang.wait(PATIENCE_S)
+        ran.append(subject)
+
+    @job()
+    def ring(slot: str) -> None:
+        del slot
+        ran.append("the clock")
+        rang.set()
+
+    broker = open_broker(settings_of)
+    for number in range(BURST):
+        broker.enqueue(message_for(follow_row, "an import", f"row {number}"))
+    for number in range(2):
+        broker.enqueue(message_for(ask_somebody, "an event", f"question {number}"))
+    assert tick(broker, [Entry(ring, every=timedelta(minutes=1))], at=now()) == [ring]
+    broker.close()
+    work_until(
+        settings_of,
+        [ask_somebody, follow_row, ring],
+        lambda: len(ran) == BURST + 3,
+        {"default"},
+    )
+    assert ran.index("the clock") <= EARLY + 2
+    assert letters() == []
+
+
+def test_what_was_fetched_and_not_begun_goes_back_when_a_worker_stops(committed: str) -> None:
+    settings = Settings(database_url=committed, secret_key=SECRET)
+    begun, over = threading.Event(), threading.Event()
+
+    @job(line="bulk")
+    def follow_row(subject: str) -> None:
+        del subject
+        begun.set()
+        over.wait(PATIENCE_S)
+
+    broker = open_broker(settings)
+    bind_jobs(broker, [follow_row])
+    for number in range(4):
+        broker.enqueue(message_for(follow_row, "an import", f"row {number}"))
+    worker = open_worker(broker, ["default"], threads=2, wake_ms=50)
+    worker.start()
+    # One of two threads is left to the first line, so that one row is begun and three are not.
+    assert begun.wait(PATIENCE_S)
+    wait_for(lambda: worker.work_queue.qsize() == 3 and all(one.running for one in worker.workers))
+    stopping = threading.Thread(target=worker.stop)
+    stopping.start()
+    wait_for(lambda: sum(one.is_alive() for one in worker.workers) == 1)
+    over.set()
+    stopping.join(PATIENCE_S)
+    broker.close()
+    with database.begin() as session:
+        found = session.execute(text("select queue_name, state::text from dramatiq.queue")).all()
+    assert [tuple(row) for row in found] == [("default.bulk", "queued")] * 3
 
 
 def test_a_job_whose_database_went_away_is_tried_again_and_uses_up_none_of_its_retries(
