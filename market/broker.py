@@ -33,8 +33,8 @@ QUEUES = ("money", "solver", "default")
 
 LINES = ("", "slow", "bulk")
 """The lines of a queue, the first one served first. The first is for the clock, and for what a
-person waits for. `slow` is for what waits for others, or takes minutes; `bulk` for what follows each
-of what may be thousands of rows at once.
+person waits for; `slow` is for what waits for others, or takes minutes; `bulk` for what follows
+each of what may be thousands of rows at once.
 """
 
 PLACES = ("money", "money.bulk", "solver", "default", "default.slow", "default.bulk")

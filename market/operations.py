@@ -104,6 +104,19 @@ def cancel_operation(session: Session, subject_id: UUID, *, at: datetime) -> Non
     )
 
 
+def is_cancelled(session: Session, subject_id: UUID, *, lock: bool = False) -> bool:
+    """Whether the work on a subject is not wanted any more; locked, it stays so or not until the
+    transaction ends.
+    """
+    last = (
+        select(Operation.state)
+        .where(Operation.subject_id == subject_id)
+        .order_by(Operation.id.desc())
+        .limit(1)
+    )
+    return session.scalar(last.with_for_update() if lock else last) == "cancelled"
+
+
 def operation(session: Session, operation_id: UUID) -> Operation:
     """The operation with this id.
 

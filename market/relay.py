@@ -30,24 +30,34 @@ from market.settings import in_force, read_settings
 BATCH = 200
 IDLE_S = 0.05
 
+PROMPT = tuple(
+    event.value for event, jobs in REACTIONS.items() if any(not job.line for job in jobs)
+)
+"""Events after which something follows that a person may wait for."""
+
 log = structlog.get_logger(__name__)
 
 
-def relay_batch(broker: Broker, *, at: datetime, limit: int = BATCH) -> int:
-    """Queue the jobs of the oldest published events that have none queued yet; how many events that
-    were.
+def relay_batch(
+    broker: Broker, *, at: datetime, limit: int = BATCH, kinds: Sequence[str] | None = None
+) -> int:
+    """Queue the jobs of the oldest published events that have none queued yet, of some kinds or of
+    all; how many events that were.
 
     The events are marked in the transaction that locked them, after their messages were taken by
     the broker: a crash in between sends a message twice, under the same id, and never loses one.
     """
+    waiting = (
+        select(EventRow.id, EventRow.type, EventRow.subject_id)
+        .where(EventRow.relayed_at.is_(None), EventRow.platform_seq.is_not(None))
+        .order_by(EventRow.platform_seq)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    if kinds is not None:
+        waiting = waiting.where(EventRow.type.in_(kinds))
     with database.begin() as session:
-        rows = session.execute(
-            select(EventRow.id, EventRow.type, EventRow.subject_id)
-            .where(EventRow.relayed_at.is_(None), EventRow.platform_seq.is_not(None))
-            .order_by(EventRow.platform_seq)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        ).all()
+        rows = session.execute(waiting).all()
         for event_id, kind, subject_id in rows:
             for job in REACTIONS.get(Event(kind), ()):
                 broker.enqueue(message_for(job, f"evt_{event_id.hex}", str(subject_id)))
@@ -62,6 +72,16 @@ def relay_batch(broker: Broker, *, at: datetime, limit: int = BATCH) -> int:
                 .values(relayed_at=at)
             )
         return len(rows)
+
+
+def relay_round(broker: Broker, *, at: datetime) -> int:
+    """Relay a batch, and where more wait than that, what people wait for out of all of it; how many
+    events the batch had.
+    """
+    moved = relay_batch(broker, at=at)
+    if moved == BATCH:
+        relay_batch(broker, at=at, kinds=PROMPT)
+    return moved
 
 
 def tick(
@@ -126,7 +146,7 @@ def run(broker: Broker, stop: threading.Event) -> None:
     seen: dict[str, datetime] = {}
     while not stop.is_set():
         try:
-            moved = relay_batch(broker, at=now())
+            moved = relay_round(broker, at=now())
             moment = now().timestamp()
             if moment - last_tick >= 1.0:
                 tick(broker, TIMETABLE, at=now(), seen=seen)

@@ -52,7 +52,7 @@ class Lines(PriorityQueue[_WorkQueueItem]):
         self._at_most = max(1, threads - 1)
         self._behind: set[threading.Thread] = set()
 
-    def get(self, block: bool = True, timeout: float | None = None) -> _WorkQueueItem:  # noqa: FBT001, FBT002
+    def get(self, block: bool = True, timeout: float | None = None) -> _WorkQueueItem:
         """The next job for this thread.
 
         Raises:

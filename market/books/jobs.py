@@ -10,7 +10,7 @@ from market.books.queries import EVERY_INVARIANT, broken_by, owners_touched
 from market.books.rules import SUBJECTS_KEPT, BooksBroken, BreaksOverdue, ProofsBroken
 from market.broker import job
 from market.db import database, now
-from market.operations import end_operation, report_progress
+from market.operations import end_operation, is_cancelled, report_progress
 from market.treasury.actions import gateway, has_stripe
 from market.treasury.queries import at_stripe
 from payouts.ledger import chain_entries, fold_hot_accounts, void_expired
@@ -65,11 +65,15 @@ def check_books_now(subject_id: str) -> None:
 
 
 def _look(subject_id: UUID) -> list[str]:
-    """Look at every invariant, one transaction each, and keep what each is not true of."""
+    """Look at every invariant, one transaction each, and keep what each is not true of; until
+    somebody stops it.
+    """
     found: dict[str, list[str]] = {}
     told: list[str] = []
     for done, invariant in enumerate(EVERY_INVARIANT):
         with database.begin() as session:
+            if is_cancelled(session, subject_id):
+                break
             violations = broken_by(session, invariant)
             report_progress(
                 session,

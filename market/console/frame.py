@@ -218,6 +218,7 @@ SAID = {
     "release-adopt": Notice("Your projects test it from the next task on."),
     "release-withdraw": Notice("Withdrawn. Its tasks are put to the earlier version."),
     "checking": Notice("The run is solved once more; this page says whether the answer is equal."),
+    "preview-stopped": Notice("It is stopped. Nothing comes of it."),
     "run-cancelled": Notice("The run is stopped. It leaves no offer."),
     "letter-replay": Notice("The job is queued once more, with all its retries."),
     "letter-drop": Notice("The job is dropped, with your reason."),

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from market.console.charts import Chart, picture
 from market.console.forms import Form, field, tried, whole_number
-from market.console.frame import Notice, page
+from market.console.frame import Notice, back_to, page
 from market.console.preview_told import (
     choices_chart,
     choices_told,
@@ -28,7 +28,7 @@ from market.console.preview_told import (
 from market.console.visitors import OPS, FormUnreadable, my_id
 from market.db import database, now
 from market.http import NotFound, page_of, read_id, wire_id
-from market.operations import Operation
+from market.operations import Operation, cancel_operation
 from market.people.queries import names_of
 from market.policies.models import PolicyVersion
 from market.policies.queries import default_policy, policy
@@ -227,6 +227,14 @@ def get_preview(request: Request[Any, Any, Any], preview_id: FromPath[str]) -> T
         )
 
 
+@post("/policies/previews/{preview_id:str}/stop", guards=OPS, sync_to_thread=True, status_code=303)
+def post_stop(preview_id: FromPath[str]) -> Redirect:
+    """Stop a preview or a search; what has ended stays as it ended."""
+    with database.begin() as session:
+        cancel_operation(session, preview(session, read_id("pvw", preview_id)).id, at=now())
+    return back_to(f"/console/ops/policies/previews/{preview_id}", "preview-stopped")
+
+
 def _currency(session: Session) -> str:
     """The currency of the projects, where they all have the same; else none is named."""
     found = session.scalars(select(Project.currency).distinct().limit(2)).all()
@@ -260,5 +268,6 @@ ROUTES: list[HTTPRouteHandler] = [
     post_preview,
     post_search,
     get_preview,
+    post_stop,
     get_picture,
 ]

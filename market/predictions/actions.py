@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from market.db import Json, new_id
 from market.events import Event, emit
-from market.operations import Operation, end_operation, open_operation
+from market.operations import Operation, cancel_operation, end_operation, open_operation
 from market.predictions.models import (
     Ability,
     Difficulty,
@@ -206,6 +206,14 @@ def fail_refit(session: Session, fit_id: UUID, *, detail: str, at: datetime) -> 
     row.state, row.ended_at = "failed", at
     problem = {"code": "refit_failed", "detail": detail}
     end_operation(session, fit_id, at=at, problem=problem)
+
+
+def cancel_refit(session: Session, fit_id: UUID, *, at: datetime) -> None:
+    """Stop a refit; the old version stays in force. One that has ended stays as it ended."""
+    row = session.get_one(StumpFit, fit_id, with_for_update=True)
+    if row.ended_at is None:
+        row.state, row.ended_at = "failed", at
+        cancel_operation(session, fit_id, at=at)
 
 
 def swap_version(

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from market.db import Json
 from market.events import Event, emit
-from market.operations import Operation, end_operation, open_operation
+from market.operations import Operation, end_operation, is_cancelled, open_operation
 from market.policies.queries import obeyed_policy, policy
 from market.previews.models import PolicyPreview
 from market.previews.queries import preview, recorded_runs
@@ -94,7 +94,8 @@ def end_preview(
     result: Json | None = None,
     problem: Json | None = None,
 ) -> None:
-    """Keep what came of a preview, once; one that has ended stays as it ended.
+    """Keep what came of a preview, once; one that has ended stays as it ended, and nothing came of
+    one that was cancelled.
 
     Raises:
         PreviewNotFound.
@@ -102,6 +103,8 @@ def end_preview(
     found = preview(session, preview_id)
     if found.ended_at is not None:
         return
+    if is_cancelled(session, preview_id, lock=True):
+        result = None
     found.result, found.ended_at = result, at
     short = None if result is None else {"sentence": result["sentence"]}
     end_operation(session, preview_id, at=at, result=short, problem=problem)

@@ -7,7 +7,7 @@ from uuid import UUID
 from market.broker import job
 from market.db import Json, database, now
 from market.http import wire_id
-from market.operations import report_progress
+from market.operations import is_cancelled, report_progress
 from market.policies.queries import obeyed_policy, policy
 from market.policies.rules import read_policy
 from market.previews.actions import end_preview
@@ -33,6 +33,9 @@ def preview_policy(preview_id: str) -> None:
         asked = preview(session, found)
         if asked.ended_at is not None:
             return
+        if is_cancelled(session, found):
+            end_preview(session, found, at=now())
+            return
         report_progress(session, found, phase="reading", done=0, total=None, at=now())
         runs = recorded_runs(session, asked.since, asked.until, asked.project_id)
     recordings = []
@@ -48,10 +51,17 @@ def preview_policy(preview_id: str) -> None:
             result = _searched(asked, names, _progress(found, "searching"))
         else:
             result = _previewed(asked, names, _progress(found, "replaying"))
+    except NotWanted:
+        # Whoever cancelled it has ended the operation.
+        pass
     except (Worthless, NothingRecorded, Infeasible, ProblemInvalid, CeilingTooLow) as refusal:
         problem = {"code": CODES[type(refusal).__name__], "detail": f"{refusal}."}
     with database.begin() as session:
         end_preview(session, found, at=now(), result=result, problem=problem)
+
+
+class NotWanted(Exception):
+    """Raised from inside the replay, to leave it: the preview was cancelled."""
 
 
 CODES = {
@@ -114,5 +124,7 @@ def _progress(preview_id: UUID, phase: str) -> Callable[[int, int], None]:
         looked = time.monotonic()
         with database.begin() as session:
             report_progress(session, preview_id, phase=phase, done=done, total=total, at=now())
+            if is_cancelled(session, preview_id):
+                raise NotWanted
 
     return tell

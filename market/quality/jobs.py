@@ -4,7 +4,7 @@ from uuid import UUID
 
 from market.broker import job
 from market.db import database, now
-from market.operations import report_progress
+from market.operations import is_cancelled, report_progress
 from market.predictions.actions import (
     fail_refit,
     lock_present,
@@ -70,12 +70,14 @@ def refit_stump_model(fit_id: str) -> None:
     with database.begin() as session:
         if not take_refit(session, which, at=now()):
             return
-    _report(which, "catching up", 0)
+    if not _report(which, "catching up", 0):
+        return
     while True:
         with database.begin() as session:
             if not catch_up(session, at=now()):
                 break
-    _report(which, "reading", 1)
+    if not _report(which, "reading", 1):
+        return
     with database.begin() as session:
         # Whoever holds this row writes the log, so that no number before the last is still open.
         lock_present(session, at=now())
@@ -86,13 +88,15 @@ def refit_stump_model(fit_id: str) -> None:
     if before is None:
         return
     rows = attempts_of(outcomes)
-    _report(which, "fitting", 2)
+    if not _report(which, "fitting", 2):
+        return
     try:
         model, seconds = fitted(before.content, before.rows, rows, releases)
     except BadResponses as refusal:
         with database.begin() as session:
             fail_refit(session, which, detail=str(refusal), at=now())
         return
+    # One that was cancelled meanwhile is not swapped in.
     _report(which, "swapping", 3)
     with database.begin() as session:
         swap_version(
@@ -100,6 +104,8 @@ def refit_stump_model(fit_id: str) -> None:
         )
 
 
-def _report(fit_id: UUID, phase: str, done: int) -> None:
+def _report(fit_id: UUID, phase: str, done: int) -> bool:
+    """Say how far a refit is; whether it is wanted still."""
     with database.begin() as session:
         report_progress(session, fit_id, phase=phase, done=done, total=STAGES, at=now())
+        return not is_cancelled(session, fit_id)

@@ -11,7 +11,7 @@ from market.db import database, now
 from market.experiments.queries import trial_for
 from market.explanations.queries import prices_of, recorded
 from market.explanations.rules import answer_digest, start_prices
-from market.operations import end_operation, report_progress
+from market.operations import end_operation, is_cancelled, report_progress
 from market.policies.queries import policy
 from market.policies.rules import read_policy
 from market.predictions.queries import predictions_for
@@ -79,7 +79,7 @@ def run_matching(run_id: str) -> None:
     clock.done("read")
     looked = time.monotonic()
 
-    def is_cancelled() -> bool:
+    def cancelled() -> bool:
         nonlocal looked
         if time.monotonic() - looked < LOOK_EVERY_S:
             return False
@@ -105,7 +105,7 @@ def run_matching(run_id: str) -> None:
             seed=seed,
             start=start,
             progress=progress,
-            cancelled=is_cancelled,
+            cancelled=cancelled,
         )
     except Cancelled:
         # Whoever cancelled it has ended the run and its operation.
@@ -137,7 +137,7 @@ def run_matching(run_id: str) -> None:
 def check_run(run_id: str) -> None:
     """Solve a run once more from what it kept, and say whether the answer is the same."""
     # The solver takes long to load, and only this job needs it.
-    from matching.assign import assign
+    from matching.assign import Cancelled, assign
     from matching.verify import verify
 
     found = UUID(run_id)
@@ -146,7 +146,22 @@ def check_run(run_id: str) -> None:
         seed, told = kept.seed, kept.answer_digest
         settings = read_policy(policy(session, kept.policy_id).document)
         file = recorded(session, found)
-    again = assign(file.problem, settings.matcher, seed=seed, start=file.start)
+    looked = time.monotonic()
+
+    def cancelled() -> bool:
+        nonlocal looked
+        if time.monotonic() - looked < LOOK_EVERY_S:
+            return False
+        looked = time.monotonic()
+        with database.begin() as session:
+            return is_cancelled(session, found)
+
+    try:
+        again = assign(
+            file.problem, settings.matcher, seed=seed, start=file.start, cancelled=cancelled
+        )
+    except Cancelled:
+        return
     digest = answer_digest(again)
     with database.begin() as session:
         end_operation(

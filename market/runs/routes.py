@@ -38,11 +38,12 @@ from market.http import (
 from market.offers.models import Offer
 from market.offers.queries import offers
 from market.offers.routes import OfferOut, PartOut, offer_out
-from market.operations import Operation, operation
+from market.operations import Operation, cancel_operation, operation
+from market.predictions.actions import cancel_refit
 from market.runs.actions import cancel_run, request_check, request_run
 from market.runs.models import MatchingRun, OpenSeat
 from market.runs.queries import open_seats, run, runs
-from market.runs.rules import OperationNotCancellable
+from market.runs.rules import STOPPED_BY_LOOK, OperationNotCancellable
 
 ProjectFilter = Annotated[
     str | None, QueryParameter(name="project", description="Only for this project.")
@@ -53,6 +54,7 @@ ExpertParameter = Annotated[str, QueryParameter(name="expert", description="Whic
 PREFIXES = {
     **{kind: prefix for prefix, kind in KINDS.items()},
     "run_check": "mrn",
+    "refit": "fit",
     "books_check": "bck",
 }
 
@@ -367,12 +369,19 @@ def get_operation(operation_id: FromPath[str]) -> OperationOut:
 def post_operation_cancel(
     operation_id: FromPath[str], principal: NamedDependency[Principal]
 ) -> OperationOut:
-    """Stop long work; a matching run that is stopped leaves no offers."""
+    """Stop long work: a matching run that is stopped leaves no offers, a refit no version, and
+    nothing comes of the rest. What has ended stays as it ended. A payout run is stopped by its own.
+    """
     with database.begin() as session:
         found = operation(session, read_id("opn", operation_id))
-        if found.kind != "matching_run":
+        if found.kind == "matching_run":
+            cancel_run(session, found.subject_id, at=now(), actor_id=principal.person_id)
+        elif found.kind == "refit":
+            cancel_refit(session, found.subject_id, at=now())
+        elif found.kind in STOPPED_BY_LOOK:
+            cancel_operation(session, found.subject_id, at=now())
+        else:
             raise OperationNotCancellable(found.kind)
-        cancel_run(session, found.subject_id, at=now(), actor_id=principal.person_id)
         session.refresh(found)
         return _operation_out(found)
 

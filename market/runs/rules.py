@@ -36,6 +36,10 @@ class SeedOutOfRange(MarketError):
         self.seed = str(seed)
 
 
+STOPPED_BY_LOOK = ("policy_preview", "run_check", "books_check")
+"""Long work whose job looks, each time it tells how far it is, whether it is wanted still."""
+
+
 class OperationNotCancellable(MarketError):
     """Long work of a kind that cannot be stopped half way."""
 

@@ -17,8 +17,9 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
+from market.broker import open_broker
 from market.db import PLATFORM, current_cause, database, new_id, now
-from market.events import Event, EventRow, emit
+from market.events import Event, EventRow, News, emit, emit_all
 from market.feeds import (
     EVERYTHING,
     PLATFORM_FEED,
@@ -30,6 +31,8 @@ from market.feeds import (
     seq_in,
     trim_feeds,
 )
+from market.relay import BATCH, relay_round
+from market.settings import Settings
 from tests.conftest import SECRET
 from tests.market.test_embedded import environment
 
@@ -277,6 +280,33 @@ for step in range(160):
     relay.tick(broker, timetable, at=at)
 broker.close()
 """
+
+
+def test_what_a_person_waits_for_is_queued_before_the_rest_of_a_burst(
+    committed: str,
+) -> None:
+    with database.begin(PLATFORM) as session:
+        emit_all(session, [News(Event.TASK_HELD, new_id()) for _ in range(2 * BATCH)], at=now())
+        emit(session, Event.SUBMISSION_SUBMITTED, new_id(), at=now())
+    with database.begin(PLATFORM) as session:
+        while publish(session, at=now()):
+            pass
+    broker = open_broker(Settings(database_url=committed, secret_key=SECRET))
+    assert relay_round(broker, at=now()) == BATCH
+    with database.begin(PLATFORM) as session:
+        queued = session.execute(
+            text(
+                "select queue_name, message ->> 'actor_name', count(*) from dramatiq.queue"
+                " group by 1, 2 order by 1, 2"
+            )
+        ).all()
+    assert [tuple(row) for row in queued] == [
+        ("default", "follow_checks", 1),
+        ("default", "open_reviews", 1),
+        ("default.bulk", "note_task", BATCH),
+    ]
+    assert (relay_round(broker, at=now()), relay_round(broker, at=now())) == (BATCH, 0)
+    broker.close()
 
 
 def test_two_schedulers_in_two_processes_fire_no_slot_twice(committed: str) -> None:
