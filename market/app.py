@@ -58,6 +58,7 @@ from market.forecasts.routes import ROUTES as FORECASTS
 from market.frauds.routes import ROUTES as FRAUDS
 from market.fundings.routes import ROUTES as FUNDINGS
 from market.golds.routes import ROUTES as GOLDS
+from market.heartbeats.routes import ROUTES as HEARTBEATS
 from market.histories.routes import ROUTES as HISTORIES
 from market.http import MAX_BODY_BYTES, REQUEST_ID, open_request, principal_of_request
 from market.impact.routes import ROUTES as IMPACT
@@ -106,6 +107,7 @@ from market.target_models.routes import ROUTES as TARGET_MODELS
 from market.targets.routes import ROUTES as TARGETS
 from market.tasks.routes import ROUTES as TASKS
 from market.threads.routes import ROUTES as THREADS
+from market.time_entries.routes import ROUTES as TIME_ENTRIES
 from market.treasury.routes import ROUTES as TREASURY
 from market.treasury.routes import WEBHOOKS
 from market.verdicts.routes import ROUTES as VERDICTS
@@ -176,6 +178,8 @@ ROUTES = [
     *FRAUDS,
     *BOOKS,
     *WORK,
+    *HEARTBEATS,
+    *TIME_ENTRIES,
     *SUBMISSIONS,
     *ADMISSIONS,
     *EDITS,

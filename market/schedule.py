@@ -15,6 +15,7 @@ from market.eligibility.jobs import widen_tasks
 from market.experiments.jobs import look_at_experiments
 from market.frauds.jobs import miss_fraud_appeals
 from market.golds.jobs import drop_stale_checks
+from market.heartbeats.jobs import warn_quiet_sessions
 from market.item_banks.jobs import calibrate_banks
 from market.notices.jobs import forget_old_places
 from market.offers.jobs import expire_offers
@@ -31,6 +32,7 @@ from market.standings.jobs import lift_measures
 from market.submissions.jobs import end_left_offers
 from market.targets.jobs import watch_targets
 from market.tasks.jobs import settle_projects
+from market.time_entries.jobs import confirm_recorded_time
 from market.treasury.jobs import (
     catch_up_stripe,
     chase_invoices,
@@ -42,7 +44,7 @@ from market.treasury.jobs import (
     write_off_recoveries,
 )
 from market.votes.jobs import approve_by_silence
-from market.work.jobs import confirm_recorded_time, end_lost_sessions, warn_quiet_sessions
+from market.work.jobs import end_lost_sessions
 
 TIMETABLE: tuple[Entry, ...] = (
     Entry(expire_offers, every=timedelta(seconds=10)),

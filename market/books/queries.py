@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from market.books.rules import BOOKS_CHECK, CHECK_TAKES, ProofNotFound
 from market.earnings.queries import unbacked_lines
 from market.operations import Operation
-from market.work.queries import unproven_time
+from market.time_entries.queries import unproven_time
 from payouts.bank_models import PlatformPayout
 from payouts.invariants import INVARIANTS, Violation
 from payouts.ledger_models import JournalEntry

@@ -20,8 +20,8 @@ from market.http import read_id, wire_id
 from market.offers.queries import offer
 from market.offers.rules import OfferNotFound
 from market.tasks.models import Task
+from market.time_entries.queries import time_entries
 from market.work.models import TimeEntry
-from market.work.queries import time_entries
 
 
 def _own_time(offer_id: UUID) -> list[TimeEntry]:

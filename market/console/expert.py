@@ -22,6 +22,7 @@ from market.experiments.queries import guidances_for
 from market.experiments.rules import Guidance, shown_payload
 from market.experts.models import Expert
 from market.explanations.queries import work_for
+from market.heartbeats.actions import beat
 from market.http import NotFound, page_of, read_id, wire_id
 from market.offers.actions import accept_offer, decline_offer
 from market.offers.models import Offer
@@ -36,7 +37,7 @@ from market.treasury.queries import holds_of, what_is_owed
 from market.verdicts.models import Verdict
 from market.verdicts.queries import lab_rejections
 from market.verdicts.rules import rejections_told
-from market.work.actions import beat, end_session, pause_session, resume_session, start_session
+from market.work.actions import end_session, pause_session, resume_session, start_session
 from market.work.models import TimeEntry, WorkSession
 from market.work.queries import figures, open_session
 from market.work.rules import GAP_S, seconds_between

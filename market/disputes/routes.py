@@ -39,7 +39,7 @@ from market.http import (
     wire_ids,
 )
 from market.offers.rules import OfferNotFound
-from market.work.queries import time_entries
+from market.time_entries.queries import time_entries
 
 Moment = Annotated[datetime, Meta(tz=True)]
 

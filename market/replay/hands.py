@@ -7,12 +7,13 @@ from uuid import UUID
 
 from market.attempts.actions import make_attempt
 from market.db import database, now
+from market.heartbeats.actions import beat
 from market.offers.actions import accept_offer
 from market.payees.actions import become_payee
 from market.replay.rows import email_of
 from market.replay.script import AttemptLine, ExpertLine
 from market.settings import in_force
-from market.work.actions import beat, end_session, start_session
+from market.work.actions import end_session, start_session
 
 BEAT_S = 60
 

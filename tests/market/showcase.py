@@ -23,6 +23,7 @@ from market.events import Event, EventRow
 from market.experiments.models import Experiment, Exposure
 from market.experts.actions import create_profile
 from market.experts.rules import Claim, Profile
+from market.heartbeats.actions import beat
 from market.impact.jobs import measure_impact
 from market.item_banks.actions import raise_flag
 from market.item_banks.models import BankItem
@@ -42,7 +43,7 @@ from market.tasks.models import Task
 from market.treasury.actions import hold_policy, pay_owners
 from market.votes.actions import record_vote
 from market.votes.rules import Vote
-from market.work.actions import beat, start_session
+from market.work.actions import start_session
 from tests.factories import make_expert, make_offer, make_project, make_task
 from tests.market.banked import knows, make_bank, seat, sit
 

@@ -23,7 +23,7 @@ from market.events import Event, EventRow, StateChange, emit
 from market.experts.actions import create_profile
 from market.experts.rules import Profile
 from market.offers.models import Offer
-from market.work.actions import change_time
+from market.time_entries.actions import change_time
 from market.work.models import TimeEntry
 from payouts import chart
 from payouts.errors import FloorBreached

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import itertools
 import socket
 import subprocess
 import sys
@@ -50,7 +49,6 @@ from market.attempts.rules import (
 )
 from market.auth import Part, keyring
 from market.db import database
-from market.egress import AddressRefused, Unanswered, is_public, post_bytes
 from market.offers.models import Offer
 from market.projects.models import Project, TargetModel
 from market.settings import Settings, in_force
@@ -253,6 +251,18 @@ def test_an_answer_that_no_database_holds_is_kept_as_bytes(db: Session, model: F
     assert (kept.raw, kept.output) == (raw, "a\N{REPLACEMENT CHARACTER}b \N{GRINNING FACE}")
 
 
+def test_a_lab_cannot_make_us_ask_a_private_address(db: Session, settings: Settings) -> None:
+    strict = Settings(database_url=settings.database_url, secret_key=settings.secret_key)
+    in_force.open(strict)
+    try:
+        with FakeModel(key="sk-secret") as model:
+            row = ask(db, offer_with(db, model.base_url), "2 + 2?")
+            assert (row.state, row.failure_code) == ("failed", "address_refused")
+            assert model.world.count == 0
+    finally:
+        in_force.open(settings)
+
+
 # Cost ---------------------------------------------------------------------------------------------
 
 
@@ -284,119 +294,6 @@ def test_cost_is_exact_to_a_millionth_and_rounded_up() -> None:
     assert cost_minor(1_000_000, 0, Decimal(250), Decimal(0)) == Decimal(250)
     assert cost_minor(1, 0, Decimal("0.1"), Decimal(0)) == Decimal("0.000001")
     assert cost_minor(0, 3, Decimal(0), Decimal(1000)) == Decimal("0.003")
-
-
-# Where requests may go ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "127.0.0.1",
-        "10.0.0.1",
-        "172.16.5.5",
-        "192.168.1.1",
-        "169.254.169.254",
-        "100.64.0.1",
-        "0.0.0.0",
-        "224.0.0.1",
-        "255.255.255.255",
-        "::1",
-        "::",
-        "fe80::1",
-        "fc00::1",
-        "::ffff:127.0.0.1",
-        "::ffff:169.254.169.254",
-        "64:ff9b::7f00:1",
-        "2002:7f00:1::",
-        "ff02::1",
-    ],
-)
-def test_an_inner_address_is_not_public(address: str) -> None:
-    assert not is_public(address)
-
-
-@pytest.mark.parametrize("address", ["1.1.1.1", "93.184.216.34", "2606:4700:4700::1111"])
-def test_an_outer_address_is_public(address: str) -> None:
-    assert is_public(address)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://127.0.0.1:1/v1",
-        "http://localhost:1/v1",
-        "http://2130706433:1/v1",
-        "http://0x7f.1:1/v1",
-        "http://[::1]:1/v1",
-        "http://[::ffff:127.0.0.1]:1/v1",
-        "http://169.254.169.254/latest/meta-data",
-        "http://u:p@example.com/v1",
-        "ftp://example.com/v1",
-        "file:///etc/passwd",
-        "http:///v1",
-        "not an address",
-        "http://a name with spaces/",
-        "http://no-such-host.invalid/v1",
-    ],
-)
-def test_a_request_to_an_inner_or_broken_address_is_refused(url: str) -> None:
-    with pytest.raises(AddressRefused):
-        post_bytes(url, b"{}", headers={}, timeout_s=2, allow_private=False)
-
-
-def test_the_address_that_was_checked_is_the_one_that_is_connected_to(
-    monkeypatch: pytest.MonkeyPatch, model: FakeModel
-) -> None:
-    # A name server that answers with a public address first, and with ours afterwards.
-    answers = itertools.chain(["93.184.216.34"], itertools.repeat("127.0.0.1"))
-    asked: list[str] = []
-    real = socket.getaddrinfo
-
-    def resolve(host: str, port: int, *given: Any, **more: Any) -> Any:
-        if host != "rebinding.example":
-            return real(host, port, *given, **more)
-        asked.append(host)
-        return real(next(answers), port, *given, **more)
-
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    port = model.base_url.rsplit(":", 1)[1].split("/")[0]
-    with pytest.raises(Unanswered):
-        post_bytes(
-            f"http://rebinding.example:{port}/v1/chat/completions",
-            b"{}",
-            headers={},
-            timeout_s=0.3,
-            allow_private=False,
-        )
-    assert (len(asked), model.world.count) == (1, 0)
-
-
-def test_a_lab_cannot_make_us_ask_a_private_address(db: Session, settings: Settings) -> None:
-    strict = Settings(database_url=settings.database_url, secret_key=settings.secret_key)
-    in_force.open(strict)
-    try:
-        with FakeModel(key="sk-secret") as model:
-            row = ask(db, offer_with(db, model.base_url), "2 + 2?")
-            assert (row.state, row.failure_code) == ("failed", "address_refused")
-            assert model.world.count == 0
-    finally:
-        in_force.open(settings)
-
-
-def test_a_slow_name_or_a_proxy_in_the_environment_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch, model: FakeModel
-) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
-    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
-    reply = post_bytes(
-        f"{model.base_url}/chat/completions",
-        b'{"messages": [{"content": "2 + 2?"}]}',
-        headers={"Authorization": "Bearer sk-secret"},
-        timeout_s=5,
-        allow_private=True,
-    )
-    assert reply.status == 200
 
 
 # Claims -------------------------------------------------------------------------------------------

@@ -34,8 +34,8 @@ from market.invoices.queries import Weeks, project_charges
 from market.offers.models import Offer
 from market.projects.models import Project
 from market.tasks.jobs import settle_projects
+from market.time_entries.queries import unproven_time
 from market.work.models import TimeEntry
-from market.work.queries import unproven_time
 from payouts import chart
 from payouts.invariants import violations
 from payouts.ledger import balance

@@ -17,12 +17,14 @@ from market.earnings.queries import unbacked_lines
 from market.earnings.rules import overtime_rate
 from market.experts.actions import create_profile
 from market.experts.rules import Profile
+from market.heartbeats.actions import beat
 from market.offers.models import Offer
 from market.offers.queries import offer as any_offer
 from market.projects.models import Project
-from market.work.actions import beat, end_session, start_session
+from market.time_entries.queries import time_by_proofs
+from market.work.actions import end_session, start_session
 from market.work.models import TimeEntry, WorkSession
-from market.work.queries import figures, time_by_proofs
+from market.work.queries import figures
 from payouts import chart
 from payouts.invariants import violations
 from payouts.ledger import balance

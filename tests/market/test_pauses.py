@@ -13,6 +13,9 @@ from market.auth import Part
 from market.db import PLATFORM, database
 from market.earnings.models import Earning
 from market.events import Event, EventRow
+from market.heartbeats.actions import beat, warn_session
+from market.heartbeats.jobs import warn_quiet_sessions
+from market.heartbeats.queries import quiet_sessions
 from market.inbox.rules import NOTICES
 from market.offers.models import Offer
 from market.offers.queries import offer as any_offer
@@ -22,17 +25,14 @@ from market.standings.actions import change_standing
 from market.submissions.actions import leave_offer, submit_work
 from market.submissions.queries import left_offers
 from market.work.actions import (
-    beat,
     end_session,
     lose_session,
     pause_session,
     resume_session,
     start_session,
-    warn_session,
 )
-from market.work.jobs import warn_quiet_sessions
 from market.work.models import WorkSession
-from market.work.queries import deadline, quiet_sessions
+from market.work.queries import deadline
 from market.work.rules import MAX_PAUSE_S, PAUSE_BUDGET_S, PROMPT_S
 from tests.factories import AT, key_for, make_expert, make_offer, make_project, make_task
 

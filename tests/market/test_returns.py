@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from market.auth import Part
 from market.earnings.models import Earning
+from market.heartbeats.actions import beat
 from market.offers.models import Offer
 from market.returns.actions import answer_return, ask_back, end_return, withdraw_return
 from market.returns.jobs import end_due_returns
@@ -20,7 +21,7 @@ from market.states import StateConflict
 from market.submissions.actions import save_draft, submit_work
 from market.submissions.models import Submission
 from market.tasks.models import TaskSlot
-from market.work.actions import beat, start_session
+from market.work.actions import start_session
 from tests.factories import (
     AT,
     key_for,

@@ -12,19 +12,15 @@ from sqlalchemy.orm import Session
 
 from market.auth import Part
 from market.earnings.actions import accrue_earning
+from market.heartbeats.actions import beat
 from market.offers.models import Offer
 from market.pay_tiers.actions import assign_tier
 from market.states import StateConflict
-from market.work.actions import (
-    beat,
-    change_time,
-    end_session,
-    pause_session,
-    resume_session,
-    start_session,
-)
+from market.time_entries.actions import change_time
+from market.time_entries.queries import time_by_proofs, unproven_time
+from market.work.actions import end_session, pause_session, resume_session, start_session
 from market.work.models import TimeEntry, WorkSession
-from market.work.queries import figures, time_by_proofs, unproven_time
+from market.work.queries import figures
 from market.work.rules import DAY_CAP_S, OPEN_SESSIONS
 from tests.factories import AT, make_expert, make_project, make_task
 from tests.market.earned import end_offer, make_active_offer

@@ -23,7 +23,7 @@ LEDGER = (
     "tests/payouts/test_money_machine.py",
     "tests/payouts/test_reservations.py",
 )
-TIME = ("tests/market/test_heartbeats.py",)
+TIME = ("tests/market/test_heartbeats.py", "tests/market/test_sessions.py")
 
 
 def _without(function: str, check: str, instead: str) -> str:

@@ -1,0 +1,1 @@
+"""Recorded time after its session: shown, proven again, confirmed and taken out."""
