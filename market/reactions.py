@@ -96,7 +96,7 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.REFIT_REQUESTED: (refit_stump_model,),
     Event.RUN_FINISHED: (note_run,),
     Event.OFFER_DECLINED: (note_offer, learn_offer, note_skip),
-    Event.OFFER_TIMED_OUT: (note_offer, learn_offer),
+    Event.OFFER_TIMED_OUT: (note_offer,),
     Event.OFFER_CANCELED: (note_offer,),
     Event.OFFER_COMPLETED: (note_offer,),
     Event.EXPERT_CHANGED: (note_expert,),

@@ -43,6 +43,11 @@ class Chances:
     valid: Prediction
     stump: Prediction
 
+    @property
+    def handed_in(self) -> Prediction:
+        """The chance of a stump of what is handed in: `fooled` and `valid` alone."""
+        return _product([self.fooled, self.valid])
+
 
 def mixed(*columns: Int64) -> Int64:
     """One code for a combination of codes, -1 where any of them is.

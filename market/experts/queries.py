@@ -1,6 +1,7 @@
 """Reads about experts: profiles, domains, pay tiers and the rates that follow from them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import isnan
 from uuid import UUID
@@ -11,7 +12,15 @@ from sqlalchemy.orm import Session
 
 from market.availability.queries import away_in, week_in
 from market.experts.models import Expert, ExpertDomain, PayTier, TierAssignment
-from market.experts.rules import DOMAINS_MEET, Claim, Degree, ExpertNotFound, Profile
+from market.experts.rules import (
+    DOMAINS_MEET,
+    LAST_ANSWER,
+    PACE,
+    Claim,
+    Degree,
+    ExpertNotFound,
+    Profile,
+)
 from market.language import Facts, Known
 from market.people.models import Person
 from payouts.pay import RateSpan
@@ -84,6 +93,36 @@ def facts_of(session: Session, expert_ids: Sequence[UUID], at: datetime) -> dict
             known[f"level.{one.domain}"] = one.level
         found[row.id] = {name: value for name, value in known.items() if value is not None}
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Offers that an expert left unanswered since its last yes or no, and how many tasks it may
+    hold until its next.
+    """
+
+    missed: int
+    at_once: int
+
+
+PACES = """
+    select e.id, pace.missed, pace.at_once from market.expert e
+    cross join lateral (
+        select {last_answer} as answered_at from market.offer where expert_id = e.id
+    ) o {pace}
+    where e.id = any(:experts)
+    """
+_PACES = (
+    text(PACES.format(last_answer=LAST_ANSWER, pace=PACE.format(expert="e")))
+    .bindparams(bindparam("experts", type_=ARRAY(Uuid())))
+    .columns(id=Uuid())
+)
+
+
+def paces_of(session: Session, expert_ids: Sequence[UUID]) -> dict[UUID, Pace]:
+    """The pace in force for each of some experts."""
+    rows = session.execute(_PACES, {"experts": list(expert_ids)})
+    return {row.id: Pace(row.missed, row.at_once) for row in rows}
 
 
 def domains_of(session: Session, expert_ids: Sequence[UUID]) -> dict[UUID, list[ExpertDomain]]:

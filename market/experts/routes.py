@@ -33,6 +33,7 @@ from market.experts.queries import (
     domains_of,
     expert,
     experts_found,
+    paces_of,
     people_behind,
     profile_of,
     tiers_of,
@@ -129,7 +130,11 @@ class DomainOut(Wire):
 
 
 class ExpertOut(Wire):
-    """An expert: its own words, its pay tier and its standing."""
+    """An expert: its own words, its pay tier and its standing.
+
+    It may hold `offered_at_once` tasks: one fewer than `max_concurrent` for each of the
+    `missed_offers` that it left unanswered since its last yes or no, and never fewer than one.
+    """
 
     id: str
     headline: str
@@ -139,6 +144,8 @@ class ExpertOut(Wire):
     languages: list[str]
     weekly_hours: int
     max_concurrent: int
+    missed_offers: int
+    offered_at_once: int
     domains: list[DomainOut]
     degrees: list[DegreeIn]
     licences: list[str]
@@ -261,6 +268,7 @@ def _experts_out(session: Session, rows: Sequence[Expert]) -> list[ExpertOut]:
     ids = [row.id for row in rows]
     domains = domains_of(session, ids)
     tiers = tiers_of(session, ids, now())
+    paces = paces_of(session, ids)
     return [
         ExpertOut(
             id=wire_id("per", row.id),
@@ -271,6 +279,8 @@ def _experts_out(session: Session, rows: Sequence[Expert]) -> list[ExpertOut]:
             languages=row.languages,
             weekly_hours=row.weekly_hours,
             max_concurrent=row.max_concurrent,
+            missed_offers=paces[row.id].missed,
+            offered_at_once=paces[row.id].at_once,
             domains=[
                 DomainOut(domain=one.domain, years=float(one.years), level=one.level)
                 for one in domains[row.id]

@@ -76,6 +76,24 @@ No new work is offered where it reaches; what the expert holds stays its own.
 """
 
 
+LAST_ANSWER = """coalesce(
+        greatest(max(accepted_at), max(ended_at) filter (where state = 'declined')), '-infinity')"""
+"""When an expert last said yes or no, in SQL: an aggregate over its offers."""
+
+PACE = """cross join lateral (
+        select count(*)::int as missed,
+            greatest(1, {expert}.max_concurrent - count(*))::int as at_once
+        from market.offer where expert_id = {expert}.id and state = 'timed_out'
+            and expires_at > o.answered_at
+    ) pace"""
+"""How many offers an expert left unanswered since it last answered one, and how many tasks it may
+hold by that, in SQL: a template that joins `pace` to an expert and to the `answered_at` of `o`.
+
+One fewer for each that was missed, and never fewer than one; any answer undoes all of it, and
+nothing else follows.
+"""
+
+
 _DEGREE = "{row}.degrees -> cast({key} as text)"
 _DOMAIN_OF = "from market.expert_domain d where d.expert_id = {row}.id and d.domain = {key}"
 

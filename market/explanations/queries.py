@@ -14,6 +14,7 @@ from market.availability.queries import calendar_of
 from market.availability.rules import Calendar, room_s
 from market.eligibility.queries import eligibilities_of, steps_of, widening_of
 from market.eligibility.rules import FIRST_STEP
+from market.experts.queries import Pace
 from market.experts.rules import DOMAINS_MEET, LEVELS, LIMITED, WORKING
 from market.explanations.models import RunSnapshot
 from market.explanations.rules import (
@@ -25,7 +26,7 @@ from market.explanations.rules import (
 )
 from market.expressions.queries import explained_people
 from market.offers.queries import monday_before
-from market.offers.rules import GONE, LIVE
+from market.offers.rules import GONE, load_of
 
 LEVEL_RANK = (
     "case {column} "
@@ -39,12 +40,18 @@ def listed(states: tuple[str, ...]) -> str:
     return ", ".join(f"'{state}'" for state in states)
 
 
+def _some(offers: int) -> str:
+    return "1 offer" if offers == 1 else f"{offers} offers"
+
+
 STANDS = """
     select p.id as project_id, p.state as project_state, t.state as task_state, e.state as standing,
-        e.max_concurrent, e.weekly_hours, {minimum_level} as minimum_level,
+        e.max_concurrent, pace.missed, pace.at_once, e.weekly_hours,
+        {minimum_level} as minimum_level,
         (select count(*) from market.task_slot s where s.task_id = t.id and s.state = 'open')
             as open_seats,
-        o.seats, o.hours, p.offer_ttl_s, p.work_ttl_s, t.expected_s, {limited} as is_limited,
+        o.seats, o.seconds / 3600.0 as hours, p.offer_ttl_s, p.work_ttl_s, t.expected_s,
+        {limited} as is_limited,
         (select max({level}) from market.expert_domain d
          where d.expert_id = e.id and {meets}) as level,
         coalesce(p.rate_minor_per_hour, (
@@ -59,19 +66,13 @@ STANDS = """
             where i.task_id = t.id and i.expert_id = e.id) as wants_interest
     from market.task t
     join market.project p on p.id = t.project_id
-    join market.expert e on e.id = :expert
-    cross join lateral (
-        select count(*) filter (where state in ({live})) as seats,
-            coalesce(sum(expected_s) filter (where state in ({live})
-                or (state = 'completed' and ended_at >= :monday)), 0) / 3600.0 as hours
-        from market.offer where expert_id = e.id
-    ) o
+    join market.expert e on e.id = :expert {load}
     where t.id = :task
     """
 
 _STANDS = text(
     STANDS.format(
-        live=listed(LIVE),
+        load=load_of("e"),
         gone=listed(GONE),
         level=LEVEL_RANK.format(column="d.level"),
         minimum_level=LEVEL_RANK.format(column="p.minimum_level"),
@@ -99,9 +100,10 @@ class NearMiss:
 @dataclass(frozen=True, slots=True)
 class Availability:
     """How much open work fits an expert, and why none is offered: codes with their words; and the
-    projects that only one condition keeps away.
+    projects that only one condition keeps away. `pace` is how many tasks it may hold, and why.
     """
 
+    pace: Pace
     fitting_tasks: int
     reasons: tuple[tuple[str, str], ...]
     near_misses: tuple[NearMiss, ...]
@@ -144,6 +146,11 @@ def hindrances(
         (row.open_seats == 0, "the task has no open seat"),
         (row.standing not in WORKING, f"the expert's standing is {row.standing}"),
         (row.seats >= row.max_concurrent, "the expert holds all the tasks it can"),
+        (
+            row.at_once <= row.seats < row.max_concurrent,
+            f"the expert left {_some(row.missed)} without an answer, and may hold {row.at_once} at"
+            " once until it answers its next",
+        ),
         (row.hours >= row.weekly_hours, "the expert has no hours left this week"),
         (
             open_s < row.expected_s,
@@ -221,15 +228,11 @@ OPEN_FOR = """
     """
 
 HOLDS = """
-    select e.state as standing, e.max_concurrent, e.weekly_hours, e.opens_at,
+    select e.state as standing, e.max_concurrent, e.weekly_hours, e.opens_at, o.seats,
+        o.seconds / 3600.0 as hours, pace.missed, pace.at_once,
         (select min(m.until) from market.measure m where m.expert_id = e.id
-            and m.step = 'limit' and m.ended_at is null) as limited_until,
-        (select count(*) from market.offer f
-            where f.expert_id = e.id and f.state in ({live})) as seats,
-        (select coalesce(sum(f.expected_s), 0) / 3600.0 from market.offer f
-            where f.expert_id = e.id and (f.state in ({live})
-                or (f.state = 'completed' and f.ended_at >= :monday))) as hours
-    from market.expert e where e.id = :expert
+            and m.step = 'limit' and m.ended_at is null) as limited_until
+    from market.expert e {load} where e.id = :expert
     """
 
 _OPEN_FOR = text(
@@ -242,7 +245,7 @@ _OPEN_FOR = text(
     )
 ).columns(project_id=Uuid(), eligibility_id=Uuid())
 
-_HOLDS = text(HOLDS.format(live=listed(LIVE)))
+_HOLDS = text(HOLDS.format(load=load_of("e")))
 
 MOST_NEAR = 50
 """Projects that one answer names as near misses, those with the most tasks first."""
@@ -357,6 +360,14 @@ def work_for(session: Session, expert_id: UUID, *, at: datetime) -> Availability
     own = (
         (row.standing not in WORKING, "standing", f"your standing is {row.standing}", None),
         (
+            row.at_once <= row.seats < row.max_concurrent,
+            "paced",
+            f"you left {_some(row.missed)} without an answer, and may hold {row.at_once} at once"
+            " for now; answer your next offer, yes or no, and you may hold"
+            f" {row.max_concurrent} again",
+            None,
+        ),
+        (
             row.seats >= row.max_concurrent,
             "at_capacity",
             f"you hold {row.seats} tasks, which is as many as your profile allows",
@@ -419,4 +430,5 @@ def work_for(session: Session, expert_id: UUID, *, at: datetime) -> Availability
     if not reasons:
         words = f"{fitting} open tasks fit you; the next matching run decides who gets them"
         reasons = (("next_run", words),)
-    return Availability(fitting, reasons, _near_misses(groups, mine))
+    pace = Pace(row.missed, row.at_once)
+    return Availability(pace, fitting, reasons, _near_misses(groups, mine))

@@ -20,7 +20,7 @@ from market.filters import compiled
 from market.forecasts.rules import LOOKED_BACK_D, Interval, least_days, time_for
 from market.language import Tree
 from market.offers.queries import monday_before
-from market.offers.rules import GONE, LIVE
+from market.offers.rules import GONE, load_of
 from market.projects.models import Project
 from market.runs.models import MatchingRun
 from market.tasks.models import Task
@@ -171,15 +171,10 @@ CHAIN = """
             when met.has_had_it or met.is_member then 4
             when :require_interest and not met.wants_it then 5
             when met.id = any(:closed) then 6
-            when met.max_concurrent <= o.seats
+            when pace.at_once <= o.seats
                 or met.weekly_hours * 3600 - o.seconds < :expected_s then 7
             else 8 end as stage
-        from met cross join lateral (
-            select count(*) filter (where state in ({live})) as seats,
-                coalesce(sum(expected_s) filter (where state in ({live})
-                    or (state = 'completed' and ended_at >= :monday)), 0) as seconds
-            from market.offer where expert_id = met.id
-        ) o
+        from met {load}
     )
     select stage, count(*) as experts from staged group by 1
     """
@@ -323,7 +318,7 @@ def _left(
         condition="true" if made is None else f"({made.sql})",
         limited=LIMITED.format(expert="e.id", domain="t.domain"),
         gone=listed(GONE),
-        live=listed(LIVE),
+        load=load_of("met"),
         working=listed(WORKING),
     )
     rows = session.execute(

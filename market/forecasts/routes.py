@@ -57,9 +57,13 @@ class NextOfferOut(Wire):
 class AvailabilityOut(Wire):
     """How many open tasks fit you now, and why you have no offer of one.
 
-    There is no forecast where nothing was offered in your domains of late.
+    There is no forecast where nothing was offered in your domains of late. For each of the
+    `missed_offers` that you left unanswered since your last yes or no, `offered_at_once` is one
+    less than your profile says, and never less than one.
     """
 
+    missed_offers: int
+    offered_at_once: int
     fitting_tasks: int
     reasons: list[ReasonOut]
     near_misses: list[NearMissOut]
@@ -189,6 +193,8 @@ def get_work_availability(principal: NamedDependency[Principal]) -> Availability
             days=LOOKED_BACK_D,
         )
     return AvailabilityOut(
+        missed_offers=found.pace.missed,
+        offered_at_once=found.pace.at_once,
         fitting_tasks=found.fitting_tasks,
         reasons=[ReasonOut(code=code, detail=words) for code, words in found.reasons],
         near_misses=[

@@ -55,7 +55,10 @@ def _digest(title: str, text: str) -> tuple[Mail, str, str]:
 _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
     ("offers", Audience.PERSON): {
         "offer.created": _now("You have an offer", "A task waits for your answer."),
-        "offer.timed_out": _digest("An offer ran out", "It was not answered; nothing counts."),
+        "offer.timed_out": _digest(
+            "An offer ran out",
+            "Until you answer one, yes or no, you may hold one task fewer. Nothing else follows.",
+        ),
         "offer.rescinded": _digest("An offer was taken back", "Nothing is held against you."),
         "offer.canceled": _digest("An offer was withdrawn", "Its task ended; nothing counts."),
     },

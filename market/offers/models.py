@@ -45,6 +45,12 @@ class Offer(Base):
         Index("ix_offer_expert_id", "expert_id", "id"),
         Index("ix_offer_run_id", "run_id", "id"),
         Index("ix_offer_project_id", "project_id", "id"),
+        Index(
+            "ix_offer_missed",
+            "expert_id",
+            "expires_at",
+            postgresql_where=text("state = 'timed_out'"),
+        ),
         Index("ix_offer_expiring", "expires_at", postgresql_where=text("state = 'pending'")),
         Index("ix_offer_leased", "lease_until", postgresql_where=text("state = 'accepted'")),
         Index("ix_offer_grace", "lease_until", postgresql_where=text("state = 'grace'")),

@@ -4,18 +4,28 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, func, or_, select
+from sqlalchemy import ARRAY, Select, Uuid, bindparam, func, select, text
 from sqlalchemy.orm import Session
 
-from market.experts.models import Expert
 from market.experts.rules import WORKING
 from market.filters import narrowed
 from market.offers.models import Offer
-from market.offers.rules import GONE, LIVE, OfferNotFound
+from market.offers.rules import GONE, LIVE, OfferNotFound, load_of
 
 # Put together once: to do so at each call costs more than to run them.
 _OWN = select(Offer).where(Offer.id == bindparam("offer"), Offer.expert_id == bindparam("expert"))
 _OWN_LOCKED = _OWN.with_for_update().execution_options(populate_existing=True)
+
+ROOM = """
+    select e.id, pace.at_once - o.seats as seats, e.weekly_hours * 3600 - o.seconds as seconds
+    from market.expert e {load}
+    where e.id = any(:experts) and e.state in {working}
+    """
+_ROOM = (
+    text(ROOM.format(load=load_of("e"), working=WORKING))
+    .bindparams(bindparam("experts", type_=ARRAY(Uuid())))
+    .columns(id=Uuid())
+)
 
 
 def offer(session: Session, offer_id: UUID, *, locked: bool = False) -> Offer:
@@ -121,20 +131,8 @@ def room_of(
     session: Session, expert_ids: Sequence[UUID], *, at: datetime
 ) -> dict[UUID, tuple[int, int]]:
     """Seats and seconds that experts have left, once no other run can take them away."""
-    is_live = Offer.state.in_(LIVE)
-    done = (Offer.state == "completed") & (Offer.ended_at >= monday_before(at))
-    rows = session.execute(
-        select(
-            Expert.id,
-            Expert.max_concurrent - func.count(Offer.id).filter(is_live),
-            Expert.weekly_hours * 3600
-            - func.coalesce(func.sum(Offer.expected_s).filter(or_(is_live, done)), 0),
-        )
-        .outerjoin(Offer, Offer.expert_id == Expert.id)
-        .where(Expert.id.in_(expert_ids), Expert.state.in_(WORKING))
-        .group_by(Expert.id)
-    )
-    return {found: (int(seats), int(seconds)) for found, seats, seconds in rows}
+    rows = session.execute(_ROOM, {"experts": list(expert_ids), "monday": monday_before(at)})
+    return {row.id: (int(row.seats), int(row.seconds)) for row in rows}
 
 
 def live_seconds(session: Session, expert_ids: Sequence[UUID]) -> dict[UUID, int]:

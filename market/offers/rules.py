@@ -9,6 +9,7 @@ from typing import Literal, cast
 from uuid import UUID
 
 from market.errors import MarketError
+from market.experts.rules import LAST_ANSWER, PACE
 from market.states import Machine, Move
 
 OFFER = Machine(
@@ -36,6 +37,26 @@ LIVE = ("pending", "accepted", "active", "grace")
 
 HELD = ("accepted", "active", "grace", "completed")
 """States in which the expert has said yes, and has not given the task back."""
+
+LOAD = """cross join lateral (
+        select count(*) filter (where state in {live}) as seats,
+            coalesce(sum(expected_s) filter (where state in {live}
+                or (state = 'completed' and ended_at >= :monday)), 0) as seconds,
+            coalesce(sum(expected_s) filter (where state in {live}), 0) as live_s,
+            count(*) filter (where state in {held}) as held, {last_answer} as answered_at
+        from market.offer where expert_id = {expert}.id
+    ) o {pace}"""
+
+
+def load_of(expert: str) -> str:
+    """What an expert holds, in SQL: joins `o` and `pace` to the row of an expert of this name. It
+    may be offered more while `o.seats` is below `pace.at_once` and `o.seconds` below its hours.
+
+    Units: seconds expected of what is live, with what was done since `monday`; `live_s` without.
+    """
+    pace = PACE.format(expert=expert)
+    return LOAD.format(live=LIVE, held=HELD, last_answer=LAST_ANSWER, pace=pace, expert=expert)
+
 
 GONE = ("timed_out", "rescinded", "canceled")
 """States that leave nothing behind: the same expert may be offered the same task again."""

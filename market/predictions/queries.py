@@ -425,7 +425,7 @@ _WORKED = text(
     """
     select expert_id, domain, target_model_id, count(*)::int as outcomes
     from market.observation
-    where expert_id = any(:experts) and replaced_at is null
+    where expert_id = any(:experts) and replaced_at is null and coalesce(fooled, valid) is not null
     group by expert_id, domain, target_model_id
     """
 ).bindparams(bindparam("experts", type_=ARRAY(Uuid())))
@@ -434,7 +434,9 @@ _WORKED = text(
 def abilities_now(
     session: Session, known: Present, experts: Sequence[UUID], *, at: datetime
 ) -> list[Json]:
-    """What is believed of experts in each domain and against each model that they worked on."""
+    """What is believed of experts in each domain and against each model that they worked on: of
+    what they hand in, whichever offers they turned down.
+    """
     cells = session.execute(_WORKED, {"experts": list(experts)}).all()
     if not cells:
         return []
@@ -450,7 +452,7 @@ def abilities_now(
             profile.columns(who, where),
             at=at,
         )
-    ).stump
+    ).handed_in
     return [
         {
             "expert_id": cell.expert_id,

@@ -50,7 +50,7 @@ _ENDED = """
     from market.offer o
     join market.task t on t.id = o.task_id
     join market.project p on p.id = o.project_id
-    where o.state in ('declined', 'timed_out', 'released', 'abandoned') and o.ended_at is not null
+    where o.state in ('declined', 'released', 'abandoned') and o.ended_at is not null
         and not exists (select from market.verdict v join market.submission s
             on s.id = v.submission_id where s.offer_id = o.id)
 """
@@ -182,7 +182,7 @@ def calibrations(
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One outcome that an ability rests on, with what was expected before."""
+    """One piece of work that an ability rests on, with what was expected of it before."""
 
     domain: str
     task_id: UUID
@@ -193,8 +193,8 @@ class Evidence:
 
 _EVIDENCE = text(
     """
-    select domain, task_id, at, predicted_stump as expected,
-        case when start = 0 or fooled = 0 then 0.0 else start * fooled * valid end::float8 as came
+    select domain, task_id, at, predicted_fooled * predicted_valid as expected,
+        case when fooled = 0 then 0.0 else fooled * valid end::float8 as came
     from market.observation
     where expert_id = :expert_id and replaced_at is null and kind in ('verdict', 'offer')
     order by seq desc limit :limit

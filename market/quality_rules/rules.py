@@ -121,7 +121,6 @@ def _signals(days: int) -> tuple[Field, ...]:
             "1",
         ),
         ("abandoned", _offers(days, "abandoned"), "tasks that were left without a word", "3"),
-        ("timed_out", _offers(days, "timed_out"), "offers that ran out unanswered", "10"),
     )
     return tuple(
         Field(

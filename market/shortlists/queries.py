@@ -17,7 +17,7 @@ from market.experts.rules import DOMAINS_MEET, EXPERT_FIELDS, LIMITED, WORKING
 from market.explanations.queries import LEVEL_RANK, listed
 from market.filters import compiled
 from market.offers.queries import monday_before
-from market.offers.rules import GONE, HELD, LIVE
+from market.offers.rules import GONE, HELD, load_of
 from market.policies.rules import RunPolicy
 from market.predictions.rules import PRIOR_ABILITY
 from market.shortlists.rules import BEST, NEAREST, SMALL_DOMAIN, SPREAD
@@ -74,19 +74,11 @@ TABLES = (
     """
     create temporary table run_expert on commit drop as
     select (row_number() over (order by e.id) - 1)::int as n, e.id,
-        (e.max_concurrent - o.seats)::int as capacity,
+        (pace.at_once - o.seats)::int as capacity,
         (e.weekly_hours - o.seconds / 3600.0)::float8 as hours, o.held = 0 as is_new,
         o.live_s::bigint as live_s
-    from market.expert e
-    cross join lateral (
-        select count(*) filter (where state in ({live})) as seats,
-            coalesce(sum(expected_s) filter (where state in ({live})
-                or (state = 'completed' and ended_at >= :monday)), 0) as seconds,
-            count(*) filter (where state in ({held})) as held,
-            coalesce(sum(expected_s) filter (where state in ({live})), 0) as live_s
-        from market.offer where expert_id = e.id
-    ) o
-    where e.state in ({working}) and e.max_concurrent > o.seats
+    from market.expert e {load}
+    where e.state in ({working}) and pace.at_once > o.seats
         and e.weekly_hours > o.seconds / 3600.0
         and (:experts is null or e.id = any(:experts)) and e.id <> all(:closed)
         and exists (select from market.expert_domain d join run_met m on m.known = d.domain
@@ -303,7 +295,7 @@ HELD_SEATS = """
     """
 
 WORDS: Mapping[str, str] = {
-    "live": listed(LIVE),
+    "load": load_of("e"),
     "held": listed(HELD),
     "gone": listed(GONE),
     "working": listed(WORKING),

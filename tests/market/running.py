@@ -2,7 +2,7 @@
 
 import csv
 import gzip
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from market.candidates.queries import candidates
 from market.candidates.rules import asked_of, weigh
 from market.db import new_id
+from market.offers.actions import expire_offer
 from market.offers.models import Offer
 from market.policies.models import PolicyVersion
 from market.policies.queries import policy
@@ -134,3 +135,12 @@ def solved(db: Session, project: Project, seed: int = 1) -> tuple[MatchingRun, A
     weighed = weigh(seen, predictions_for(db, asked_of(seen)), settings, seed=seed)
     assignment = assign(weighed.problem, seed=seed)
     return found, Answer(seen, weighed.problem, weighed, assignment, "0" * 64, {})
+
+
+def leave_unanswered(db: Session, *offers: Offer) -> None:
+    """Let offers that wait run out, as if their deadline had passed just after they were made."""
+    for offer in offers:
+        offer.expires_at = offer.created_at + timedelta(microseconds=1)
+        db.flush()
+        assert expire_offer(db, offer.id, at=datetime.now(UTC))
+    db.commit()

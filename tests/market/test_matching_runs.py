@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from market.candidates.rules import worst_cost
 from market.db import database, new_id
 from market.experts.models import ExpertDomain
-from market.offers.actions import expire_offer
+from market.offers.actions import rescind_offer
 from market.offers.models import Offer
 from market.operations import Operation
 from market.policies.actions import publish_policy
@@ -218,13 +218,13 @@ def test_the_same_input_policy_and_seed_make_the_same_offers(db: Session) -> Non
     chosen = [(o.task_id, o.expert_id, o.value) for o in offers_of(db, first)]
     assert len(chosen) == 16
     for offer in offers_of(db, first):
-        assert expire_offer(db, offer.id, at=offer.expires_at)
+        assert rescind_offer(db, offer.id, at=offer.expires_at)
     db.commit()
     second = run_now(db, seed=5)
     assert second.input_digest == first.input_digest
     assert [(o.task_id, o.expert_id, o.value) for o in offers_of(db, second)] == chosen
     for offer in offers_of(db, second):
-        expire_offer(db, offer.id, at=offer.expires_at)
+        rescind_offer(db, offer.id, at=offer.expires_at)
     db.commit()
     third = run_now(db, seed=6)
     assert third.input_digest != first.input_digest

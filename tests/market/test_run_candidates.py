@@ -11,6 +11,7 @@ from market.auth import Part
 from market.candidates.queries import candidates
 from market.experts.models import Expert
 from market.explanations.queries import hindrances
+from market.offers.models import Offer
 from market.people.actions import grant_part
 from market.policies.rules import read_policy
 from market.projects.models import Project
@@ -23,7 +24,7 @@ from tests.factories import (
     make_project,
     make_task,
 )
-from tests.market.running import offers_of, policy_named, run_now
+from tests.market.running import leave_unanswered, offers_of, policy_named, run_now
 
 BALANCED = read_policy({})
 """The policy to begin with."""
@@ -46,6 +47,14 @@ def shut_out_by_capacity(db: Session, expert: Expert, project: Project, task: Ta
         db, project_id=db.scalars(select(Project.id).order_by(Project.id.desc())).first()
     )
     assert held.offers == 1
+
+
+def shut_out_by_pace(db: Session, expert: Expert, project: Project, task: Task) -> None:
+    other = make_project(db, domains=("chemistry",))
+    for _ in range(3):
+        make_task(db, other)
+    assert run_now(db, project_id=other.id).offers == 3
+    leave_unanswered(db, *db.scalars(select(Offer)).all()[:2])
 
 
 def shut_out_by_level(db: Session, expert: Expert, project: Project, task: Task) -> None:
@@ -86,6 +95,7 @@ def shut_out_by_currency(db: Session, expert: Expert, project: Project, task: Ta
         (shut_out_by_standing, "standing is suspended"),
         (shut_out_by_hours, "no hours left"),
         (shut_out_by_capacity, "holds all the tasks"),
+        (shut_out_by_pace, "left 2 offers without an answer, and may hold 1"),
         (shut_out_by_level, "at the level"),
         (shut_out_by_domain, "none of the expert's domains"),
         (shut_out_by_interest, "said that they want"),
