@@ -95,6 +95,8 @@ def apply_for_admission(
     held = _qualification(session, person_id, domain)
     if held is not None and held.state == "granted":
         raise AlreadyApplied("qualified")
+    # Before it has its id, which is its place: of two at once the one that asked first is seen.
+    session.execute(_ONE_AT_A_TIME)
     # One statement decides, so that of two applications at once one is made.
     made: Admission | None = session.scalar(
         insert(Admission)

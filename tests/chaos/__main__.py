@@ -23,6 +23,7 @@ from random import Random
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
+from market.admissions.jobs import admit_in_turn
 from market.auth import Part
 from market.broker import queue_depth_rows
 from market.db import database, now
@@ -33,10 +34,12 @@ from market.people.rules import scopes_of
 from market.replay.drive import Drive
 from market.replay.generate import generate_market
 from market.replay.keys import open_here
+from market.settings import in_force
 from market.submissions.rules import SUBMISSION
 from market.supervisor import Market
 from tests.chaos.judge import Finding, counted, fixes, histories, money, promised, timers
 from tests.chaos.people import Expert, Matcher, Person, Reviewer, Tally
+from tests.chaos.places import FIELD, Applicant, Doorkeeper, admitted, work_for
 from tests.chaos.servers import SERVERS, BrokerServer
 
 REVIEWERS = 3
@@ -45,6 +48,9 @@ ANSWERS = 2
 
 CALM_S = 240.0
 """How long everything may take to come to rest once nothing is killed any more."""
+
+APPLICANTS = 24
+"""How many ask to be taken on at most, of the experts who are not at work."""
 
 TTL_S = 60
 CHURN_A_S = 10
@@ -157,6 +163,8 @@ def settle_in(calm_s: float, tally: Tally) -> None:
 
 def judge(tally: Tally) -> list[Finding]:
     """Every claim, in the order of the table."""
+    # Once more in peace, as the clock will do within minutes: the last ring may have been lost.
+    admit_in_turn(at=now())
     handed_in = set(SUBMISSION.states) - {"draft", "returned", "timed_out", "screened_out"}
     with database.begin() as session:
         return [
@@ -176,6 +184,7 @@ def judge(tally: Tally) -> list[Finding]:
                 tally.votes,
             ),
             fixes(session, tally.fixes),
+            *admitted(session, tally),
             timers(session),
             *histories(session),
             money(session),
@@ -213,26 +222,45 @@ def chaos(options: argparse.Namespace, name: str) -> bool:
         everything.enter_context(house.start(say))
         open_here(house.environment)
         script = generate_market(options.seed, experts=options.experts, tasks=options.tasks)
+        applicants = script.experts[options.at_once :][:APPLICANTS]
+        rooms = work_for(applicants, ANSWERS)
         terms = replace(
             script.terms,
+            domains=(*script.terms.domains, FIELD),
             answers_per_task=ANSWERS,
             reviews=1,
             offer_ttl_s=max(TTL_S, options.tasks * ANSWERS // CHURN_A_S),
             work_ttl_s=3600,
         )
-        drive = Drive(replace(script, terms=terms), house.addresses, say)
+        script = replace(script, terms=terms, tasks=[*script.tasks, *rooms])
+        drive = Drive(script, house.addresses, say)
         drive.bring_all()
         bring_reviewers()
         url = house.addresses.web
         people: list[Person] = [
             Matcher(url, drive.ops_key, tally, "ops", f"prj_{drive.project_id.hex}")
         ]
-        for part, kind in ((Part.EXPERT, Expert), (Part.REVIEWER, Reviewer)):
-            keys = keys_of(part)[: options.at_once]
+        experts = keys_of(Part.EXPERT)
+        asking = experts[options.at_once :][: len(applicants)]
+        for kind, keys in (
+            (Expert, experts[: options.at_once]),
+            (Reviewer, keys_of(Part.REVIEWER)[: options.at_once]),
+            (Applicant, asking),
+        ):
             people += [
-                kind(url, key, tally, f"{options.seed} {part} {number}")
+                kind(url, key, tally, f"{options.seed} {kind.__name__} {number}")
                 for number, key in enumerate(keys)
             ]
+        people.append(
+            Doorkeeper(
+                url,
+                drive.ops_key,
+                tally,
+                "doorkeeper",
+                places=len(asking) * 2 // 3,
+                settings=in_force.settings,
+            )
+        )
         stop = threading.Event()
         threads = [
             threading.Thread(target=person.live, args=(stop,), daemon=True) for person in people
@@ -283,7 +311,7 @@ def table(
         f"  killed {killed.total()} times: {deaths}",
         f"  moves of state {moves}; at rest {rested_s:.1f} s after the last call",
         f"  confirmed: {len(tally.submissions)} submissions, {len(tally.votes)} votes,"
-        f" {len(tally.fixes)} of them with a fix",
+        f" {len(tally.fixes)} of them with a fix, {len(tally.admissions)} applications",
         f"  from hand-in to the verdict in the author's feed: {_spans(loop)}",
         "",
     ]

@@ -48,6 +48,7 @@ class Tally:
     submissions: set[str] = field(default_factory=set)
     votes: set[str] = field(default_factory=set)
     fixes: set[str] = field(default_factory=set)
+    admissions: set[str] = field(default_factory=set)
 
     def count(self, what: str) -> None:
         """One more of something."""

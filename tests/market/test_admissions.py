@@ -36,6 +36,7 @@ from market.db import PLATFORM, database, take_scope
 from market.earnings.models import Earning
 from market.events import Event, EventRow
 from market.experts.models import Expert
+from market.http import wire_id
 from market.moves import unfolded
 from market.projects.models import Project
 from market.qualifications.actions import (
@@ -47,6 +48,8 @@ from market.qualifications.models import Qualification, SittingRate
 from payouts import chart
 from payouts.invariants import violations
 from payouts.ledger import balance
+from tests.chaos.people import Tally
+from tests.chaos.places import FEE, FIELD, admitted
 from tests.factories import (
     AT,
     key_for,
@@ -207,6 +210,46 @@ def test_the_least_promise_is_the_smallest_coin(db: Session) -> None:
     assert applied(db).guarantee_minor == 1
 
 
+def until_somebody_waits(session: Session, done: threading.Event) -> None:
+    """Hold on until somebody waits for what this transaction holds, and has not got past it."""
+    ends = time.monotonic() + 120
+    waits = text(
+        "select count(*) from pg_locks where pg_backend_pid() = any(pg_blocking_pids(pid))"
+    )
+    while not session.scalar(waits) and time.monotonic() < ends:
+        assert not done.wait(0.02)
+
+
+def test_whoever_waits_to_be_written_down_is_behind_those_who_were(committed: str) -> None:
+    del committed
+    with database.begin() as session:
+        work(session, 50)
+        first, second = (make_expert(session, weekly_hours=10).id for _ in range(2))
+    done = threading.Event()
+
+    def ask() -> None:
+        try:
+            with database.begin() as session:
+                apply_for_admission(session, second, "chemistry", at=AT)
+        finally:
+            done.set()
+
+    thread = threading.Thread(target=ask)
+    with database.begin() as session:
+        session.execute(text("select pg_advisory_xact_lock(hashtextextended('admissions', 0))"))
+        thread.start()
+        until_somebody_waits(session, done)
+        # For ten hours a week there is room, and for twenty there is not.
+        assert apply_for_admission(session, first, "chemistry", at=AT).state == "admitted"
+    thread.join(120)
+    with database.begin() as session:
+        rows = session.scalars(select(Admission).order_by(Admission.id)).all()
+        assert [(one.person_id, one.state) for one in rows] == [
+            (first, "admitted"),
+            (second, "waiting"),
+        ]
+
+
 def test_whoever_leaves_while_the_queue_is_gone_through_is_not_taken_on(committed: str) -> None:
     del committed
     with database.begin() as session:
@@ -225,13 +268,7 @@ def test_whoever_leaves_while_the_queue_is_gone_through_is_not_taken_on(committe
     with database.begin() as session:
         leave_queue(session, row.id, person_id=row.person_id, at=AT)
         thread.start()
-        ends = time.monotonic() + 120
-        # Somebody waits for what this transaction holds.
-        waits = text(
-            "select count(*) from pg_locks where pg_backend_pid() = any(pg_blocking_pids(pid))"
-        )
-        while not session.scalar(waits) and time.monotonic() < ends:
-            assert not done.wait(0.02)
+        until_somebody_waits(session, done)
     thread.join(120)
     assert found == [0]
     with database.begin() as session:
@@ -245,6 +282,21 @@ def test_who_may_not_be_offered_work_any_more_is_promised_nothing(db: Session) -
     db.get_one(Expert, row.person_id).weekly_hours = 0
     assert follow_admission(db, row.id, at=AT + 4 * WEEK) == "lapse"
     assert db.scalars(select(Earning)).all() == []
+
+
+def test_chaos_finds_who_was_overtaken_and_promises_that_were_not_set_aside(db: Session) -> None:
+    work(db, 400, domain=FIELD)
+    publish_terms(db, Terms(guarantee_s=0, fee_minor=FEE, budget_minor=FEE), note=WHY, at=AT)
+    rows = []
+    for _ in range(3):
+        person = make_expert(db, weekly_hours=10)
+        rows.append(apply_for_admission(db, person.id, FIELD, at=AT))
+    tally = Tally(admissions={wire_id("adm", one.id) for one in rows})
+    assert [(one.looked_at, one.broken) for one in admitted(db, tally)] == [(3, 0), (1, 0), (1, 0)]
+    # The third gets a promise for which nothing is left, before the second.
+    admit_out_of_turn(db, rows[2].id, reason=WHY, actor_id=rows[0].person_id, at=AT)
+    tally.admissions.add(wire_id("adm", rows[0].person_id))
+    assert [one.broken for one in admitted(db, tally)] == [1, 1, 1]
 
 
 def test_no_more_is_promised_at_once_than_was_set_aside(db: Session) -> None:
