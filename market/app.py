@@ -75,6 +75,7 @@ from market.panels.routes import ROUTES as PANELS
 from market.pay_rates.routes import ROUTES as PAY_RATES
 from market.pay_tiers.routes import ROUTES as PAY_TIERS
 from market.payees.routes import ROUTES as PAYEES
+from market.payout_runs.routes import ROUTES as PAYOUT_RUNS
 from market.people.queries import principal_of, refused_keys
 from market.people.routes import ROUTES as PEOPLE
 from market.policies.routes import ROUTES as POLICIES
@@ -174,6 +175,7 @@ ROUTES = [
     *PAY_RATES,
     *PAYEES,
     *TREASURY,
+    *PAYOUT_RUNS,
     *RECOVERIES,
     *FRAUDS,
     *BOOKS,

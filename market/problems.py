@@ -61,6 +61,7 @@ from market.offers import rules as offers
 from market.panels import rules as panels
 from market.pay_tiers import rules as pay_tiers
 from market.payees import rules as payees
+from market.payout_runs import rules as payout_runs
 from market.people import rules as people
 from market.policies import rules as policies
 from market.predictions import rules as predictions
@@ -213,7 +214,7 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     departures.CountryClosed: (409, "country_closed"),
     treasury.PeriodEndInvalid: (422, "period_end_invalid"),
     treasury.PayoutNotFound: (404, "not_found"),
-    treasury.PayoutRunNotFound: (404, "not_found"),
+    payout_runs.PayoutRunNotFound: (404, "not_found"),
     treasury.HoldNotFound: (404, "not_found"),
     treasury.CallNotFound: (404, "not_found"),
     treasury.CallStillOpen: (409, "call_still_open"),

@@ -19,6 +19,7 @@ from market.offers.jobs import (
     withdraw_project_offers,
     withdraw_task_offers,
 )
+from market.payout_runs.jobs import run_payouts
 from market.plans.jobs import (
     note_expert,
     note_import,
@@ -41,7 +42,6 @@ from market.treasury.jobs import (
     create_payee,
     make_stripe_call,
     review_payee,
-    run_payouts,
     send_payout,
     start_funding,
 )

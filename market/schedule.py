@@ -19,6 +19,7 @@ from market.heartbeats.jobs import warn_quiet_sessions
 from market.item_banks.jobs import calibrate_banks
 from market.notices.jobs import forget_old_places
 from market.offers.jobs import expire_offers
+from market.payout_runs.jobs import open_weekly_payouts
 from market.plans.jobs import note_opened_hours
 from market.qualifications.jobs import expire_qualifications
 from market.quality.jobs import refit_nightly
@@ -36,7 +37,6 @@ from market.time_entries.jobs import confirm_recorded_time
 from market.treasury.jobs import (
     catch_up_stripe,
     chase_invoices,
-    open_weekly_payouts,
     reconcile_stripe,
     review_held_payouts,
     sweep_stripe,

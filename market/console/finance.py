@@ -28,27 +28,19 @@ from market.earnings.models import Earning
 from market.earnings.rules import week_of
 from market.http import page_of, read_id, wire_id
 from market.pay_rates.queries import pay_rates
+from market.payout_runs.actions import cancel_run, request_payout_run
+from market.payout_runs.models import PayoutRun
+from market.payout_runs.queries import payout_run, payout_runs
 from market.people.queries import names_of
 from market.treasury.actions import (
     approve_again,
     bring_back,
-    cancel_run,
     end_hold,
     hold_policy,
     pay_again,
-    request_payout_run,
     take_out,
 )
-from market.treasury.models import PayoutRun
-from market.treasury.queries import (
-    at_stripe,
-    calls,
-    holds_of,
-    payout,
-    payout_run,
-    payout_runs,
-    payouts,
-)
+from market.treasury.queries import at_stripe, calls, holds_of, payout, payouts
 from market.treasury.rules import EXTRA_REASONS
 from payouts.bank_models import CardDispute
 from payouts.conversions import changes_in_words

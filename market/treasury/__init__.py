@@ -1,1 +1,1 @@
-"""Money at the bank: what labs pay in, who can be paid, payout runs, and what Stripe says."""
+"""Money at the bank: payouts one by one, what holds them, and what Stripe says."""

@@ -1,7 +1,7 @@
 """Asking Stripe and hearing from it: what stands between two transactions."""
 
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
 
@@ -10,26 +10,20 @@ from sqlalchemy.orm import Session
 
 from market.broker import job
 from market.db import database, now
-from market.earnings.rules import week_of
 from market.errors import MarketError
 from market.events import Event, emit
 from market.fundings.actions import warn_of_budgets
 from market.fundings.queries import funding
-from market.operations import report_progress
 from market.settings import in_force
 from market.treasury.actions import (
     ask_for_more,
-    end_run,
     gateway,
     has_stripe,
     hold_policy,
     is_live,
-    pay_owners,
     record_facts,
-    request_payout_run,
-    start_run,
 )
-from market.treasury.queries import at_stripe, owed, owners_unready, payout, payout_run
+from market.treasury.queries import at_stripe, owners_unready, payout
 from market.treasury.rules import StripeDiffers, differences
 from payouts.calls import Fact, due_calls, unknown_calls
 from payouts.decisions import resolve_unknown
@@ -44,7 +38,7 @@ from payouts.inbox import accounts_to_watch, catch_up, due_events, own_events_li
 from payouts.invoices import next_call, open_past_due, record_overdue
 from payouts.models import ExternalCall, Payee
 from payouts.outcomes import CallOutcome, Result
-from payouts.recoveries import Owner, write_off_old
+from payouts.recoveries import write_off_old
 from payouts.sender import ROWS_FAULT, run_call, send_transfers
 from payouts.states import CallState, InboxState
 from payouts.transfers import held_payouts, review_payout
@@ -52,7 +46,7 @@ from payouts.webhooks import apply_event, refresh_payee, review_owner
 
 log = structlog.get_logger(__name__)
 
-_FAULTS = (PayoutsError, MarketError, *ROWS_FAULT)
+FAULTS = (PayoutsError, MarketError, *ROWS_FAULT)
 """What keeps one row from being recorded, and none of the others."""
 
 WATCH_FOR = timedelta(days=45)
@@ -69,9 +63,6 @@ SEND_FOR = timedelta(seconds=20)
 
 SWEEP_FOR = timedelta(seconds=50)
 """How long each sweep sends: until the next one comes, so that they never fill their queue."""
-
-PAY_AT_ONCE = 100
-"""How many payouts a run opens in one transaction: so long a cancellation waits at most."""
 
 REVIEW_AT_ONCE = 1000
 """How many payouts that wait are listed together."""
@@ -160,47 +151,6 @@ def review_payee(payee_id: str) -> None:
         tell(session, review_owner(session, owner_id, now(), hold_policy()))
 
 
-@job(queue="money", time_limit_s=3600)
-def run_payouts(run_id: str) -> None:
-    """Open a payout for everybody who is owed something, a hundred to a transaction."""
-    with database.begin() as session:
-        run = start_run(session, UUID(run_id), at=now())
-        if run is None:
-            return
-        period_end = run.period_end
-        owners = owed(session)
-    failed: list[Exception] = []
-    for done in range(0, len(owners), PAY_AT_ONCE):
-        some = owners[done : done + PAY_AT_ONCE]
-        try:
-            goes_on = _pay(run.id, period_end, some)
-        except _FAULTS:
-            # One of them cannot be paid as things stand, which is no fault of the others.
-            failed += _each([partial(_pay, run.id, period_end, [one]) for one in some])
-            goes_on = True
-        if not goes_on:
-            return
-        with database.begin() as session:
-            report_progress(session, run.id, phase="paying", done=done, total=len(owners), at=now())
-    if failed:
-        # The run stays open: whoever runs this job again goes on with those.
-        raise failed[0]
-    with database.begin() as session:
-        end_run(session, run.id, at=now())
-
-
-def _pay(run_id: UUID, period_end: date, owners: Sequence[Owner]) -> bool:
-    """Open the payouts of some in one transaction; whether the run goes on."""
-    with database.begin() as session:
-        if payout_run(session, run_id, locked=True).state != "running":
-            # Cancelled meanwhile; held for the moment, so that it cannot be while we pay.
-            return False
-        pay_owners(
-            session, owners, period_end=period_end, at=now(), policy=hold_policy(), run_id=run_id
-        )
-        return True
-
-
 @job(queue="money", line="bulk")
 def send_payout(payout_id: str) -> None:
     """Send a payout's transfer, together with others that are planned.
@@ -240,14 +190,6 @@ def apply_stripe_event(event_id: str) -> None:
 # By the clock -------------------------------------------------------------------------------------
 
 
-@job(queue="money")
-def open_weekly_payouts(slot: str) -> None:
-    """Open the payout run of the week that ended with the Monday before a time."""
-    with database.begin() as session:
-        at = datetime.fromisoformat(slot)
-        request_payout_run(session, period_end=week_of(at), requested_by=None, at=at)
-
-
 @job(queue="money", time_limit_s=1800)
 def sweep_stripe(slot: str) -> None:
     """Go on with what a crash, a lost job or a silent Stripe has left: calls, then events.
@@ -257,11 +199,11 @@ def sweep_stripe(slot: str) -> None:
     del slot
     if not has_stripe():
         return
-    failed = _each([partial(_send_transfers, SWEEP_FOR)])
+    failed = each_in_turn([partial(_send_transfers, SWEEP_FOR)])
     with database.begin() as session:
         due, unknown = due_calls(session, now()), unknown_calls(session)
         events = due_events(session, now())
-    failed += _each(
+    failed += each_in_turn(
         [
             *(partial(_make_call, call_id) for call_id in due),
             *(partial(_look_for, call_id) for call_id in unknown),
@@ -276,7 +218,7 @@ def _look_for(call_id: UUID) -> None:
     resolve_unknown(database.begin, gateway(), call_id, now=now, tell=tell)
 
 
-def _each(turns: Sequence[Callable[[], object]]) -> list[Exception]:
+def each_in_turn(turns: Sequence[Callable[[], object]]) -> list[Exception]:
     """Let everything have its turn, whatever comes of the others; what could not be recorded.
 
     What Stripe does not answer is no failure, as it is asked again. A lost connection ends it:
@@ -291,7 +233,7 @@ def _each(turns: Sequence[Callable[[], object]]) -> list[Exception]:
         except GatewayKeyRejected:
             # Nobody could do anything with it.
             raise
-        except _FAULTS as refused:
+        except FAULTS as refused:
             # Not with its variables: rows of a transaction that failed cannot be printed.
             log.error("stripe.not_recorded", reason=str(refused))
             failed.append(refused)
@@ -309,7 +251,7 @@ def catch_up_stripe(slot: str) -> None:
         # None of them is listed from later than it was listed last: we may have been down for long.
         places: dict[str | None, datetime | None] = {None: own_events_listed_at(session)}
         places.update(accounts_to_watch(session, since=now() - WATCH_FOR).items())
-    failed = _each(
+    failed = each_in_turn(
         [
             partial(
                 _catch_up, min(since, listed_at - OVERLAP) if listed_at else since, until, place
@@ -367,7 +309,7 @@ def review_held_payouts(slot: str) -> None:
         with database.begin() as session:
             waiting = held_payouts(session, after=last, limit=REVIEW_AT_ONCE)
             unready = owners_unready(session, waiting) if has_stripe() else []
-        failed += _each(
+        failed += each_in_turn(
             [
                 *(partial(_refresh, owner_id) for owner_id in unready),
                 *(partial(_review, payout_id) for payout_id in waiting),

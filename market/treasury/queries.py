@@ -6,8 +6,7 @@ from uuid import UUID
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from market.treasury.models import PayoutRun
-from market.treasury.rules import PayoutNotFound, PayoutRunNotFound
+from market.treasury.rules import PayoutNotFound
 from payouts import chart
 from payouts.chart import Code
 from payouts.ledger import Balance, balances, trial_balance
@@ -30,18 +29,6 @@ def owed(session: Session) -> list[tuple[UUID, str]]:
     return [(owner, currency) for owner, currency in rows if owner is not None]
 
 
-def payout_run(session: Session, run_id: UUID, *, locked: bool = False) -> PayoutRun:
-    """One payout run; locked against others until the transaction ends, if wished.
-
-    Raises:
-        PayoutRunNotFound.
-    """
-    found = session.get(PayoutRun, run_id, with_for_update=locked, populate_existing=locked)
-    if found is None:
-        raise PayoutRunNotFound(run_id)
-    return found
-
-
 def payouts(*, owner_id: UUID | None = None, state: str | None = None) -> Select[Payout]:
     """Payouts, as a statement to page through."""
     wanted = select(Payout)
@@ -54,11 +41,6 @@ def calls(*, state: str | None = None) -> Select[ExternalCall]:
     """Writes to Stripe, as a statement to page through."""
     wanted = select(ExternalCall)
     return wanted if state is None else wanted.where(ExternalCall.state == state)
-
-
-def payout_runs() -> Select[PayoutRun]:
-    """Payout runs, as a statement to page through."""
-    return select(PayoutRun)
 
 
 def payout(session: Session, payout_id: UUID) -> Payout:

@@ -6,20 +6,7 @@ from uuid import UUID
 
 from market.earnings.rules import week_of
 from market.errors import MarketError
-from market.states import Machine, Move
 from payouts.seen import BalanceSeen
-
-PAYOUT_RUN = Machine(
-    "payout_run",
-    initial=("pending",),
-    moves=(
-        Move("start", ("pending",), "running"),
-        Move("finish", ("running",), "succeeded"),
-        # What it has not sent yet is taken out; what was sent stays sent.
-        Move("cancel", ("pending", "running", "succeeded"), "cancelled"),
-    ),
-)
-
 
 class PeriodEndInvalid(MarketError):
     """A day on which no pay period has ended."""
@@ -30,14 +17,6 @@ class PeriodEndInvalid(MarketError):
             f" not {period_end}"
         )
         self.latest = latest.isoformat()
-
-
-class PayoutRunNotFound(MarketError):
-    """No payout run has this id."""
-
-    def __init__(self, run_id: UUID) -> None:
-        super().__init__("there is no such payout run")
-        self.run_id = run_id
 
 
 class PayoutNotFound(MarketError):

@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 
 from market.db import database
 from market.embedded import EmbeddedPostgres
-from market.treasury.jobs import PAY_AT_ONCE
+from market.payout_runs.jobs import PAY_AT_ONCE
 from payouts import chart
 from payouts.bucket import WriteRate
 from payouts.gateway import Gateway

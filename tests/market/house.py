@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from market.approvals.actions import approve_lines
 from market.auth import Part
 from market.db import PLATFORM, database
+from market.earnings.actions import accrue_earning
 from market.earnings.models import Earning
 from market.earnings.rules import week_of
 from market.events import Event, EventRow
@@ -26,12 +27,15 @@ from payouts.chart import AccountRef
 from payouts.ledger import Line, balance, post_entry
 from payouts.models import Payee
 from payouts.payees import payee_of
-from tests.factories import Caller, make_caller
+from tests.factories import AT, Caller, make_caller, make_project, make_task
 from tests.fakestripe import FakeStripe
+from tests.market.earned import end_offer, make_active_offer, work_on
 from tests.payouts.scene import Letter, Mailbox
 
 MONDAY = week_of(datetime.now(UTC))
 """The Monday of this week: the end of the last pay period."""
+
+HOUR = 3600
 
 
 @dataclass(slots=True)
@@ -183,3 +187,24 @@ class House:
                     select(EventRow.subject_id).where(EventRow.type == kind).order_by(EventRow.id)
                 )
             )
+
+
+def earn(house: House, expert: Caller, seconds: int = 2 * HOUR, *, since: datetime = AT) -> int:
+    """Time that was worked on a project with settled money, credited; what it pays."""
+    at = datetime.now(UTC)
+    with house.begin() as session:
+        project = make_project(session)
+        offer = make_active_offer(
+            session, project, make_task(session, project), expert.person_id, at=at
+        )
+        work_on(session, offer, since, seconds)
+        end_offer(session, offer)
+        lines = accrue_earning(session, offer.id, at=at)
+        return sum(line.pay_minor for line in lines)
+
+
+def paid_in(house: House) -> None:
+    """Money at Stripe for transfers to be made of."""
+    lab = house.caller(Part.LAB)
+    house.fund(lab, 5_000_000)
+    house.hear()

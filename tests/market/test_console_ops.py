@@ -19,7 +19,7 @@ from market.db import now
 from market.earnings.rules import week_of
 from market.http import wire_id
 from market.operations import end_operation
-from market.treasury.models import PayoutRun
+from market.payout_runs.models import PayoutRun
 from tests.factories import AT
 from tests.market.test_console import come_in, send, token, visit
 

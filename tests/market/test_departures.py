@@ -61,8 +61,7 @@ from tests.factories import (
     pairs_in_database,
 )
 from tests.market.earned import end_offer, make_active_offer, work_on
-from tests.market.house import House
-from tests.market.test_payout_runs import paid_in
+from tests.market.house import House, paid_in
 from tests.market.test_verdicts import statements_of
 
 WHY = "It moves to the mountains."

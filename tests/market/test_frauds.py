@@ -23,9 +23,8 @@ from market.verdicts.models import Verdict, VerdictChange
 from market.work.models import TimeEntry
 from payouts import chart
 from tests.factories import Caller, make_offer, make_project, make_task
-from tests.market.house import House
+from tests.market.house import House, paid_in
 from tests.market.reviewed import STUMP, cast, hand_in
-from tests.market.test_payout_runs import paid_in
 
 WHY = "The answer was copied whole from a chapter that is in the evidence folder."
 SAID = "I wrote that chapter myself; the publisher's letter is in the same folder."

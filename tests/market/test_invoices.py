@@ -8,8 +8,7 @@ from sqlalchemy import select
 from market.auth import Part
 from market.earnings.models import Earning
 from payouts import chart
-from tests.market.house import House
-from tests.market.test_payout_runs import earn
+from tests.market.house import House, earn
 
 
 def test_an_invoice_adds_up_to_what_was_spent_and_traces_to_each_line(house: House) -> None:

@@ -11,8 +11,7 @@ from market.auth import Part
 from market.events import Event
 from payouts import chart
 from tests.factories import Caller
-from tests.market.house import MONDAY, House
-from tests.market.test_payout_runs import earn, paid_in
+from tests.market.house import MONDAY, House, earn, paid_in
 
 WHY = "The hand-in is a copy of chapter three of a textbook; both are in the evidence folder."
 NOTE = {"note": "A person looked at it and stopped it."}
