@@ -38,6 +38,7 @@ from market.availability.routes import ROUTES as AVAILABILITY
 from market.baselines.routes import ROUTES as BASELINES
 from market.bonuses.routes import ROUTES as BONUSES
 from market.books.routes import ROUTES as BOOKS
+from market.caps.routes import ROUTES as CAPS
 from market.chargebacks.routes import ROUTES as CHARGEBACKS
 from market.console.frame import template_config
 from market.console.routes import console_router
@@ -72,10 +73,12 @@ from market.notices.routes import ROUTES as NOTICES
 from market.notices.routes import encoded
 from market.offers.routes import ROUTES as OFFERS
 from market.panels.routes import ROUTES as PANELS
+from market.past_rates.routes import ROUTES as PAST_RATES
 from market.pay_rates.routes import ROUTES as PAY_RATES
 from market.pay_tiers.routes import ROUTES as PAY_TIERS
 from market.payees.routes import ROUTES as PAYEES
 from market.payout_runs.routes import ROUTES as PAYOUT_RUNS
+from market.payroll.routes import ROUTES as PAYROLL
 from market.people.queries import principal_of, refused_keys
 from market.people.routes import ROUTES as PEOPLE
 from market.policies.routes import ROUTES as POLICIES
@@ -113,6 +116,7 @@ from market.treasury.routes import ROUTES as TREASURY
 from market.treasury.routes import WEBHOOKS
 from market.verdicts.routes import ROUTES as VERDICTS
 from market.votes.routes import ROUTES as VOTES
+from market.wages.routes import ROUTES as WAGES
 from market.witness import Witness, announce
 from market.work.routes import ROUTES as WORK
 
@@ -176,6 +180,10 @@ ROUTES = [
     *PAYEES,
     *TREASURY,
     *PAYOUT_RUNS,
+    *PAYROLL,
+    *WAGES,
+    *CAPS,
+    *PAST_RATES,
     *RECOVERIES,
     *FRAUDS,
     *BOOKS,

@@ -158,6 +158,7 @@ class Event(StrEnum):
     PAYEE_READY = "payee.ready"
     PAYEE_NOT_READY = "payee.not_ready"
     PAYOUT_RUN_REQUESTED = "payout_run.requested"
+    PAYOUT_RUN_STOPPED = "payout_run.stopped"
     PAYOUT_BATCHED = "payout.batched"
     PAYOUTS_LEFT = "payout.left_to_send"
     PAYOUT_HELD = "payout.held"

@@ -215,6 +215,7 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     treasury.PeriodEndInvalid: (422, "period_end_invalid"),
     treasury.PayoutNotFound: (404, "not_found"),
     payout_runs.PayoutRunNotFound: (404, "not_found"),
+    payout_runs.PayoutRunStopping: (409, "payout_run_stopping"),
     treasury.HoldNotFound: (404, "not_found"),
     treasury.CallNotFound: (404, "not_found"),
     treasury.CallStillOpen: (409, "call_still_open"),

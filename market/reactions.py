@@ -19,7 +19,7 @@ from market.offers.jobs import (
     withdraw_project_offers,
     withdraw_task_offers,
 )
-from market.payout_runs.jobs import run_payouts
+from market.payout_runs.jobs import clear_run, run_payouts
 from market.plans.jobs import (
     note_expert,
     note_import,
@@ -78,6 +78,7 @@ REACTIONS: dict[Event, tuple[Job, ...]] = {
     Event.PAYEE_REQUESTED: (create_payee,),
     Event.PAYEE_READY: (review_payee,),
     Event.PAYOUT_RUN_REQUESTED: (run_payouts,),
+    Event.PAYOUT_RUN_STOPPED: (clear_run,),
     Event.PAYOUT_BATCHED: (send_payout,),
     Event.PAYOUTS_LEFT: (send_payout,),
     Event.PAYOUT_PAID: (settle_paid_time,),

@@ -75,12 +75,17 @@ class Money:
         exponent_of(self.currency)
 
     def __str__(self) -> str:
-        """The amount in units with all its decimals: `USD 953.00`, `JPY -1200`."""
+        """The amount in units, after its currency: `USD 953.00`, `JPY -1200`."""
+        return f"{self.currency} {self.in_units}"
+
+    @property
+    def in_units(self) -> str:
+        """The amount in units with all its decimals, without its currency: `953.00`."""
         exponent = exponent_of(self.currency)
         units, rest = divmod(abs(self.amount_minor), 10**exponent)
         sign = "-" if self.amount_minor < 0 else ""
         decimals = f".{rest:0{exponent}d}" if exponent else ""
-        return f"{self.currency} {sign}{units}{decimals}"
+        return f"{sign}{units}{decimals}"
 
     def __add__(self, other: "Money") -> "Money":
         self._same_currency(other)

@@ -17,7 +17,7 @@ from market.console.frame import back_to, page
 from market.console.visitors import EXPERT, my_id
 from market.db import PLATFORM, Json, database, now
 from market.earnings.models import Earning
-from market.earnings.queries import effective_wage, payout_states
+from market.earnings.queries import payout_states
 from market.experiments.queries import guidances_for
 from market.experiments.rules import Guidance, shown_payload
 from market.experts.models import Expert
@@ -28,6 +28,8 @@ from market.offers.actions import accept_offer, decline_offer
 from market.offers.models import Offer
 from market.offers.queries import open_offers
 from market.offers.rules import REASONS, Terms
+from market.past_rates.queries import past_rates, price_of
+from market.past_rates.rules import rates_told
 from market.repairs.queries import skip_budget
 from market.returns.queries import asked_of
 from market.reviews.models import Review
@@ -37,6 +39,7 @@ from market.treasury.queries import holds_of, what_is_owed
 from market.verdicts.models import Verdict
 from market.verdicts.queries import lab_rejections
 from market.verdicts.rules import rejections_told
+from market.wages.queries import effective_wage, own_wages
 from market.work.actions import end_session, pause_session, resume_session, start_session
 from market.work.models import TimeEntry, WorkSession
 from market.work.queries import figures, open_session
@@ -115,6 +118,10 @@ def get_offers(request: Request[Any, Any, Any], said: FromQuery[str | None] = No
             .distinct()
         ).all()
         wages = {one.project_id: effective_wage(session, one.project_id) for one in offered}
+        before = {
+            one.id: rates_told(price_of(one), past_rates(session, one, at=now()), one.currency)
+            for one in open_offers(session, me, at=now())
+        }
         rejections = {
             lab: rejections_told(lab_rejections(session, lab))
             for lab in {one.organisation_id for one in offered}
@@ -135,6 +142,7 @@ def get_offers(request: Request[Any, Any, Any], said: FromQuery[str | None] = No
             skips=skips,
             asked=asked_of(session, [one.id for one in held]),
             wages=wages,
+            before=before,
             rejections=rejections,
             pay_blocks=pay_blocks(session, me),
             waiting=cards_of(session, waiting),
@@ -281,6 +289,9 @@ def unproven_s(running: WorkSession | None, at: datetime) -> int:
 def get_earnings(request: Request[Any, Any, Any], cursor: FromQuery[str | None] = None) -> Template:
     """Every line of pay: its minutes, its rate, and where the money is now."""
     me = my_id(request)
+    # As the platform, since what tests took is read beside the work; only its own time is.
+    with database.begin(PLATFORM) as session:
+        wages = own_wages(session, me)
     with database.begin() as session:
         rows, following = page_of(
             session,
@@ -310,6 +321,7 @@ def get_earnings(request: Request[Any, Any, Any], cursor: FromQuery[str | None] 
             holds=holds_of(session, [one.id for one in payouts]),
             changed=changes_in_words(session, [one.id for one in payouts]),
             purses=_purses(session, me),
+            wages=wages,
             payee=payee_state(session, me) if payee_of(session, me) is not None else None,
             tasks=tasks,
             zone=zone_of(session, me),

@@ -6,7 +6,7 @@ from typing import Any
 from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
-from litestar.response import Redirect, Template
+from litestar.response import Redirect, Stream, Template
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -21,7 +21,7 @@ from market.books.queries import (
 from market.console.bank import MONEY, OPEN_DISPUTES
 from market.console.charts import Chart, line
 from market.console.forms import Form
-from market.console.frame import back_to, page
+from market.console.frame import HEADERS, back_to, page
 from market.console.visitors import OPS, FormUnreadable, my_id
 from market.db import database, now
 from market.earnings.models import Earning
@@ -31,6 +31,7 @@ from market.pay_rates.queries import pay_rates
 from market.payout_runs.actions import cancel_run, request_payout_run
 from market.payout_runs.models import PayoutRun
 from market.payout_runs.queries import payout_run, payout_runs
+from market.payroll.routes import By, payroll_file
 from market.people.queries import names_of
 from market.treasury.actions import (
     approve_again,
@@ -140,7 +141,16 @@ def get_runs(
             following=following,
             names=names_of(session, [run.requested_by for run in runs]),
             periods=[latest - timedelta(weeks=n) for n in range(4)],
+            weeks=[latest - timedelta(weeks=n) for n in range(WEEKS)],
         )
+
+
+@get("/money/payroll.csv", guards=OPS, sync_to_thread=True)
+def get_payroll(
+    first: FromQuery[date], by: FromQuery[By] = "expert", last: FromQuery[date | None] = None
+) -> Stream:
+    """Everybody's pay of a week as a file."""
+    return payroll_file(first, last or first, by, HEADERS)
 
 
 @post("/money/runs", guards=OPS, sync_to_thread=True, status_code=303)
@@ -346,6 +356,7 @@ ROUTES: list[HTTPRouteHandler] = [
     get_money,
     post_check,
     get_runs,
+    get_payroll,
     post_run,
     get_run,
     post_cancel,

@@ -226,7 +226,9 @@ SAID = {
     "appeal-decide": Notice("Decided. Whoever appealed reads your reasons."),
     "case-decide": Notice("Decided, in your name."),
     "payrun": Notice("The payout run was asked for; this page follows it."),
-    "payrun-stopped": Notice("The run is stopped. What it had not sent is owed again."),
+    "payrun-stopped": Notice(
+        "The run is stopped. What it had not sent is taken out, and owed again."
+    ),
     "payout-withdraw": Notice("The payout is taken out. Its money is owed again."),
     "payout-recall": Notice("Stripe is asked for the money; it is owed again when it is back."),
     "payout-again": Notice("A second payout for the period is prepared."),

@@ -11,6 +11,8 @@ from litestar.response import Template
 from sqlalchemy import Integer, cast, func, select
 from sqlalchemy.orm import Session
 
+from market.caps.queries import cap_use
+from market.caps.rules import cap_told
 from market.console.charts import picture
 from market.console.frame import page
 from market.console.signals import frontier
@@ -118,6 +120,7 @@ def get_project(
     # to the lab whose project it is.
     with database.begin(PLATFORM) as session:
         heard = feedback(session, found_id, since=at - FEEDBACK_OVER)
+        cap_said = cap_told(cap_use(session, project(session, found_id)))
     with database.begin() as session:
         found = project(session, found_id)
         validated, stumps = _shares(session, [found.id])[found.id]
@@ -152,6 +155,7 @@ def get_project(
         return page(
             request,
             "lab/project.html",
+            cap_said=cap_said,
             project=found,
             model=model,
             progress=_progress(_task_counts(session, [found.id])[found.id]),

@@ -128,9 +128,11 @@ def day(on: date | None) -> str:
     return NOTHING if on is None else f"{on:%-d %b %Y}".replace(" ", HELD_TOGETHER)
 
 
-def last_day(until: datetime) -> str:
-    """The last day of a stretch that ends before a moment."""
-    return day((until - timedelta(microseconds=1)).date())
+def last_day(until: date) -> str:
+    """The last day of a stretch that ends before a moment, or before a day begins."""
+    if isinstance(until, datetime):
+        return day((until - timedelta(microseconds=1)).date())
+    return day(until - timedelta(days=1))
 
 
 def left(until: datetime | None, at: datetime) -> str:

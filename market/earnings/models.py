@@ -45,6 +45,7 @@ class Earning(Base, kw_only=True):
         Index("ix_earning_expert_id", "expert_id", "id"),
         Index("ix_earning_project_id", "project_id", "id"),
         Index("ix_earning_payout_id", "payout_id"),
+        Index("ix_earning_week", "week", "id"),
         Index("uq_earning_source_id", "source_id", unique=True),
         Index("ix_earning_reviewed", "review_until", postgresql_where="state = 'accrued'"),
         Index("ix_earning_waiting", "expert_id", postgresql_where="payout_id is null"),

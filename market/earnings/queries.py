@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, aliased
 
 from market.attempts.models import Attempt
 from market.earnings.models import Earning
-from market.earnings.rules import FEWEST_EXPERTS, UNPAID_TIME, Fixed, LineNotFound, Stretch
+from market.earnings.rules import UNPAID_TIME, Fixed, LineNotFound, Stretch
 from market.experts.queries import rate_spans
 from market.offers.models import Offer
 from market.offers.rules import reservation_key
@@ -177,52 +177,6 @@ def earnings(*, expert_id: UUID | None = None, week: date | None = None) -> Sele
     if week is not None:
         wanted = wanted.where(Earning.week == week)
     return wanted
-
-
-@dataclass(frozen=True, slots=True)
-class Wage:
-    """What a project paid its experts for all their minutes: paid, capped, rejected and redone.
-
-    Units: seconds; minor units of `currency`.
-    """
-
-    currency: str
-    experts: int
-    seconds: int
-    pay_minor: int
-
-    @property
-    def minor_per_hour(self) -> int:
-        """Pay over every recorded second, to the nearest unit, halves down."""
-        return (2 * self.pay_minor * 3600 + self.seconds - 1) // (2 * self.seconds)
-
-
-_WAGE = text(
-    """
-    select p.currency, t.experts, t.seconds::bigint, coalesce(e.pay, 0)::bigint
-    from market.project p,
-        lateral (
-            select count(distinct expert_id) as experts, coalesce(sum(seconds), 0) as seconds
-            from market.time_entry where project_id = p.id
-        ) t,
-        lateral (
-            select sum(pay_minor) as pay from market.earning
-            where project_id = p.id and state <> 'withheld'
-        ) e
-    where p.id = :project_id and p.state <> 'draft'
-    """
-)
-
-
-def effective_wage(session: Session, project_id: UUID) -> Wage | None:
-    """What work on a project came to an hour; None where so few worked that it would tell of one.
-
-    Read as the platform: it is about everybody, and shows nobody. Bonuses count, fees do not.
-    """
-    row = session.execute(_WAGE, {"project_id": project_id}).one_or_none()
-    if row is None or row.experts < FEWEST_EXPERTS or not row.seconds:
-        return None
-    return Wage(*row)
 
 
 def payout_states(session: Session, lines: Sequence[Earning]) -> dict[UUID, str]:

@@ -10,15 +10,14 @@ import msgspec
 from litestar import Response
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath, FromQuery
+from litestar.params import FromQuery
 from sqlalchemy.orm import Session
 
 from market.auth import Part, Principal, tell_of
-from market.db import PLATFORM, database
+from market.db import database
 from market.earnings.models import Earning
 from market.earnings.queries import (
     earnings,
-    effective_wage,
     payout_states,
     statement_conversions,
     statement_lines,
@@ -33,11 +32,9 @@ from market.http import (
     get,
     page,
     page_of,
-    read_id,
     wire_id,
     wire_ids,
 )
-from market.projects.queries import project
 from market.projects.routes import MoneyOut
 from payouts.bank_models import Conversion
 from payouts.conversions import conversion_in_words, rate_of
@@ -65,37 +62,6 @@ class EarningOut(Wire):
     state: str
     payout_id: str | None
     credited_at: datetime
-
-
-class WageOut(Wire):
-    """What work on a project came to an hour: all pay over every recorded minute, also of work
-    that was rejected, redone or beyond a cap. All but the project is null where fewer than three
-    experts have worked, since it would tell of one of them.
-    """
-
-    project_id: str
-    minor_per_hour: int | None
-    pay_minor: int | None
-    seconds: int | None
-    experts: int | None
-    currency: str | None
-
-
-@get("/projects/{project_id:str}/effective-wage", scope="earning:read", tags=["Earnings"])
-def get_effective_wage(project_id: FromPath[str]) -> WageOut:
-    """What experts earned an hour on a project, over all their minutes; for every expert to see."""
-    # As the platform, since it is about everybody's time and pay, and shows nobody's.
-    with database.begin(PLATFORM) as session:
-        found = project(session, read_id("prj", project_id))
-        wage = effective_wage(session, found.id)
-    return WageOut(
-        project_id=wire_id("prj", found.id),
-        minor_per_hour=wage.minor_per_hour if wage else None,
-        pay_minor=wage.pay_minor if wage else None,
-        seconds=wage.seconds if wage else None,
-        experts=wage.experts if wage else None,
-        currency=wage.currency if wage else None,
-    )
 
 
 @get("/earnings", scope="earning:read", tags=["Earnings"])
@@ -236,8 +202,8 @@ def statement(
                 wire_ids("ofr", line.offer_id) or "",
                 line.kind,
                 line.seconds,
-                _units(line.rate_minor_per_hour, line.currency),
-                _units(line.pay_minor, line.currency),
+                Money(line.rate_minor_per_hour, line.currency).in_units,
+                Money(line.pay_minor, line.currency).in_units,
                 line.currency,
                 state or line.state,
                 wire_ids("pay", line.payout_id) or "",
@@ -260,11 +226,6 @@ def conversion_out(found: Conversion) -> ConversionOut:
     )
 
 
-def _units(amount_minor: int, currency: str) -> str:
-    """An amount in units with all its decimals, without its currency."""
-    return str(Money(amount_minor, currency)).removeprefix(f"{currency} ")
-
-
 def _earning_out(line: Earning, states: Mapping[UUID, str]) -> EarningOut:
     tell_of(line.expert_id)
     return EarningOut(
@@ -285,7 +246,6 @@ def _earning_out(line: Earning, states: Mapping[UUID, str]) -> EarningOut:
 
 
 ROUTES: list[HTTPRouteHandler] = [
-    get_effective_wage,
     get_earnings,
     get_statement_data,
     get_statement,

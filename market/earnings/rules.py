@@ -49,9 +49,6 @@ KINDS = (
 was admitted and then offered no work in time.
 """
 
-FEWEST_EXPERTS = 3
-"""Of how many experts at least a project's wage is told, so that it tells of none."""
-
 LOCK_AFTER = timedelta(hours=12)
 """So long after its last second, by UTC, a week of time is locked and credited."""
 

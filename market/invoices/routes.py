@@ -151,10 +151,10 @@ def _cells(line: InvoiceLine) -> tuple[object, ...]:
         wire_id("ear", paid.id),
         paid.kind,
         paid.seconds,
-        _units(paid.rate_minor_per_hour, paid.currency),
-        _units(paid.pay_minor, paid.currency),
-        _units(paid.fee_minor, paid.currency),
-        _units(line.total_minor, paid.currency),
+        Money(paid.rate_minor_per_hour, paid.currency).in_units,
+        Money(paid.pay_minor, paid.currency).in_units,
+        Money(paid.fee_minor, paid.currency).in_units,
+        Money(line.total_minor, paid.currency).in_units,
         paid.currency,
         wire_ids("led", line.entry_id) or "",
         paid.at.isoformat(),
@@ -192,11 +192,6 @@ def _weeks(
     if lab_id is None:
         lab_id = read_id("org", organisation_id or "")
     return Weeks(lab_id, first, last)
-
-
-def _units(amount_minor: int, currency: str) -> str:
-    """An amount in units with all its decimals, without its currency."""
-    return str(Money(amount_minor, currency)).removeprefix(f"{currency} ")
 
 
 def _charge_out(charge: ProjectCharge) -> ProjectChargeOut:

@@ -1,5 +1,6 @@
 """Rounds of payouts: asked for, begun, ended and stopped."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
@@ -9,17 +10,19 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from market.db import new_id
+from market.earnings.actions import lock_pay
 from market.events import Event, change_state, emit
 from market.operations import Operation, cancel_operation, end_operation, open_operation
 from market.payout_runs.models import PayoutRun
-from market.payout_runs.queries import payout_run
-from market.payout_runs.rules import PAYOUT_RUN
+from market.payout_runs.queries import is_being_cancelled, payout_run, who_cancelled
+from market.payout_runs.rules import IS_OVER, PAYOUT_RUN, PayoutRunStopping
 from market.treasury.actions import record_facts
 from market.treasury.rules import checked_note, checked_period_end
+from payouts.calls import Fact
 from payouts.errors import PayoutStateConflict
 from payouts.models import Payout
 from payouts.states import PayoutState
-from payouts.withdrawals import unsent_of_run, withdraw_payout
+from payouts.withdrawals import withdraw_payout
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +42,10 @@ def request_payout_run(
     gets None the second time.
 
     Raises:
-        PeriodEndInvalid.
+        PeriodEndInvalid, PayoutRunStopping.
     """
+    if is_being_cancelled(session, period_end):
+        raise PayoutRunStopping(period_end)
     made = session.scalar(
         insert(PayoutRun)
         .values(
@@ -70,7 +75,7 @@ def start_run(session: Session, run_id: UUID, *, at: datetime) -> PayoutRun | No
         PayoutRunNotFound.
     """
     run = payout_run(session, run_id, locked=True)
-    if run.state in ("succeeded", "cancelled"):
+    if run.state in IS_OVER:
         return None
     if run.state == "pending":
         change_state(session, PAYOUT_RUN, run, "start", at=at, actor_id=run.requested_by)
@@ -85,7 +90,7 @@ def end_run(session: Session, run_id: UUID, *, at: datetime) -> PayoutRun:
         PayoutRunNotFound.
     """
     run = payout_run(session, run_id, locked=True)
-    if run.state in ("succeeded", "cancelled"):
+    if run.state in IS_OVER:
         return run
     rows = session.execute(
         select(
@@ -115,8 +120,9 @@ def end_run(session: Session, run_id: UUID, *, at: datetime) -> PayoutRun:
     return run
 
 
-def cancel_run(session: Session, run_id: UUID, *, by: UUID, note: str, at: datetime) -> PayoutRun:
-    """Stop a run and take out what it has not sent; a new run of the period pays it again.
+def cancel_run(session: Session, run_id: UUID, *, by: UUID, note: str, at: datetime) -> OpenedRun:
+    """Stop a run; what it has not sent is taken out as a reaction, under an operation of its own,
+    and a new run of the period pays it again.
 
     What was sent, or may have been, goes its way.
 
@@ -125,14 +131,55 @@ def cancel_run(session: Session, run_id: UUID, *, by: UUID, note: str, at: datet
     """
     reason = checked_note(note)
     run = payout_run(session, run_id, locked=True)
-    change_state(session, PAYOUT_RUN, run, "cancel", at=at, actor_id=by, note=reason)
-    run.ended_at = run.ended_at or at
+    change_state(
+        session,
+        PAYOUT_RUN,
+        run,
+        "cancel",
+        at=at,
+        event=Event.PAYOUT_RUN_STOPPED,
+        actor_id=by,
+        note=reason,
+    )
     cancel_operation(session, run.id, at=at)
-    for payout_id in unsent_of_run(session, run.id):
+    operation = open_operation(
+        session, "payout_run_cancellation", run.id, at=at, organisation_id=None
+    )
+    return OpenedRun(run, operation)
+
+
+def clear_some(session: Session, run_id: UUID, payout_ids: Sequence[UUID], *, at: datetime) -> None:
+    """Take some payouts of a cancelled run out; those that were sent meanwhile stay under way.
+
+    Their experts' pay is locked first, as it is when payouts are opened.
+    """
+    by, reason = who_cancelled(session, run_id)
+    owners = select(Payout.owner_id).where(Payout.id.in_(payout_ids))
+    lock_pay(session, *session.scalars(owners.distinct()))
+    facts: list[Fact] = []
+    for payout_id in payout_ids:
         try:
-            facts = withdraw_payout(session, payout_id, by=by, note=reason, at=at)
+            facts += withdraw_payout(session, payout_id, by=by, note=reason, at=at)
         except PayoutStateConflict:
-            # Sent between the look and the lock: it is under way and stays so.
+            # Sent, or taken out, between the look and the lock.
             continue
-        record_facts(session, facts, at=at)
-    return run
+    record_facts(session, facts, at=at)
+
+
+def end_cancellation(session: Session, run_id: UUID, *, at: datetime) -> None:
+    """Close a cancelled run when all that it had not sent is out; whoever comes second changes
+    nothing.
+
+    Raises:
+        PayoutRunNotFound.
+    """
+    run = payout_run(session, run_id, locked=True)
+    if run.state != "cancelling":
+        return
+    by, _ = who_cancelled(session, run_id)
+    run.ended_at = run.ended_at or at
+    change_state(session, PAYOUT_RUN, run, "clear", at=at, actor_id=by)
+    taken = select(func.count()).where(
+        Payout.run_id == run_id, Payout.state == PayoutState.CANCELLED
+    )
+    end_operation(session, run.id, at=at, result={"withdrawn": session.scalar(taken) or 0})

@@ -1,23 +1,33 @@
 """Payout runs, as they are worked off, and the clock that asks for them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 from market.broker import job
 from market.db import database, now
 from market.earnings.rules import week_of
 from market.operations import report_progress
-from market.payout_runs.actions import end_run, request_payout_run, start_run
+from market.payout_runs.actions import (
+    clear_some,
+    end_cancellation,
+    end_run,
+    request_payout_run,
+    start_run,
+)
 from market.payout_runs.queries import payout_run
 from market.treasury.actions import hold_policy, pay_owners
 from market.treasury.jobs import FAULTS, each_in_turn
 from market.treasury.queries import owed
 from payouts.recoveries import Owner
+from payouts.withdrawals import unsent_of_run
 
-PAY_AT_ONCE = 100
-"""How many payouts a run opens in one transaction: so long a cancellation waits at most."""
+One = TypeVar("One")
+
+LOT = 100
+"""How many payouts are opened, or taken out, in one transaction."""
 
 
 @job(queue="money", time_limit_s=3600)
@@ -27,26 +37,10 @@ def run_payouts(run_id: str) -> None:
         run = start_run(session, UUID(run_id), at=now())
         if run is None:
             return
-        period_end = run.period_end
         owners = owed(session)
-    failed: list[Exception] = []
-    for done in range(0, len(owners), PAY_AT_ONCE):
-        some = owners[done : done + PAY_AT_ONCE]
-        try:
-            goes_on = _pay(run.id, period_end, some)
-        except FAULTS:
-            # One of them cannot be paid as things stand, which is no fault of the others.
-            failed += each_in_turn([partial(_pay, run.id, period_end, [one]) for one in some])
-            goes_on = True
-        if not goes_on:
-            return
+    if _in_lots(run.id, "paying", owners, partial(_pay, run.id, run.period_end)):
         with database.begin() as session:
-            report_progress(session, run.id, phase="paying", done=done, total=len(owners), at=now())
-    if failed:
-        # The run stays open: whoever runs this job again goes on with those.
-        raise failed[0]
-    with database.begin() as session:
-        end_run(session, run.id, at=now())
+            end_run(session, run.id, at=now())
 
 
 def _pay(run_id: UUID, period_end: date, owners: Sequence[Owner]) -> bool:
@@ -59,6 +53,51 @@ def _pay(run_id: UUID, period_end: date, owners: Sequence[Owner]) -> bool:
             session, owners, period_end=period_end, at=now(), policy=hold_policy(), run_id=run_id
         )
         return True
+
+
+@job(queue="money", time_limit_s=3600)
+def clear_run(run_id: str) -> None:
+    """Take out what a cancelled run has not sent, a hundred to a transaction."""
+    cancelled = UUID(run_id)
+    with database.begin() as session:
+        if payout_run(session, cancelled).state != "cancelling":
+            return
+        unsent = unsent_of_run(session, cancelled)
+    if _in_lots(cancelled, "withdrawing", unsent, partial(_clear, cancelled)):
+        with database.begin() as session:
+            end_cancellation(session, cancelled, at=now())
+
+
+def _clear(run_id: UUID, payout_ids: Sequence[UUID]) -> bool:
+    with database.begin() as session:
+        clear_some(session, run_id, payout_ids, at=now())
+        return True
+
+
+def _in_lots(
+    run_id: UUID, phase: str, every: Sequence[One], act: Callable[[Sequence[One]], bool]
+) -> bool:
+    """Act on all of them, a hundred to a transaction; whether nothing stopped it on the way.
+
+    Raises what could not be written, once everybody else has had its turn: the run stays open, and
+    whoever runs its job again goes on with those.
+    """
+    failed: list[Exception] = []
+    for done in range(0, len(every), LOT):
+        some = every[done : done + LOT]
+        try:
+            if not act(some):
+                return False
+        except FAULTS:
+            # One of them cannot be written as things stand, which is no fault of the others.
+            failed += each_in_turn([partial(act, [one]) for one in some])
+        with database.begin() as session:
+            report_progress(
+                session, run_id, phase=phase, done=done + len(some), total=len(every), at=now()
+            )
+    if failed:
+        raise failed[0]
+    return True
 
 
 @job(queue="money")

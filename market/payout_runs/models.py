@@ -14,7 +14,9 @@ class PayoutRun(Base, kw_only=True):
 
     __tablename__ = "payout_run"
     __table_args__ = (
-        CheckConstraint("state in ('pending', 'running', 'succeeded', 'cancelled')", name="state"),
+        CheckConstraint(
+            "state in ('pending', 'running', 'succeeded', 'cancelling', 'cancelled')", name="state"
+        ),
         CheckConstraint("extract(isodow from period_end) = 1", name="period_end"),
         # The clock asks once for a period, however often its job is run.
         Index(

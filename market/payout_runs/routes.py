@@ -11,7 +11,7 @@ from litestar.status_codes import HTTP_202_ACCEPTED
 from market.auth import Principal
 from market.db import database, now
 from market.http import Cursor, Limit, Page, Wire, get, listed, post, read_id, wire_id
-from market.payout_runs.actions import cancel_run, request_payout_run
+from market.payout_runs.actions import OpenedRun, cancel_run, request_payout_run
 from market.payout_runs.models import PayoutRun
 from market.payout_runs.queries import payout_run, payout_runs
 from market.treasury.routes import NoteIn
@@ -53,12 +53,7 @@ def post_payout_run(
         )
         # Only the clock is told that it has asked before.
         assert opened is not None
-        operation_id = wire_id("opn", opened.operation.id)
-        return Response(
-            _run_out(opened.run, operation_id),
-            status_code=HTTP_202_ACCEPTED,
-            headers={"Location": f"/v1/operations/{operation_id}"},
-        )
+        return _accepted(opened)
 
 
 @get("/payout-runs", scope="pay:read", tags=["Payouts"])
@@ -83,16 +78,32 @@ def get_payout_run(run_id: FromPath[str]) -> PayoutRunOut:
         return _run_out(payout_run(session, read_id("prn", run_id)))
 
 
-@post("/payout-runs/{run_id:str}/cancel", scope="pay:write", status_code=200, tags=["Payouts"])
+@post(
+    "/payout-runs/{run_id:str}/cancel",
+    scope="pay:write",
+    status_code=HTTP_202_ACCEPTED,
+    tags=["Payouts"],
+)
 def post_run_cancel(
     run_id: FromPath[str], data: JSONBody[NoteIn], principal: NamedDependency[Principal]
-) -> PayoutRunOut:
-    """Stop a round of payouts and take out what it has not sent; another round pays it again."""
+) -> Response[PayoutRunOut]:
+    """Stop a round of payouts and take out what it has not sent, which its operation follows;
+    another round pays it again.
+    """
     with database.begin() as session:
         stopped = cancel_run(
             session, read_id("prn", run_id), by=principal.person_id, note=data.note, at=now()
         )
-        return _run_out(stopped)
+        return _accepted(stopped)
+
+
+def _accepted(opened: OpenedRun) -> Response[PayoutRunOut]:
+    operation_id = wire_id("opn", opened.operation.id)
+    return Response(
+        _run_out(opened.run, operation_id),
+        status_code=HTTP_202_ACCEPTED,
+        headers={"Location": f"/v1/operations/{operation_id}"},
+    )
 
 
 def _run_out(run: PayoutRun, operation_id: str | None = None) -> PayoutRunOut:

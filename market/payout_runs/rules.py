@@ -1,5 +1,6 @@
 """The states of a payout run, and what it cannot do."""
 
+from datetime import date
 from uuid import UUID
 
 from market.errors import MarketError
@@ -11,10 +12,26 @@ PAYOUT_RUN = Machine(
     moves=(
         Move("start", ("pending",), "running"),
         Move("finish", ("running",), "succeeded"),
-        # What it has not sent yet is taken out; what was sent stays sent.
-        Move("cancel", ("pending", "running", "succeeded"), "cancelled"),
+        # What it has not sent yet is taken out, some at a time; what was sent stays sent.
+        Move("cancel", ("pending", "running", "succeeded"), "cancelling"),
+        Move("clear", ("cancelling",), "cancelled"),
     ),
 )
+
+
+IS_OVER = ("succeeded", "cancelling", "cancelled")
+"""States in which a run opens no payout any more."""
+
+
+class PayoutRunStopping(MarketError):
+    """A run of a period of which another is still being taken back."""
+
+    def __init__(self, period_end: date) -> None:
+        super().__init__(
+            f"a payout run of the period that ended with {period_end} is still being cancelled;"
+            " what it takes out would be missed, so ask again when that run is cancelled"
+        )
+        self.period_end = period_end.isoformat()
 
 
 class PayoutRunNotFound(MarketError):

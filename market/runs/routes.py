@@ -56,6 +56,7 @@ PREFIXES = {
     "run_check": "mrn",
     "refit": "fit",
     "books_check": "bck",
+    "payout_run_cancellation": "prn",
 }
 
 

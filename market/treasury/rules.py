@@ -8,6 +8,7 @@ from market.earnings.rules import week_of
 from market.errors import MarketError
 from payouts.seen import BalanceSeen
 
+
 class PeriodEndInvalid(MarketError):
     """A day on which no pay period has ended."""
 

@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 
 from market.db import database
 from market.embedded import EmbeddedPostgres
-from market.payout_runs.jobs import PAY_AT_ONCE
+from market.payout_runs.jobs import LOT
 from payouts import chart
 from payouts.bucket import WriteRate
 from payouts.gateway import Gateway
@@ -138,8 +138,8 @@ def _people(stripe: FakeStripe, count: int, amount_minor: int) -> list[UUID]:
 
 def _pay(owners: list[UUID], gateway: Gateway, clock: Clock, meter: Meter, rate: WriteRate) -> int:
     """Open and send everybody's payout; how many transfers were confirmed."""
-    for i in range(0, len(owners), PAY_AT_ONCE):
-        owed = [(owner_id, "USD") for owner_id in owners[i : i + PAY_AT_ONCE]]
+    for i in range(0, len(owners), LOT):
+        owed = [(owner_id, "USD") for owner_id in owners[i : i + LOT]]
         with meter.begin() as session:
             opened = open_payouts(
                 session, owed, period_end=PERIOD_END, at=clock.now(), policy=AT_ONCE

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from litestar.testing import TestClient
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from market.approvals.actions import approve_lines
@@ -208,3 +208,10 @@ def paid_in(house: House) -> None:
     lab = house.caller(Part.LAB)
     house.fund(lab, 5_000_000)
     house.hear()
+
+
+def as_owner(house: House, statement: str) -> None:
+    """Change a table, as only whoever owns it may."""
+    with house.begin() as session:
+        session.execute(text("reset role"))
+        session.execute(text(statement))

@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session
 
 from market.auth import Part
 from market.earnings.actions import accrue_earning
-from market.earnings.queries import Wage
 from market.events import EventRow
 from market.fundings.actions import warn_of_budgets
 from market.fundings.rules import budget_state
@@ -20,6 +19,7 @@ from market.projects.actions import allocate_budget
 from market.projects.models import Project
 from market.settings import Settings, in_force
 from market.treasury.actions import hold_policy
+from market.wages.queries import Wage
 from payouts import chart
 from payouts.chart import project_budget
 from payouts.ledger import Line, balance, post_entry

@@ -121,7 +121,8 @@ def test_finance_asks_for_a_payout_run_and_stops_it_with_a_reason(web: Web, db: 
     assert send(web, f"{path}/cancel", csrf, note="Asked for by mistake.").status_code == 303
     run = db.query(PayoutRun).one()
     db.refresh(run)
-    assert (run.state, wire_id("prn", run.id) in path) == ("cancelled", True)
+    assert (run.state, wire_id("prn", run.id) in path) == ("cancelling", True)
+    assert "What was not sent is being taken out" in web.get(path).text
 
 
 def test_a_period_that_has_not_ended_is_refused_in_words(web: Web, db: Session) -> None:

@@ -2,14 +2,14 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from market.auth import Part
 from market.books.jobs import prove_books
 from market.treasury.jobs import review_held_payouts
 from payouts.payees import payee_of
 from payouts.proof_models import Break
-from tests.factories import AT, make_project, make_task
+from tests.factories import make_project, make_task
 from tests.market.earned import make_active_offer
 from tests.market.house import House, earn, paid_in
 from tests.market.test_console import come_in

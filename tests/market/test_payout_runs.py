@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from market.approvals.actions import approve_lines
@@ -20,7 +20,7 @@ from payouts import chart
 from payouts.models import Payout
 from tests.factories import AT, Caller, make_project, make_task, pairs_in_database
 from tests.market.earned import end_offer, make_active_offer, work_on
-from tests.market.house import HOUR, MONDAY, House, earn, paid_in
+from tests.market.house import HOUR, MONDAY, House, as_owner, earn, paid_in
 
 
 def test_what_was_earned_is_in_the_bank_after_a_run(house: House) -> None:
@@ -174,13 +174,6 @@ def test_one_who_cannot_be_paid_costs_nobody_else_its_payday(house: House) -> No
     assert len(experts[1].get("/v1/payouts").json()["items"]) == 1
     found = ops.get(f"/v1/payout-runs/prn_{run_id}").json()
     assert (found["state"], found["payouts"]) == ("succeeded", 3)
-
-
-def as_owner(house: House, statement: str) -> None:
-    """Change a table, as only whoever owns it may."""
-    with house.begin() as session:
-        session.execute(text("reset role"))
-        session.execute(text(statement))
 
 
 def test_the_clock_asks_once_for_a_week(house: House) -> None:

@@ -98,30 +98,6 @@ def test_money_still_at_stripe_is_taken_back_there(house: House) -> None:
     house.stripe.ask("POST", "/_clock", paused=False)
 
 
-def test_a_cancelled_run_takes_out_what_was_not_sent_and_another_pays_it(house: House) -> None:
-    paid_in(house)
-    held, ops = house.expert(), house.caller(Part.OPS)
-    earn(house, held)
-    house.pay_out(ops)
-    (run,) = ops.get("/v1/payout-runs").json()["items"]
-    short = ops.post(f"/v1/payout-runs/{run['id']}/cancel", json={"note": "no"})
-    assert (short.status_code, short.json()["code"]) == (422, "note_missing")
-    stopped = ops.post(f"/v1/payout-runs/{run['id']}/cancel", json=NOTE)
-    assert (stopped.status_code, stopped.json()["state"]) == (200, "cancelled")
-    again = ops.post(f"/v1/payout-runs/{run['id']}/cancel", json=NOTE)
-    assert (again.status_code, again.json()["code"]) == (409, "state_conflict")
-    (payout,) = held.get("/v1/payouts").json()["items"]
-    assert payout["state"] == "cancelled"
-    (line,) = held.get("/v1/earnings").json()["items"]
-    assert (line["state"], line["payout_id"]) == ("approved", None)
-    house.become_payee(held)
-    assert house.pay_out(ops, key="anew")["result"]["payouts"] == 1
-    house.hear()
-    newest, _ = held.get("/v1/payouts").json()["items"]
-    assert newest["state"] == "paid"
-    assert len(house.stripe.every("transfer")) == 1
-
-
 def test_a_second_payout_in_a_period_needs_a_reason_and_something_owed(house: House) -> None:
     paid_in(house)
     expert, ops = house.expert(), house.caller(Part.OPS)

@@ -27,6 +27,7 @@ from market.sitting_pay.actions import accrue_baseline, accrue_sitting
 from market.sitting_pay.jobs import pay_left_baselines
 from market.sitting_pay.rules import HOUSE, TESTS
 from market.sittings.actions import start_sitting
+from market.wages.queries import own_wages
 from payouts import chart
 from payouts.invariants import violations
 from payouts.ledger import balance
@@ -53,6 +54,8 @@ def test_the_time_before_the_items_of_a_test_is_a_line_of_pay_that_can_be_paid_o
     assert line.pay_minor == pay_minor(20 * answered, 3000)
     assert (line.state, line.source_id, line.fee_minor) == ("approved", row.id, 0)
     assert line.week == week_of(AT)
+    (wage,) = own_wages(db, row.person_id)
+    assert (wage.pay_minor, wage.test_s, wage.work_s) == (line.pay_minor, 20 * answered, 0)
     owed = balance(db, chart.owed_to(row.person_id))
     assert owed.available_minor == line.pay_minor
     # The platform's own project, in which no work is offered.
@@ -81,9 +84,14 @@ def test_a_test_is_unpaid_only_by_a_recorded_reason_that_is_read_before_it_begin
     assert (seen["state"], seen["unpaid_reason"]) == ("invited", why)
     assert seen["pay_minor_per_hour"] is None
     row = start_sitting(db, UUID(made["id"][4:]), person_id=expert.person_id, at=now())
-    sit(db, row, lambda _: True, at=now())
+    answered = sit(db, row, lambda _: True, at=now())
     assert accrue_sitting(db, row.id, at=now()) is None
     assert db.scalars(select(Earning)).all() == []
+    db.commit()
+    # Its minutes are in what the expert earned an hour all the same.
+    (wage,) = expert.get("/v1/experts/me/wage").json()
+    assert (wage["pay_minor"], wage["work_s"], wage["minor_per_hour"]) == (0, 0, 0)
+    assert wage["test_s"] == 20 * answered
 
 
 def test_a_new_rate_is_published_and_holds_for_invitations_from_then_on(

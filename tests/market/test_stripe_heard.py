@@ -15,7 +15,7 @@ from market.events import Event
 from market.payout_runs.jobs import run_payouts
 from market.settings import in_force
 from market.treasury.actions import ask_for_more, hold_policy
-from market.treasury.jobs import catch_up_stripe, review_held_payouts, send_payout, sweep_stripe
+from market.treasury.jobs import catch_up_stripe, review_held_payouts, sweep_stripe
 from market.treasury.rules import differences
 from payouts.errors import EventUnclear, PayoutStateConflict
 from payouts.inbox import store_event

@@ -1,0 +1,1 @@
+"""What everybody earned in some pay weeks, for whoever does the payroll."""

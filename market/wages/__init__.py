@@ -1,0 +1,1 @@
+"""What work came to an hour, over all the minutes that went into it."""
