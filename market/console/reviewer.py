@@ -18,7 +18,7 @@ from market.console.forms import REFUSALS, Form, field, go, once, said_no, whole
 from market.console.frame import Notice, back_to, page
 from market.console.threads import talk_on
 from market.console.visitors import REVIEWER, my_id
-from market.db import PLATFORM, Json, database, now
+from market.db import PLATFORM, Json, database, now, run_as
 from market.edits.queries import edit_rounds
 from market.fixes.queries import changes_of, fixes_on
 from market.fixes.rules import MOST_EDITED, FixUnfit
@@ -29,7 +29,9 @@ from market.reviews.models import Review
 from market.reviews.queries import claimable, review, task_of
 from market.reviews.rules import HELD, REASON_CODES, ReviewNotFound
 from market.stumps.queries import evidence
+from market.submissions.models import Submission
 from market.submissions.queries import submission
+from market.tasks.models import Task
 from market.votes.actions import record_vote
 from market.votes.queries import votes_below
 from market.votes.rules import MIN_REJECTION, MIN_REMARK, Vote, criteria_of
@@ -46,6 +48,23 @@ def get_queue(request: Request[Any, Any, Any], cursor: FromQuery[str | None] = N
     with database.begin() as session:
         mine = select(Review).where(Review.reviewer_id == me)
         open_to_me = claimable(me, at=at).subquery()
+        queue = _one_each(
+            session.scalars(
+                claimable(me, at=at)
+                .order_by(Review.due_at.asc().nulls_last(), Review.id)
+                .limit(4 * QUEUE)
+            ).all()
+        )[:QUEUE]
+        held = session.scalars(mine.where(Review.state.in_(HELD)).order_by(Review.expires_at)).all()
+        shown = [one.submission_id for one in (*held, *queue)]
+        # As the platform, because the work is a reviewer's to read once it is taken; of what waits
+        # only the field is told.
+        with run_as(session, PLATFORM):
+            fields = session.execute(
+                select(Submission.id, Task.domain)
+                .join(Task, Task.id == Submission.task_id)
+                .where(Submission.id.in_(shown))
+            ).all()
         done, following = page_of(
             session,
             mine.where(Review.state.not_in(HELD)),
@@ -57,16 +76,9 @@ def get_queue(request: Request[Any, Any, Any], cursor: FromQuery[str | None] = N
         return page(
             request,
             "reviewer/queue.html",
-            held=session.scalars(
-                mine.where(Review.state.in_(HELD)).order_by(Review.expires_at)
-            ).all(),
-            queue=_one_each(
-                session.scalars(
-                    claimable(me, at=at)
-                    .order_by(Review.due_at.asc().nulls_last(), Review.id)
-                    .limit(4 * QUEUE)
-                ).all()
-            )[:QUEUE],
+            held=held,
+            queue=queue,
+            fields={one.id: one.domain for one in fields},
             waiting=session.scalar(select(func.count(open_to_me.c.submission_id.distinct()))) or 0,
             done=done,
             following=following,

@@ -48,10 +48,12 @@ def run(
         drive.settle_queues()
         report = drive.run()
         project_id = drive.project_id
-        # A second project, whose offers nobody has answered yet, so that there is something to do.
+        # Its second project, whose offers nobody has answered: there is something to do.
         fresh_work = generate_market(seed, experts=experts, tasks=max(8, tasks // 10))
         terms = replace(fresh_work.terms, name="Frontier questions, round 2")
-        Drive(replace(fresh_work, terms=terms), house.addresses, say).leave_offers()
+        second = Drive(replace(fresh_work, terms=terms), house.addresses, say)
+        second.lab_key = drive.lab_key
+        second.leave_offers()
         fresh = mark.with_suffix(".new")
         fresh.write_text(json.dumps({"project_id": str(project_id)}))
         fresh.replace(mark)

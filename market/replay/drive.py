@@ -143,33 +143,11 @@ class Drive:
         self.launch()
 
     def open_project(self) -> None:
-        """A lab signs up, names its target model, drafts a project, and pays for it."""
+        """A lab, a new one unless its key is given, drafts a project and pays for it."""
         terms = self.script.terms
-        with (
-            self.stage("lab, project and funding") as rows,
-            Caller(self.addresses.web, None) as any_one,
-        ):
-            joined = any_one.post(
-                "/v1/signups",
-                {
-                    "part": "lab",
-                    "name": "Lena Haddad",
-                    "email": f"lena.{secrets.token_hex(4)}@lab.example",
-                    "organisation_name": "Frontier Lab",
-                },
-            )
-            self.lab_key = joined["api_key"]
+        with self.stage("lab, project and funding") as rows:
+            self.lab_key = self.lab_key or self._sign_up()
             with Caller(self.addresses.web, self.lab_key) as lab:
-                model = lab.post(
-                    "/v1/target-models",
-                    {
-                        "name": "Model under test",
-                        "base_url": self.addresses.target_model,
-                        "model": "recorded" if self._is_recorded else "fluent-1",
-                        "timeout_s": 20,
-                        "max_tokens": 256,
-                    },
-                )
                 drafted = lab.post(
                     "/v1/projects",
                     {
@@ -182,7 +160,7 @@ class Drive:
                         "offer_ttl_s": terms.offer_ttl_s,
                         "work_ttl_s": terms.work_ttl_s,
                         "review_ttl_s": terms.review_ttl_s,
-                        "target_model_id": model["id"],
+                        "target_model_id": self._target_model(lab),
                         "require_interest": terms.only_known_pairs,
                     },
                 )
@@ -196,6 +174,35 @@ class Drive:
                 self._await_funding(lab, funding["id"])
                 lab.post(f"/v1/projects/{drafted['id']}/budget", budget, keyed=True)
             rows.append(1)
+
+    def _sign_up(self) -> str:
+        with Caller(self.addresses.web, None) as any_one:
+            joined = any_one.post(
+                "/v1/signups",
+                {
+                    "part": "lab",
+                    "name": "Lena Haddad",
+                    "email": f"lena.{secrets.token_hex(4)}@lab.example",
+                    "organisation_name": "Frontier Lab",
+                },
+            )
+        return str(joined["api_key"])
+
+    def _target_model(self, lab: Caller) -> str:
+        known = lab.get("/v1/target-models")["items"]
+        if known:
+            return str(known[0]["id"])
+        named = lab.post(
+            "/v1/target-models",
+            {
+                "name": "Model under test",
+                "base_url": self.addresses.target_model,
+                "model": "recorded" if self._is_recorded else "fluent-1",
+                "timeout_s": 20,
+                "max_tokens": 256,
+            },
+        )
+        return str(named["id"])
 
     @property
     def _is_recorded(self) -> bool:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from market.attempts.actions import Answer, record_answer
 from market.attempts.models import Attempt
 from market.auth import Part
+from market.console import words
 from market.db import new_id
 from market.deliveries.models import WebhookEndpoint
 from market.events import Event, EventRow, emit
@@ -25,6 +26,7 @@ from market.projects.queries import budget
 from market.reviews.actions import open_reviews
 from market.reviews.models import Review
 from market.submissions.models import Submission
+from market.tasks.models import Task
 from market.work.models import WorkSession
 from tests.factories import (
     give_money,
@@ -201,6 +203,7 @@ def test_a_reviewer_takes_reads_blind_votes_with_a_reason_and_sees_it_kept(
     queue = web.get("/console/reviewer")
     check_guards(queue)
     assert "A claimed stump" in queue.text
+    assert words.domain(db.scalars(select(Task.domain)).one()) in queue.text
     here = f"/console/reviewer/reviews/rev_{review.id.hex}"
     assert "2 + 2?" not in web.get(here).text
     csrf = token(web, "/console/reviewer")
