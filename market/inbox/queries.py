@@ -113,14 +113,12 @@ def own_zone(session: Session, person_id: UUID) -> str:
 
 def recipients(session: Session, notice: Notice, row: EventRow) -> Collection[UUID]:
     """Who is told of an event; never whoever did it."""
-    people: set[UUID] = set()
-    if notice.audience is Audience.PERSON or row.person_id is not None:
-        people = set() if row.person_id is None else {row.person_id}
-    elif row.organisation_id is not None and notice.audience in (
-        Audience.LAB,
-        Audience.LAB_AND_OPS,
-    ):
-        people = set(
+    people = set() if row.person_id is None else {row.person_id}
+    is_for_lab = notice.audience is Audience.PERSON_AND_LAB or (
+        not people and notice.audience in (Audience.LAB, Audience.LAB_AND_OPS)
+    )
+    if is_for_lab and row.organisation_id is not None:
+        people |= set(
             session.scalars(
                 select(Membership.person_id).where(
                     Membership.organisation_id == row.organisation_id,

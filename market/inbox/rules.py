@@ -25,10 +25,11 @@ class Digest(StrEnum):
 
 
 class Audience(StrEnum):
-    """Who is told: the person an event concerns, the people of its lab, ops, or both of these."""
+    """Who is told: the person an event concerns, the people of its lab, ops, or two of these."""
 
     PERSON = "person"
     LAB = "lab"
+    PERSON_AND_LAB = "person and lab"
     OPS = "ops"
     LAB_AND_OPS = "lab and ops"
 
@@ -65,6 +66,10 @@ _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
     ("work", Audience.PERSON): {
         "offer.abandoned": _now(
             "Your task went back", "We no longer heard from it; your time is paid."
+        ),
+        "offer.released": _now(
+            "A task is no longer yours",
+            "Read why; minutes that you worked are paid, and nothing counts against you.",
         ),
         "return_request.asked": _now(
             "A task is asked back", "Give it back or say why you keep it; your minutes are paid."
@@ -104,6 +109,12 @@ _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
             "Your work was accepted with a fix", "Read what was changed and why; you may appeal."
         ),
         "fix.withdrawn": _now("Your own words stand again", "The fix of your work was withdrawn."),
+        "review.asked": _now(
+            "A review waits for you first", "Its author answered; others may take it after a day."
+        ),
+        "review.expired": _digest(
+            "A review went back to the queue", "Its time was over; nothing counts against you."
+        ),
         "review.overturned": _now("A verdict of yours was overturned", "An appeal was decided."),
     },
     ("appeals", Audience.PERSON): {
@@ -151,6 +162,12 @@ _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
             "You are invited to a test", "What it pays, or why not, stands beside it."
         ),
         "qualification.granted": _now("You are qualified", "New work is open to you."),
+        "qualification.denied": _now(
+            "A test was not passed", "Its result, and when you may sit it again, are there."
+        ),
+        "qualification.expired": _digest(
+            "A test or a qualification ran out", "Its time was over; nothing counts against you."
+        ),
         "qualification.revoked": _now("A qualification ended", "The reasons are there."),
         "qualification.regraded": _now("A test was graded anew", "Look at the new result."),
         "sitting.regraded": _now(
@@ -163,6 +180,13 @@ _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
         "terms.published": _now("New terms", "Read them before they bind."),
     },
     ("pay", Audience.PERSON): {
+        "recovery.opened": _now(
+            "Pay of yours is questioned", "Read why and say your side; nothing is taken before."
+        ),
+        "recovery.decided": _now(
+            "The case about pay of yours was decided", "Read what it came to, and why."
+        ),
+        "earning.approved": _digest("Pay of yours was approved", "The next payout holds it."),
         "earning.accrued": _digest("You earned something", "It is on your account."),
         "payee.ready": _now("You can be paid", "Your details were accepted."),
         "payee.not_ready": _now(
@@ -176,9 +200,17 @@ _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
         "payout.cancelled": _now("A payout was cancelled", "What you earned is still yours."),
         "payout.reversed": _now("A payout was undone", "The decision is beside it."),
     },
+    ("pay", Audience.PERSON_AND_LAB): {
+        "pay_dispute.opened": _now(
+            "Time or pay is disputed", "Read what is claimed, and answer by the day beside it."
+        ),
+        "pay_dispute.changed": _now("A dispute about pay went on", "Read what is asked of you."),
+        "pay_dispute.decided": _now("A dispute about pay was decided", "The reasons are there."),
+    },
     ("projects", Audience.LAB): {
         "project.live": _digest("A project is live", "Offers go out."),
         "project.paused": _now("A project is paused", "No offers go out."),
+        "project.draining": _digest("A project ends", "Work under way goes on; no offers go out."),
         "project.closed": _digest("A project is closed", "All is settled."),
         "tasks.imported": _digest("Tasks were imported", "Look at the rows."),
         "export.ready": _now("An export is ready", "It can be downloaded."),

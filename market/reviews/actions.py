@@ -93,6 +93,10 @@ def open_reviews(session: Session, submission_id: UUID, *, at: datetime) -> int:
             one |= {"reserved_for": kept[number - 1], "reserved_until": at + RESERVED}
         rows.append(one)
     session.execute(insert(Review), rows)
+    changes = Changes(at)
+    for one in rows[: len(kept)]:
+        changes.event(Event.REVIEW_ASKED, one["id"], row.organisation_id, one["reserved_for"])
+    changes.write(session)
     return first
 
 
@@ -216,7 +220,7 @@ def recuse_conflicted(session: Session, review_id: UUID, *, at: datetime) -> boo
 def requeue_reviews(session: Session, *, at: datetime, limit: int) -> int:
     """Put claims that ran out back into the queue; how many there were."""
     rows = session.execute(
-        select(Review.id, Review.state)
+        select(Review.id, Review.state, Review.organisation_id, Review.reviewer_id)
         .where(Review.state.in_(HELD), Review.expires_at <= at)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -224,8 +228,11 @@ def requeue_reviews(session: Session, *, at: datetime, limit: int) -> int:
     if not rows:
         return 0
     changes = Changes(at)
-    for review_id, state in rows:
-        expired = changes.move(REVIEW, review_id, state, "expire", reason_code="claim_time_over")
+    for review_id, state, organisation_id, reviewer_id in rows:
+        told = changes.event(Event.REVIEW_EXPIRED, review_id, organisation_id, reviewer_id)
+        expired = changes.move(
+            REVIEW, review_id, state, "expire", event_id=told, reason_code="claim_time_over"
+        )
         changes.move(REVIEW, review_id, expired, "requeue")
     which = Review.id.in_([row.id for row in rows])
     write_reviews(session, "expired", which)

@@ -353,6 +353,30 @@ def test_every_notice_is_of_a_type_that_is_or_is_to_be() -> None:
     assert set(NOTICES) - {event.value for event in Event} <= planned
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        *(Event.PAY_DISPUTE_OPENED, Event.PAY_DISPUTE_CHANGED, Event.PAY_DISPUTE_DECIDED),
+        *(Event.RECOVERY_OPENED, Event.RECOVERY_DECIDED, Event.QUALIFICATION_DENIED),
+        *(Event.QUALIFICATION_EXPIRED, Event.OFFER_RELEASED, Event.REVIEW_ASKED),
+        *(Event.REVIEW_EXPIRED, Event.EARNING_APPROVED),
+    ],
+)
+def test_whoever_a_change_concerns_is_told_and_whoever_made_it_is_not(
+    web: Web, db: Session, expert: Caller, settings: Settings, event: Event
+) -> None:
+    lab = make_caller(db, web, Part.LAB)
+    facts: dict[str, Any] = {"at": now(), "organisation_id": lab.organisation_id}
+    emit(db, event, new_id(), person_id=expert.person_id, **facts)
+    emit(db, event, new_id(), person_id=expert.person_id, actor_id=expert.person_id, **facts)
+    publish(db, at=now())
+    tell_people(settings)
+    assert [one["type"] for one in listed(expert)] == [event.value]
+    # Of time and pay in dispute both sides are told.
+    is_of_both = event.value.startswith("pay_dispute.")
+    assert [one["type"] for one in listed(lab)] == [event.value] * (2 if is_of_both else 0)
+
+
 def test_it_is_told_how_soon_authors_are_told_of_verdicts_and_read_them(
     db: Session, web: Web
 ) -> None:

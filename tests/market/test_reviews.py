@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from market.attempts.models import Attempt
 from market.db import new_id
-from market.events import StateChange
+from market.events import EventRow, StateChange
 from market.reviews.actions import (
     claim_next_review,
     claim_review,
@@ -116,6 +116,8 @@ def test_a_claim_that_runs_out_goes_back_to_the_queue(db: Session) -> None:
         record_vote(db, first, reviewer_id=reviewer, vote=STUMP, at=over)
     assert requeue_reviews(db, at=over - timedelta(seconds=1), limit=9) == 0
     assert requeue_reviews(db, at=over, limit=9) == 1
+    told = db.scalars(select(EventRow).where(EventRow.type == "review.expired")).one()
+    assert (told.subject_id, told.person_id) == (first, reviewer)
     with pytest.raises(ReviewTaken):
         record_vote(db, first, reviewer_id=reviewer, vote=STUMP, at=over)
     db.expire_all()

@@ -83,6 +83,8 @@ def test_rework_goes_to_its_author_and_then_to_its_reviewers(db: Session) -> Non
     assert open_reviews(db, handed.id, at=ends) == 0
     fresh = db.scalars(select(Review).where(Review.round == 2).order_by(Review.number)).all()
     assert [one.reserved_for for one in fresh] == people
+    asked = select(EventRow.person_id).where(EventRow.type == "review.asked")
+    assert db.scalars(asked.order_by(EventRow.position)).all() == people
     with pytest.raises(ReviewTaken):
         claim_review(db, fresh[0].id, reviewer_id=make_reviewer(db), at=ends)
     with pytest.raises(QueueEmpty):
