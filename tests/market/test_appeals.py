@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 from litestar.testing import TestClient
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -34,11 +34,15 @@ from market.appeals.rules import (
 from market.attempts.models import Attempt
 from market.auth import Part
 from market.db import database, new_id
+from market.earnings.models import Earning
 from market.events import Event, EventRow
 from market.experts.models import Measure
 from market.moves import unfolded
 from market.offers.models import Offer
 from market.people.actions import claim_identity
+from market.predictions.models import Ability
+from market.profiles.queries import reviewer_profiles
+from market.profiles.rules import Period
 from market.qualifications.actions import revoke_qualification
 from market.reviews.models import Review
 from market.standings.actions import change_standing
@@ -112,6 +116,29 @@ def test_an_appeal_that_is_won_restores_the_work_its_seat_and_its_stump(
     assert told.count(Event.VERDICT_CORRECTED) == 1
     assert "credit_earning" in react()
     assert unfolded(db) == []
+
+
+def test_what_an_overturned_review_took_comes_back_and_its_reviewers_are_scored(
+    db: Session, react: Callable[[], list[str]]
+) -> None:
+    contract = {"pay_basis": "deliverable", "rate_minor_per_hour": 6_000}
+    handed = rejected(db, with_attempt=True, deliverable_minor=9_000, **contract)
+
+    def stands() -> tuple[int, float]:
+        react()
+        owed = select(func.sum(Earning.pay_minor)).where(Earning.expert_id == handed.expert_id)
+        found = select(Ability.chance).where(Ability.expert_id == handed.expert_id)
+        return int(db.scalars(owed).one()), db.scalars(found).one()
+
+    paid, score = stands()
+    assert paid == 100  # A minute of honest time, at the rate.
+    decide(db, filed(db, "submission", handed.id, handed.expert_id), "overturn")
+    after, restored = stands()
+    assert after == 9_000
+    assert restored > score
+    whole = Period(AT - timedelta(days=1), AT + timedelta(days=30))
+    scored = reviewer_profiles(db, whole)
+    assert [(one.votes, one.overturned.part, one.agreed.part) for one in scored] == [(1, 1, 0)] * 3
 
 
 def test_an_appeal_that_is_lost_is_final_and_a_part_stays_a_part(db: Session) -> None:
