@@ -293,6 +293,8 @@ def make_offer(
         review_within_s=project.review_ttl_s,
         reviews_per_submission=project.reviews_per_submission,
         work_ttl_s=project.work_ttl_s,
+        pay_basis="deliverable" if project.pay_basis == "deliverable" else "hourly",
+        deliverable_minor=project.deliverable_minor,
         draft_field=project.draft_field,
         passes_drafts=project.passes_drafts,
         binding_at=at.isoformat(),

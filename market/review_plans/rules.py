@@ -77,6 +77,10 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     the rules spare and however long it takes. By `both` it must meet every check besides. Where
     silence does not accept, the author is still paid as if it had (see `votes`).
 
+    What is to be done again goes back to its author, at most `max_rework` times. `rejected` says
+    who does anew what was rejected: `others`, who are offered its seat, or, with `drop`, nobody. A
+    task then ends with the answers that it has, and is cancelled where it has none.
+
     Units: `rework_within_s` seconds.
     """
 
@@ -87,6 +91,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     adjudicate: Literal["never", "ties", "splits"] = "ties"
     max_rework: Annotated[int, Meta(ge=0, le=5)] = 2
     rework_within_s: Annotated[int, Meta(ge=3600, le=14 * 24 * 3600)] = 48 * 3600
+    rejected: Literal["others", "drop"] = "others"
     authority: Authority | None = None
     checks: Annotated[tuple[Check, ...], Meta(max_length=50)] = ()
 

@@ -236,12 +236,35 @@ def _settle_slot(
         # Nobody is asked again what cannot be answered.
         _give_up(session, task, changes)
         return
+    if outcome.is_dropped:
+        _do_without(session, task, changes)
+        return
     changes.move(SLOT, slot.id, released, "reopen")
     _write_slot(session, slot.id, state="open")
     state = task.state
     if state in ("in_review", "disputed"):
         state = _move_task(session, task, "extend", changes)
     _requeue_if_idle(session, task, state, changes)
+
+
+def _do_without(session: Session, task: Task, changes: Changes) -> None:
+    """A seat of a task rests for good: with the last one of them the task is decided too."""
+    seats = set(session.scalars(select(TaskSlot.state).where(TaskSlot.task_id == task.id)))
+    if seats <= set(RETIRED):
+        event_id = changes.event(Event.TASK_CANCELLED, task.id, task.organisation_id, None)
+        why = "answers_rejected"
+        state = changes.move(
+            TASK, task.id, task.state, "cancel", event_id=event_id, reason_code=why
+        )
+        _write_task(session, task.id, state)
+    elif seats <= {"counted", *RETIRED}:
+        _resolve_if_whole(session, task, changes)
+    elif task.state == "disputed":
+        # The dispute is over, and the other answers are still being reviewed.
+        _move_task(session, task, "extend", changes)
+        _move_task(session, _locked_task(session, task.id), "review", changes)
+    else:
+        _requeue_if_idle(session, task, task.state, changes)
 
 
 def _resolve_if_whole(session: Session, task: Task, changes: Changes) -> None:

@@ -40,6 +40,8 @@ class Outcome:
     basis: str
     reason_code: str | None = None
     is_task_broken: bool = False
+    is_dropped: bool = False
+    """Whether nobody else is to do what was rejected."""
     models_failed: Mapping[UUID, bool] = field(default_factory=dict)
     """Of each attempt of a panel, whether its model failed by the votes; empty without a panel."""
 

@@ -271,6 +271,7 @@ def _conclude(
         is_fair=counted.is_fair,
         basis="adjudication" if kind == "adjudication" else "votes",
         is_task_broken=counted.task_broken > 0,
+        is_dropped=says == "reject" and plan.rejected == "drop",
         models_failed=models_failed(
             session,
             submission.id,

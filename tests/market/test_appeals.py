@@ -53,7 +53,15 @@ from market.submissions.models import Submission
 from market.tasks.models import Task, TaskSlot
 from market.verdicts.models import Verdict, VerdictChange
 from market.votes.rules import Vote
-from tests.factories import AT, key_for, make_caller, make_expert, make_offer
+from tests.factories import (
+    AT,
+    key_for,
+    make_caller,
+    make_expert,
+    make_offer,
+    make_project,
+    make_task,
+)
 from tests.market.reviewed import (
     ACCEPT,
     LATER,
@@ -121,8 +129,11 @@ def test_an_appeal_that_is_won_restores_the_work_its_seat_and_its_stump(
 def test_what_an_overturned_review_took_comes_back_and_its_reviewers_are_scored(
     db: Session, react: Callable[[], list[str]]
 ) -> None:
-    contract = {"pay_basis": "deliverable", "rate_minor_per_hour": 6_000}
-    handed = rejected(db, with_attempt=True, deliverable_minor=9_000, **contract)
+    project = make_project(
+        db, pay_basis="deliverable", deliverable_minor=9_000, rate_minor_per_hour=6_000
+    )
+    offer = make_offer(db, make_task(db, project), make_expert(db).id)
+    handed = rejected(db, offer=offer, with_attempt=True)
 
     def stands() -> tuple[int, float]:
         react()

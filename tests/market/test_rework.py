@@ -13,6 +13,8 @@ from market.attempts.models import Attempt
 from market.events import Event, EventRow
 from market.moves import unfolded
 from market.offers.models import Offer
+from market.review_plans.actions import set_plan
+from market.review_plans.rules import Plan
 from market.reviews.actions import claim_next_review, claim_review, open_reviews
 from market.reviews.jobs import clear_claim
 from market.reviews.models import Review
@@ -31,9 +33,11 @@ from market.votes.rules import (
     Vote,
 )
 from market.work.actions import end_session, start_session
+from tests.factories import AT, make_expert, make_offer, make_project, make_task
 from tests.market.reviewed import (
     ACCEPT,
     LATER,
+    REJECT,
     REWORK,
     cast,
     hand_in,
@@ -144,3 +148,47 @@ def test_whoever_stops_working_is_told_of_every_move(db: Session) -> None:
     end_session(db, started.id, expert_id=offer.expert_id, at=LATER)
     told = set(db.scalars(select(EventRow.type).where(EventRow.subject_id == handed.id)))
     assert {Event.SUBMISSION_SUBMITTED, Event.SUBMISSION_REWORK_REQUESTED} <= told
+
+
+# Rejections ---------------------------------------------------------------------------------------
+
+
+def seated(db: Session, seats: int, **plan: Any) -> list[Offer]:
+    """Offers on all seats of a task whose work one reviewer decides."""
+    project = make_project(db, reviews_per_submission=1, answers_per_task=seats)
+    set_plan(db, project.id, Plan(**plan), at=AT)
+    task = make_task(db, project)
+    return [make_offer(db, task, make_expert(db).id) for _ in range(seats)]
+
+
+@pytest.mark.parametrize(
+    ("rejected", "slot", "task"), [("others", "open", "queued"), ("drop", "released", "cancelled")]
+)
+def test_what_is_rejected_goes_to_others_or_is_dropped_as_the_plan_says(
+    db: Session, rejected: str, slot: str, task: str, react: Callable[[], list[str]]
+) -> None:
+    (offer,) = seated(db, 1, rejected=rejected)
+    handed = hand_in(db, offer=offer, with_attempt=False)
+    cast(db, handed, REJECT)
+    assert handed.state == "rejected"
+    assert db.get_one(TaskSlot, offer.slot_id).state == slot
+    assert db.get_one(Task, offer.task_id).state == task
+    told = db.scalars(select(EventRow.type).where(EventRow.subject_id == offer.task_id)).all()
+    assert ("task.cancelled" in told) == (rejected == "drop")
+    # Rejected or dropped, the time on it is paid.
+    assert "credit_earning" in react()
+    assert unfolded(db) == []
+
+
+def test_a_task_without_its_dropped_seats_ends_with_the_answers_that_it_has(db: Session) -> None:
+    first, second, third = seated(db, 3, rejected="drop")
+    task = db.get_one(Task, first.task_id)
+    cast(db, hand_in(db, offer=first, with_attempt=False), REJECT)
+    assert (task.state, db.get_one(TaskSlot, first.slot_id).state) == ("active", "released")
+    cast(db, hand_in(db, offer=second, with_attempt=False), ACCEPT)
+    assert task.state == "active"
+    cast(db, hand_in(db, offer=third, with_attempt=False), REJECT)
+    assert task.state == "accepted"
+    seats = db.scalars(select(TaskSlot.state).where(TaskSlot.task_id == task.id)).all()
+    assert sorted(seats) == ["counted", "released", "released"]
+    assert unfolded(db) == []
