@@ -16,6 +16,7 @@ from market.experiments.jobs import look_at_experiments
 from market.frauds.jobs import miss_fraud_appeals
 from market.golds.jobs import drop_stale_checks
 from market.heartbeats.jobs import warn_quiet_sessions
+from market.impact.jobs import watch_spreads
 from market.item_banks.jobs import calibrate_banks
 from market.notices.jobs import forget_old_places
 from market.offers.jobs import expire_offers
@@ -69,6 +70,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(requeue_reviews, every=timedelta(minutes=1)),
     Entry(confirm_recorded_time, every=timedelta(hours=1)),
     Entry(drop_stale_checks, every=timedelta(hours=1)),
+    Entry(watch_spreads, every=timedelta(hours=1), after=timedelta(minutes=25)),
     # From Monday noon on the week before is credited; each hour, for what a crash left over.
     Entry(close_weeks, every=timedelta(hours=1), after=timedelta(minutes=1)),
     Entry(approve_silent_lines, every=timedelta(minutes=5)),

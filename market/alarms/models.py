@@ -1,4 +1,4 @@
-"""Tables of alarms: predictions that went wrong, what was acknowledged, and the weekly readings."""
+"""Tables of alarms: forecasts that went wrong, sets that are alike, who looked; weekly readings."""
 
 from datetime import datetime
 from uuid import UUID
@@ -9,8 +9,11 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     SmallInteger,
+    Text,
     UniqueConstraint,
+    text,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from market.alarms.rules import KINDS
@@ -37,6 +40,38 @@ class DriftAlarm(Base):
     evidence: Mapped[float] = mapped_column(Double)
     outcomes: Mapped[int]
     reason: Mapped[str]
+
+
+class SpreadAlarm(Base, kw_only=True):
+    """A project's set, or the part of it that one expert made, that is one item many times; from
+    when it was first found so until it was found so no more, and only then can the next one begin.
+
+    Units: `spread` 1 all different to 0 all the same; `copies` near-copies among `items`.
+    """
+
+    __tablename__ = "spread_alarm"
+    __table_args__ = (
+        Index(
+            "uq_spread_alarm_open",
+            "project_id",
+            text("coalesce(expert_id, project_id)"),
+            unique=True,
+            postgresql_where=text("ended_at is null"),
+        ),
+        Index("ix_spread_alarm_at", "at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
+    organisation_id: Mapped[UUID] = mapped_column(ForeignKey("market.organisation.id"))
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("market.project.id"))
+    expert_id: Mapped[UUID | None] = mapped_column(ForeignKey("market.person.id"))
+    flags: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    items: Mapped[int]
+    copies: Mapped[int]
+    spread: Mapped[float] = mapped_column(Double)
+    reason: Mapped[str]
+    at: Mapped[datetime]
+    ended_at: Mapped[datetime | None] = mapped_column(default=None)
 
 
 class Acknowledgement(Base):

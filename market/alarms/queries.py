@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Uuid, bindparam, select, text, true
 from sqlalchemy.orm import Session
 
-from market.alarms.models import Acknowledgement, DriftAlarm, FrontierReading
+from market.alarms.models import Acknowledgement, DriftAlarm, FrontierReading, SpreadAlarm
 from market.quality.models import FrontierAlarm
+
+Alarm = TypeVar("Alarm", FrontierAlarm, DriftAlarm, SpreadAlarm)
 
 _WATCHED = text(
     """
@@ -56,62 +58,93 @@ def said_since_alarm(session: Session, domain: str, target_model_id: UUID) -> li
     return [Said(*row) for row in session.execute(_SINCE, given)]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Raised:
-    """An alarm of either kind, and whether anybody has looked at it."""
+    """An alarm of any kind, and whether anybody has looked at it.
+
+    Of predictions: a domain and a target model, with the evidence. Of a set: its project, and the
+    expert where it is one expert's part of it.
+    """
 
     id: UUID
-    kind: Literal["frontier", "drift"]
-    domain: str
-    target_model_id: UUID
-    level: int | None
+    kind: Literal["frontier", "drift", "spread"]
     at: datetime
-    evidence: float
     reason: str
     acknowledged: Acknowledgement | None
+    domain: str | None = None
+    target_model_id: UUID | None = None
+    level: int | None = None
+    evidence: float | None = None
+    project_id: UUID | None = None
+    expert_id: UUID | None = None
+    ended_at: datetime | None = None
 
 
 def alarms(session: Session, *, is_open: bool | None = None, limit: int = 200) -> list[Raised]:
     """Alarms, the latest first; only those that nobody has looked at, or the others, if asked."""
-    known = Acknowledgement.alarm_id.is_not(None)
-    wanted = true() if is_open is None else (~known if is_open else known)
-    dry = (
-        select(FrontierAlarm, Acknowledgement)
-        .outerjoin(Acknowledgement, Acknowledgement.alarm_id == FrontierAlarm.id)
-        .where(wanted)
-        .order_by(FrontierAlarm.at.desc())
-        .limit(limit)
-    )
-    off = (
-        select(DriftAlarm, Acknowledgement)
-        .outerjoin(Acknowledgement, Acknowledgement.alarm_id == DriftAlarm.id)
-        .where(wanted)
-        .order_by(DriftAlarm.at.desc())
-        .limit(limit)
-    )
-    found = [_raised(row, seen) for row, seen in session.execute(dry)]
-    found += [_raised(row, seen) for row, seen in session.execute(off)]
+    found = _latest(session, FrontierAlarm, is_open=is_open, limit=limit)
+    found += _latest(session, DriftAlarm, is_open=is_open, limit=limit)
+    found += _latest(session, SpreadAlarm, is_open=is_open, limit=limit)
     return sorted(found, key=lambda one: one.at, reverse=True)[:limit]
 
 
-def _raised(row: FrontierAlarm | DriftAlarm, seen: Acknowledgement | None) -> Raised:
+def _latest(
+    session: Session, table: type[Alarm], *, is_open: bool | None, limit: int
+) -> list[Raised]:
+    known = Acknowledgement.alarm_id.is_not(None)
+    statement = (
+        select(table, Acknowledgement)
+        .outerjoin(Acknowledgement, Acknowledgement.alarm_id == table.id)
+        .where(true() if is_open is None else (~known if is_open else known))
+        .order_by(table.at.desc())
+        .limit(limit)
+    )
+    return [_raised(row, seen) for row, seen in session.execute(statement)]
+
+
+def _raised(row: FrontierAlarm | DriftAlarm | SpreadAlarm, seen: Acknowledgement | None) -> Raised:
+    if isinstance(row, SpreadAlarm):
+        return Raised(
+            id=row.id,
+            kind="spread",
+            at=row.at,
+            reason=row.reason,
+            acknowledged=seen,
+            project_id=row.project_id,
+            expert_id=row.expert_id,
+            ended_at=row.ended_at,
+        )
     is_frontier = isinstance(row, FrontierAlarm)
     return Raised(
         id=row.id,
         kind="frontier" if is_frontier else "drift",
+        at=row.at,
+        reason=row.reason,
+        acknowledged=seen,
         domain=row.domain,
         target_model_id=row.target_model_id,
         level=row.level if isinstance(row, FrontierAlarm) else None,
-        at=row.at,
         evidence=row.evidence,
-        reason=row.reason,
-        acknowledged=seen,
     )
 
 
+def open_spreads(session: Session, project_id: UUID) -> dict[UUID | None, SpreadAlarm]:
+    """The alarms about a project's set that have not ended: of the whole (None), and of experts."""
+    rows = session.scalars(
+        select(SpreadAlarm).where(
+            SpreadAlarm.project_id == project_id, SpreadAlarm.ended_at.is_(None)
+        )
+    )
+    return {row.expert_id: row for row in rows}
+
+
 def alarm(session: Session, alarm_id: UUID) -> Raised | None:
-    """One alarm of either kind."""
-    row = session.get(FrontierAlarm, alarm_id) or session.get(DriftAlarm, alarm_id)
+    """One alarm of any kind."""
+    row = (
+        session.get(FrontierAlarm, alarm_id)
+        or session.get(DriftAlarm, alarm_id)
+        or session.get(SpreadAlarm, alarm_id)
+    )
     return None if row is None else _raised(row, session.get(Acknowledgement, alarm_id))
 
 

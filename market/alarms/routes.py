@@ -23,16 +23,21 @@ class AcknowledgementIn(Wire):
 
 
 class QualityAlarmOut(Wire):
-    """A level that ran dry (`frontier`), or predictions that no longer hold (`drift`)."""
+    """A level that ran dry (`frontier`), predictions that no longer hold (`drift`), or a set that
+    is one item many times (`spread`: of a project, or of one expert in it, until `ended_at`).
+    """
 
     id: str
-    kind: Literal["frontier", "drift"]
-    domain: str
-    target_model_id: str
+    kind: Literal["frontier", "drift", "spread"]
+    domain: str | None
+    target_model_id: str | None
     complexity: int | None
+    project_id: str | None
+    expert_id: str | None
     at: datetime
-    evidence: float
+    evidence: float | None
     reason: str
+    ended_at: datetime | None
     acknowledged_at: datetime | None
     acknowledged_by: str | None
     note: str | None
@@ -120,11 +125,14 @@ def _out(one: Raised) -> QualityAlarmOut:
         id=wire_id("alm", one.id),
         kind=one.kind,
         domain=one.domain,
-        target_model_id=wire_id("mdl", one.target_model_id),
+        target_model_id=wire_ids("mdl", one.target_model_id),
         complexity=None if one.level is None else one.level + 1,
+        project_id=wire_ids("prj", one.project_id),
+        expert_id=wire_ids("per", one.expert_id),
         at=one.at,
         evidence=one.evidence,
         reason=one.reason,
+        ended_at=one.ended_at,
         acknowledged_at=None if seen is None else seen.at,
         acknowledged_by=None if seen is None else wire_ids("per", seen.person_id),
         note=None if seen is None else seen.note,

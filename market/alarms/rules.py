@@ -4,8 +4,8 @@ from uuid import UUID
 
 from market.errors import MarketError
 
-KINDS = ("frontier", "drift")
-"""A level that ran dry, or predictions that no longer hold."""
+KINDS = ("frontier", "drift", "spread")
+"""A level that ran dry, predictions that no longer hold, or a set that is one item many times."""
 
 
 class AlarmNotFound(MarketError):

@@ -1,4 +1,4 @@
-"""Pages of ops about alarms: levels that ran dry, forecasts that drifted, and who has looked."""
+"""Pages of ops about alarms: dry levels, drifted forecasts, sets that are alike; who has looked."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from market.console.visitors import OPS, FormUnreadable, my_id
 from market.db import database, now
 from market.http import read_id
 from market.people.queries import names_of
-from market.projects.models import TargetModel
+from market.projects.models import Project, TargetModel
 
 HOME = "/console/ops/signals/alarms"
 LONGEST_NOTE = 2_000
@@ -36,7 +36,11 @@ def get_alarms(
         levels = readings(session)[:READINGS]
         models = {one.target_model_id for one in rows} | {one.target_model_id for one in levels}
         named = select(TargetModel.id, TargetModel.name).where(TargetModel.id.in_(models))
+        sets = select(Project.id, Project.name).where(
+            Project.id.in_({one.project_id for one in rows})
+        )
         people = {one.acknowledged.person_id for one in rows if one.acknowledged is not None}
+        people |= {one.expert_id for one in rows}
         return page(
             request,
             "ops/alarms.html",
@@ -44,6 +48,7 @@ def get_alarms(
             seen=seen,
             readings=levels,
             models=dict(session.execute(named).all()),
+            projects=dict(session.execute(sets).all()),
             names=names_of(session, people),
         )
 

@@ -11,6 +11,7 @@ from litestar.response import Template
 from sqlalchemy import Integer, cast, func, select
 from sqlalchemy.orm import Session
 
+from market.alarms.queries import open_spreads
 from market.caps.queries import cap_use
 from market.caps.rules import cap_told
 from market.console.charts import picture
@@ -181,6 +182,7 @@ def get_stump_rate(request: Request[Any, Any, Any], project_id: FromPath[str]) -
     # As the platform, since what an item was credited is its author's; what the set is is not.
     with database.begin(PLATFORM) as session:
         spread = project_spread(session, found_id)
+        alarmed = open_spreads(session, found_id).get(None)
     with database.begin() as session:
         found = project(session, found_id)
         validated, stumps = _shares(session, [found.id])[found.id]
@@ -192,6 +194,7 @@ def get_stump_rate(request: Request[Any, Any, Any], project_id: FromPath[str]) -
             stumps=stumps,
             frontier=frontier(session, found.id),
             spread=spread,
+            alarmed=alarmed,
         )
 
 

@@ -8,19 +8,25 @@ from sqlalchemy import ARRAY, Double, Uuid, bindparam, select, text
 from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.orm import Session
 
-from market.db import Json
+from market.alarms.models import SpreadAlarm
+from market.alarms.queries import open_spreads
+from market.db import Json, new_id
+from market.events import Event, emit
 from market.fixes.queries import standing_fix
+from market.http import wire_id, wire_ids
 from market.impact.models import ExpertImpact, ImpactState, ItemCredit
 from market.impact.queries import (
     belief_of,
     credits_of,
     credits_of_domain,
+    project_spread,
     signatures_before,
     totals,
 )
-from market.impact.rules import MOST, level_weight
+from market.impact.rules import MOST, SetSpread, level_weight
 from market.lifts.queries import lifts_of, lifts_of_study
 from market.lifts.rules import lift_in_credit
+from market.projects.models import Project
 from market.quality.queries import Standing, standing
 from market.verdicts.models import Verdict
 from matching.credit import MEMORIES, ExpertRate, item_credit, places
@@ -115,6 +121,70 @@ def credit_lift(session: Session, study_id: UUID, *, at: datetime) -> int:
 def place_experts(session: Session, domain: str, *, at: datetime) -> int:
     """Follow every expert of a domain over all items, and say who is probably at the top."""
     return _follow_domain(session, _locked(session, domain), at=at, is_placed=True)
+
+
+def watch_spread(session: Session, project_id: UUID, *, at: datetime) -> int:
+    """Tell ops, the lab and the expert, once for each crossing, that a project's set or an expert's
+    part of it is one item many times; note when it is so no more. How many it told of.
+
+    Runs as the platform.
+    """
+    found = project_spread(session, project_id)
+    flagged: dict[UUID | None, SetSpread] = {
+        whose: part for whose, part in ((None, found.whole), *found.experts) if part.flags
+    }
+    known = open_spreads(session, project_id)
+    for whose, row in known.items():
+        if whose not in flagged:
+            row.ended_at = at
+    session.flush()
+    project = session.get_one(Project, project_id)
+    told = [
+        _tell_spread(session, project, whose, part, at=at)
+        for whose, part in flagged.items()
+        if whose not in known
+    ]
+    return sum(told)
+
+
+def _tell_spread(
+    session: Session, project: Project, expert_id: UUID | None, part: SetSpread, *, at: datetime
+) -> bool:
+    alarm_id = session.scalar(
+        insert_or(SpreadAlarm)
+        .values(
+            id=new_id(),
+            organisation_id=project.organisation_id,
+            project_id=project.id,
+            expert_id=expert_id,
+            flags=[flag.value for flag in part.flags],
+            items=part.items,
+            copies=0 if part.copies is None else part.copies.part,
+            spread=part.spread,
+            reason=part.reason,
+            at=at,
+        )
+        .on_conflict_do_nothing()
+        .returning(SpreadAlarm.id)
+    )
+    if alarm_id is None:
+        return False
+    told: Json = {
+        "kind": "spread",
+        "project_id": wire_id("prj", project.id),
+        "expert_id": wire_ids("per", expert_id),
+        "reason": part.reason,
+    }
+    emit(
+        session,
+        Event.QUALITY_ALERT,
+        alarm_id,
+        at=at,
+        organisation_id=project.organisation_id,
+        person_id=expert_id,
+        data={name: value for name, value in told.items() if value is not None},
+    )
+    return True
 
 
 def _locked(session: Session, domain: str) -> ImpactState:

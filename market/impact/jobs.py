@@ -1,10 +1,15 @@
 """What follows for impact from verdicts that were weighed, and from a refit."""
 
+from datetime import timedelta
 from uuid import UUID
 
 from market.broker import job
 from market.db import database, now
 from market.sweeps import sweep
+
+
+LATELY = timedelta(hours=25)
+"""How long after its last verdict a project's set is looked at."""
 
 
 @job(queue="default", line="bulk", max_retries=8)
@@ -36,3 +41,15 @@ def rank_experts(version_id: str) -> None:
     with database.begin() as session:
         domains = domains_of_credit(session)
     sweep(domains, lambda session, domain: place_experts(session, domain, at=now()))
+
+
+@job(queue="solver", max_retries=2, time_limit_s=3600)
+def watch_spreads(slot: str) -> None:
+    """See, project by project, whether what was accepted is one item many times."""
+    del slot
+    from market.impact.actions import watch_spread
+    from market.impact.queries import projects_credited
+
+    with database.begin() as session:
+        found = projects_credited(session, since=now() - LATELY)
+    sweep(found, lambda session, one: watch_spread(session, one, at=now()))

@@ -6,13 +6,14 @@ from datetime import datetime
 from uuid import UUID
 
 import numpy as np
-from sqlalchemy import ARRAY, Row, Uuid, any_, func, literal, select
+from sqlalchemy import ARRAY, Row, Uuid, any_, exists, func, literal, select
 from sqlalchemy.orm import Session
 
 from market.filters import narrowed
 from market.fixes.models import SubmissionFix
 from market.impact.models import ExpertImpact, ItemCredit
 from market.impact.rules import MOST_OF_SET, CreditedItem, ProjectSpread, spread_of
+from market.projects.models import Project
 from market.quality.models import ItemBelief
 from market.verdicts.models import Verdict
 from matching.problem import Float64
@@ -66,6 +67,12 @@ def project_spread(session: Session, project_id: UUID) -> ProjectSpread:
         .limit(MOST_OF_SET)
     ).all()
     return spread_of([CreditedItem(*row) for row in reversed(rows)])
+
+
+def projects_credited(session: Session, *, since: datetime) -> Sequence[UUID]:
+    """Projects of which anything was decided and credited since a time."""
+    lately = exists().where(ItemCredit.project_id == Project.id, ItemCredit.decided_at > since)
+    return session.scalars(select(Project.id).where(lately).order_by(Project.id)).all()
 
 
 def credits_of_domain(session: Session, domain: str) -> list[tuple[UUID, float]]:

@@ -9,6 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, QueryParameter
 from sqlalchemy.orm import Session
 
+from market.alarms.queries import open_spreads
 from market.auth import Principal
 from market.db import PLATFORM, database, now
 from market.http import Limit, Wire, get, read_id, read_ids, wire_id
@@ -112,6 +113,7 @@ class SetSpreadOut(Wire):
 
     `spread` and `copies` are null under ten items. `flags`: `alike`, any two items share half of
     what they are made of; `near_copies`, surely more than a tenth repeat an earlier item.
+    `alarmed_at`: since when an alarm stands, of which you were told; sets are watched each hour.
     """
 
     items: int
@@ -119,6 +121,7 @@ class SetSpreadOut(Wire):
     copies: ShareOut | None
     flags: list[SetFlag]
     reason: str
+    alarmed_at: datetime | None
 
 
 class ExpertSpreadOut(SetSpreadOut):
@@ -142,6 +145,7 @@ def get_spread(project_id: FromPath[str]) -> ProjectSpreadOut:
     # As the platform, since what an item was credited is its author's; what the set is is not.
     with database.begin(PLATFORM) as session:
         found = project_spread(session, which)
+        since = {whose: row.at for whose, row in open_spreads(session, which).items()}
     whole = found.whole
     return ProjectSpreadOut(
         items=whole.items,
@@ -149,6 +153,7 @@ def get_spread(project_id: FromPath[str]) -> ProjectSpreadOut:
         copies=_copies(whole),
         flags=list(whole.flags),
         reason=whole.reason,
+        alarmed_at=since.get(None),
         groups=[
             GroupOut(
                 items=len(group), submission_ids=[wire_id("sub", one) for one in group[:GROUP_TOLD]]
@@ -162,6 +167,7 @@ def get_spread(project_id: FromPath[str]) -> ProjectSpreadOut:
                 copies=_copies(part),
                 flags=list(part.flags),
                 reason=part.reason,
+                alarmed_at=since.get(expert_id),
                 expert_id=wire_id("per", expert_id),
             )
             for expert_id, part in found.experts

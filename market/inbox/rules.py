@@ -238,7 +238,8 @@ _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
     },
     ("quality", Audience.LAB_AND_OPS): {
         "quality.alert": _now(
-            "Something needs a look", "A target is missed, or a prediction no longer holds."
+            "Something needs a look",
+            "A target is missed, a prediction no longer holds, or accepted work is alike.",
         ),
     },
     ("webhooks", Audience.LAB): {

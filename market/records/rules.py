@@ -97,6 +97,7 @@ SOURCES: tuple[Source, ...] = (
     _own("observation", "expert_id", order="seq"),
     _own("expert_impact", "expert_id", order="domain"),
     _own("item_credit", "expert_id", "signature", "like_submission_id", order="decided_at"),
+    _own("spread_alarm", "expert_id"),
     _own("lift_effect", "expert_id"),
     _own("lift_item", "expert_id", order="batch_id"),
     _own("reviewer_reliability", "reviewer_id", order="domain"),

@@ -1,17 +1,22 @@
 """A set of accepted work that is one item many times, though each item passed."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 from litestar.testing import TestClient
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from market.auth import Part
-from market.impact.actions import credit_item
+from market.events import Event, EventRow
+from market.impact.actions import credit_item, watch_spread
+from market.impact.queries import projects_credited
 from market.impact.rules import LEAST_SET, CreditedItem, SetFlag, spread_of
 from market.projects.models import Project
+from market.verdicts.models import Verdict
 from matching.duplicates import shingles, signatures
 from tests.factories import make_caller, make_expert, make_project
 from tests.market.reviewed import LATER, make_decided
@@ -117,6 +122,60 @@ def test_a_lab_reads_that_its_set_is_one_poem_many_times_and_whose(
     assert f"per_{one.hex}" in page.text
     visit(web, db, Part.LAB)
     assert make_caller(db, web, Part.LAB).get(path).status_code == 404
+
+
+def test_a_set_that_is_alike_is_told_once_until_it_is_so_no_more(
+    db: Session, web: TestClient[Any]
+) -> None:
+    project = make_project(db, budget_minor=10**9)
+    poet = make_expert(db).id
+    path = f"/v1/projects/prj_{project.id.hex}/spread"
+    lab = key_of_lab(web, db, project)
+    deliver(db, project, poet, [written(seed) for seed in range(10)])
+    assert projects_credited(db, since=LATER - timedelta(hours=1)) == [project.id]
+    assert projects_credited(db, since=LATER + timedelta(hours=1)) == []
+    assert watch_spread(db, project.id, at=LATER) == 0
+    assert lab.get(path).json()["alarmed_at"] is None
+    poems = deliver(db, project, poet, [POEM.format(name) for name in NAMES[:8]])
+    # Of the whole set, and of the one expert's part of it.
+    assert watch_spread(db, project.id, at=LATER) == 2
+    assert watch_spread(db, project.id, at=LATER + timedelta(hours=1)) == 0
+    told = db.scalars(
+        select(EventRow).where(EventRow.type == Event.QUALITY_ALERT.value).order_by(EventRow.id)
+    ).all()
+    whole, part = told
+    assert (whole.organisation_id, whole.person_id) == (project.organisation_id, None)
+    assert whole.data["kind"] == "spread"
+    assert "7 of 18 are near-copies of an earlier item" in whole.data["reason"]
+    assert (part.person_id, part.data["expert_id"]) == (poet, f"per_{poet.hex}")
+    db.commit()
+    seen = lab.get(path).json()
+    assert seen["alarmed_at"] == seen["experts"][0]["alarmed_at"] is not None
+
+    ops = make_caller(db, web, Part.OPS)
+    listed = ops.get("/v1/alarms", params={"is_open": True}).json()
+    assert [(one["kind"], one["project_id"], one["target_model_id"]) for one in listed] == [
+        ("spread", f"prj_{project.id.hex}", None)
+    ] * 2
+    assert {one["expert_id"] for one in listed} == {None, f"per_{poet.hex}"}
+    for one in listed:
+        noted = ops.post(f"/v1/alarms/{one['id']}/acknowledge", json={"note": "we wrote to them"})
+        assert noted.json()["note"] == "we wrote to them"
+    assert ops.get("/v1/alarms", params={"is_open": True}).json() == []
+    visit(web, db, Part.OPS)
+    page = web.get("/console/ops/signals/alarms?seen=true")
+    check_guards(page)
+    assert page.text.count("too alike") == 2
+
+    # Copies that are accepted no more leave the set, and what comes after is told anew.
+    taken = update(Verdict).where(Verdict.submission_id.in_(poems[1:]))
+    db.execute(taken.values(is_accepted=False, share=0))
+    assert watch_spread(db, project.id, at=LATER + timedelta(hours=2)) == 0
+    assert lab.get(path).json()["alarmed_at"] is None
+    ended = ops.get("/v1/alarms", params={"is_open": False}).json()
+    assert all(one["ended_at"] is not None for one in ended)
+    deliver(db, project, poet, [POEM.format(name) for name in NAMES[8:16]])
+    assert watch_spread(db, project.id, at=LATER + timedelta(hours=3)) == 2
 
 
 @pytest.mark.parametrize("part", [Part.EXPERT, Part.REVIEWER])
