@@ -6,14 +6,24 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from market.bonuses.models import Bonus
-from market.bonuses.queries import bonus_by_reference, has_worked
-from market.bonuses.rules import MAX_MINOR, MIN_REASON, Ahead, Verdict, Wanted
+from market.bonuses.queries import DISSENT, bonus_by_reference, dissents, has_worked
+from market.bonuses.rules import (
+    MAX_MINOR,
+    MIN_DISSENT,
+    MIN_REASON,
+    Ahead,
+    Verdict,
+    Wanted,
+)
 from market.db import new_id
 from market.earnings.actions import keep_from_recording, lock_pay
 from market.earnings.models import Earning
 from market.earnings.rules import week_of
 from market.events import Event, emit
 from market.projects.models import Project
+from market.review_plans.queries import plan_over
+from market.reviews.models import Review
+from market.submissions.queries import submission
 from payouts import chart, ledger
 from payouts.errors import FloorBreached
 from payouts.pay import fee_minor
@@ -27,8 +37,12 @@ def give_bonus(
     by: UUID,
     at: datetime,
     ahead: Ahead | None = None,
+    is_for_vote: bool = False,
 ) -> Verdict:
     """Give one bonus, or say what stands against it; the same reference gives it once.
+
+    It goes to an expert who took work of the project, or, `is_for_vote`, to a reviewer of whose
+    vote the caller knows.
 
     With `ahead` nothing is given: the row is judged as if the rows before it had been, and is added
     to them when it would be.
@@ -47,7 +61,7 @@ def give_bonus(
         return refused("reference_blank", "give a reference of your own, so that it pays once")
     if len(wanted.reason.strip()) < MIN_REASON:
         return refused("reason_blank", f"say why in {MIN_REASON} characters or more")
-    if not has_worked(session, project.id, wanted.expert_id):
+    if not is_for_vote and not has_worked(session, project.id, wanted.expert_id):
         return refused("not_on_project", "this expert has taken no work of the project")
     keep_from_recording(session)
     lock_pay(session, wanted.expert_id)
@@ -131,3 +145,26 @@ def give_bonus(
         data={"kind": line.kind, "amount_minor": line.pay_minor, "currency": line.currency},
     )
     return Verdict("given", wanted.amount_minor, fee, earning_id=line.id)
+
+
+def reward_dissent(
+    session: Session, project: Project, review_id: UUID, *, reason: str, by: UUID, at: datetime
+) -> Verdict:
+    """Reward a vote that was not as was decided for its reason, once, by what its plan promised.
+
+    The caller runs it as the platform, and has checked that the project is the lab's.
+    """
+    found = session.execute(dissents(project.id).where(Review.id == review_id)).one_or_none()
+    if found is None or found[0].reviewer_id is None:
+        why = (
+            "a reward goes to a vote on a question of judgement that is not as was decided, and"
+            f" says why in {MIN_DISSENT} characters or more; see the project's dissents"
+        )
+        return Verdict("refused", 0, 0, "no_dissent", why)
+    vote: Review = found[0]
+    promised = plan_over(session, submission(session, vote.submission_id)).dissent_minor
+    if promised is None:
+        why = "the review plan under which this vote was cast has no dissent_minor"
+        return Verdict("refused", 0, 0, "nothing_promised", why)
+    wanted = Wanted(found[0].reviewer_id, promised, f"{DISSENT}{review_id}", reason)
+    return give_bonus(session, project, wanted, by=by, at=at, is_for_vote=True)

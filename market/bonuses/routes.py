@@ -10,10 +10,10 @@ from litestar.status_codes import HTTP_200_OK
 from msgspec import Meta
 
 from market.auth import Principal
-from market.bonuses.actions import give_bonus
+from market.bonuses.actions import give_bonus, reward_dissent
 from market.bonuses.models import Bonus
-from market.bonuses.queries import bonuses
-from market.bonuses.rules import MAX_ROWS, Ahead, Wanted
+from market.bonuses.queries import bonuses, dissents
+from market.bonuses.rules import MAX_ROWS, Ahead, Verdict, Wanted
 from market.db import PLATFORM, database, now
 from market.http import (
     Cursor,
@@ -22,12 +22,16 @@ from market.http import (
     Wire,
     get,
     listed,
+    page,
+    page_of,
     post,
     read_id,
     wire_id,
     wire_ids,
 )
 from market.projects.queries import project
+from market.reviews.models import Review
+from market.reviews.queries import review
 
 
 class BonusIn(Wire):
@@ -70,6 +74,27 @@ class BonusesOut(Wire):
     fee_minor: int
     currency: str
     rows: list[BonusVerdictOut]
+
+
+class RewardIn(Wire):
+    """What the reason that a dissenting vote gave was worth to you; its reviewer reads it."""
+
+    reason: Annotated[str, Meta(max_length=2000)]
+
+
+class DissentOut(Wire):
+    """A vote that is not as was decided, with its reason; and its reward, where it got one."""
+
+    review_id: str
+    submission_id: str
+    verdict: str | None
+    share: int | None
+    note: str | None
+    voted_at: datetime | None
+    is_accepted: bool
+    decided_share: int
+    rewarded_minor: int | None
+    rewarded_at: datetime | None
 
 
 class BonusOut(Wire):
@@ -131,19 +156,85 @@ def post_bonuses(
         fee_minor=sum(one.fee_minor for one in paid),
         currency=owner.currency,
         rows=[
-            BonusVerdictOut(
-                row=number,
-                reference=row.reference,
-                verdict=one.verdict,
-                amount_minor=one.amount_minor,
-                fee_minor=one.fee_minor,
-                code=one.code,
-                detail=one.detail,
-                earning_id=wire_ids("ear", one.earning_id),
-            )
+            _told(number, row.reference, one)
             for number, (row, one) in enumerate(found, start=1)
         ],
     )
+
+
+def _told(number: int, reference: str, one: Verdict) -> BonusVerdictOut:
+    return BonusVerdictOut(
+        row=number,
+        reference=reference,
+        verdict=one.verdict,
+        amount_minor=one.amount_minor,
+        fee_minor=one.fee_minor,
+        code=one.code,
+        detail=one.detail,
+        earning_id=wire_ids("ear", one.earning_id),
+    )
+
+
+@get("/projects/{project_id:str}/dissents", scope="project:read", tags=["Reviews"])
+def get_dissents(
+    project_id: FromPath[str],
+    principal: NamedDependency[Principal],
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[DissentOut]:
+    """Votes on questions of judgement that are not as was decided and say why, newest first."""
+    with database.begin() as session:
+        found = project(session, read_id("prj", project_id))
+        rows, following = page_of(
+            session,
+            dissents(found.id),
+            Review.id,
+            limit=limit,
+            cursor=cursor,
+            filters=f"{principal.tenant}|dissents|{found.id}",
+        )
+        return page(
+            [
+                DissentOut(
+                    review_id=wire_id("rev", vote.id),
+                    submission_id=wire_id("sub", vote.submission_id),
+                    verdict=vote.verdict,
+                    share=vote.share,
+                    note=vote.note,
+                    voted_at=vote.voted_at,
+                    is_accepted=decided.is_accepted,
+                    decided_share=decided.share,
+                    rewarded_minor=None if reward is None else reward.amount_minor,
+                    rewarded_at=None if reward is None else reward.given_at,
+                )
+                for vote, decided, reward in rows
+            ],
+            following,
+        )
+
+
+@post(
+    "/reviews/{review_id:str}/reward",
+    scope="fund:write",
+    status_code=HTTP_200_OK,
+    keyed="required",
+    tags=["Reviews"],
+)
+def post_reward(
+    review_id: FromPath[str], data: JSONBody[RewardIn], principal: NamedDependency[Principal]
+) -> BonusVerdictOut:
+    """Reward a dissent for its reason, once, by what the review plan promised; nothing is decided
+    anew by it.
+    """
+    with database.begin() as session:
+        # Whether it is the caller's; the money is moved as the platform.
+        vote = review(session, read_id("rev", review_id))
+        owner = project(session, vote.project_id)
+    with database.begin(PLATFORM) as session:
+        found = reward_dissent(
+            session, owner, vote.id, reason=data.reason, by=principal.person_id, at=now()
+        )
+    return _told(1, review_id, found)
 
 
 @get("/projects/{project_id:str}/bonuses", scope="fund:read", tags=["Earnings"])
@@ -177,4 +268,4 @@ def get_bonuses(
         )
 
 
-ROUTES: list[HTTPRouteHandler] = [post_bonuses, get_bonuses]
+ROUTES: list[HTTPRouteHandler] = [post_bonuses, get_bonuses, get_dissents, post_reward]

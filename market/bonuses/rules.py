@@ -6,6 +6,8 @@ from uuid import UUID
 MAX_ROWS = 1_000
 MAX_MINOR = 10**8
 MIN_REASON = 10
+MIN_DISSENT = 100
+"""Characters in which a vote that is not as was decided says why, to be worth a reward."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 
 from market.attempts.queries import attempt as attempt_with_id
 from market.attempts.queries import beside
+from market.bonuses.rules import MIN_DISSENT
 from market.console.forms import REFUSALS, Form, field, go, once, said_no, whole_number
 from market.console.frame import Notice, back_to, page
 from market.console.threads import talk_on
@@ -23,7 +24,9 @@ from market.edits.queries import edit_rounds
 from market.fixes.queries import changes_of, fixes_on
 from market.fixes.rules import MOST_EDITED, FixUnfit
 from market.http import page_of, read_id
+from market.projects.queries import project
 from market.qualifications.models import Qualification
+from market.review_plans.queries import plan_over
 from market.reviews.actions import claim_next_review, claim_review, recuse_reviewer
 from market.reviews.models import Review
 from market.reviews.queries import claimable, review, task_of
@@ -158,6 +161,8 @@ def _review(
     # As the platform, since other people's votes are no reviewer's to read but here.
     with database.begin(PLATFORM) as session:
         below = votes_below(session, row)
+        promised = None if row.has_attempt else plan_over(session, handed).dissent_minor
+        currency = project(session, row.project_id).currency
         seen = {one.id for one in (row, *below)}
         fixes = [
             (one, changes_of(one, handed))
@@ -182,6 +187,9 @@ def _review(
         is_unedited=any(one.is_flagged for one in edited),
         criteria=criteria_of(task.payload),
         below=below,
+        promised=promised,
+        currency=currency,
+        least_dissent=MIN_DISSENT,
         fixes=fixes,
         most_edited=MOST_EDITED,
         reason_codes=REASON_CODES,

@@ -35,6 +35,14 @@ def plan_at(session: Session, project_id: UUID, version: int) -> Plan:
     return msgspec.convert(found.document, Plan)
 
 
+def plan_over(session: Session, handed: Submission) -> Plan:
+    """The plan under which a round of a submission is reviewed."""
+    drawn = session.get(ReviewDraw, (handed.id, handed.round, 1))
+    if drawn is None:
+        return newest_plan(session, handed.project_id)[1]
+    return plan_at(session, handed.project_id, drawn.plan_version)
+
+
 def author_record(session: Session, expert_id: UUID) -> Record:
     """What came of an author's work that somebody looked at."""
     row = session.execute(

@@ -81,7 +81,10 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     who does anew what was rejected: `others`, who are offered its seat, or, with `drop`, nobody. A
     task then ends with the answers that it has, and is cancelled where it has none.
 
-    Units: `rework_within_s` seconds.
+    `dissent_minor` is what a vote may earn its reviewer that is not as was decided and says why, on
+    a question of judgement, where the lab finds the reason worth it (see `bonuses`).
+
+    Units: `rework_within_s` seconds; `dissent_minor` minor units of the project's currency.
     """
 
     control_rate: Rate = 0.1
@@ -94,6 +97,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     rejected: Literal["others", "drop"] = "others"
     authority: Authority | None = None
     checks: Annotated[tuple[Check, ...], Meta(max_length=50)] = ()
+    dissent_minor: Annotated[int, Meta(ge=1, le=10**8)] | None = None
 
     def above(self, level: int) -> FurtherLevel | None:
         """The next level over one."""

@@ -25,6 +25,8 @@ from market.http import (
     read_id,
     wire_id,
 )
+from market.projects.queries import project
+from market.review_plans.queries import plan_over
 from market.reviews.actions import (
     claim_next_review,
     claim_review,
@@ -68,11 +70,17 @@ class ReviewOut(Wire):
 
 
 class ReviewWorkOut(ReviewOut):
-    """A review with all that is to be judged: the task, the work, and the model's answers."""
+    """A review with all that is to be judged: the task, the work, and the model's answers.
+
+    `dissent_minor` (of `currency`) is what your vote may earn you where it is not as is decided and
+    its note says why, if the lab finds it worth it; null where its plan promises nothing.
+    """
 
     task: dict[str, Any]
     payload: dict[str, Any]
     attempt: AttemptOut | None
+    dissent_minor: int | None
+    currency: str
 
 
 @get("/reviews", scope="review:read", tags=["Reviews"])
@@ -112,7 +120,9 @@ def get_review(
         row = review(session, read_id("rev", review_id))
         if principal.part is Part.REVIEWER and row.reviewer_id != principal.person_id:
             return ReviewOut(**_review_fields(row))
-        return _review_work(session, row)
+    # As the platform, since the plan is its lab's to read but for what it promises here.
+    with database.begin(PLATFORM) as session:
+        return _review_work(session, review(session, row.id))
 
 
 @post(
@@ -206,6 +216,8 @@ def _review_work(session: Session, row: Review) -> ReviewWorkOut:
         task=task.payload,
         payload=handed.payload,
         attempt=attempt_out(session, asked) if asked else None,
+        dissent_minor=None if row.has_attempt else plan_over(session, handed).dissent_minor,
+        currency=project(session, row.project_id).currency,
     )
 
 

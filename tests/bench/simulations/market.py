@@ -24,36 +24,49 @@ WITH_PROFILE = ("greedy mean", "UCB", "half Thompson")
 
 
 class Beliefs:
-    """Ability of each expert, general and by domain, in log-odds about the domain's mean.
+    """Ability of each expert in each domain, in log-odds about the domain's mean, as one Gaussian
+    for each expert: what is learned in one domain tells of the others, by as much as they share.
 
-    Two Gaussian effects added, each updated in O(1) by one Newton step an outcome.
+    Each outcome is one Newton step of it, which costs the square of the number of domains.
     """
 
-    def __init__(self, base: Float64, prior: Float64, general_sd: float, domain_sd: float) -> None:
+    def __init__(self, base: Float64, mean: Float64, covariance: Float64) -> None:
         self.base = base
-        self.general = prior.mean(axis=1)
-        self.domain = prior - self.general[:, None]
-        self.general_variance = np.full(len(prior), general_sd**2)
-        self.domain_variance = np.full(prior.shape, domain_sd**2)
+        self.mean = mean
+        self.covariance = np.repeat(covariance[None], len(mean), axis=0)
 
     def of(self, experts: np.ndarray, domain: int) -> tuple[Float64, Float64]:
         """Mean and standard deviation of the log-odds of each."""
-        mean = self.base[domain] + self.general[experts] + self.domain[experts, domain]
-        spread = self.general_variance[experts] + self.domain_variance[experts, domain]
-        return mean, np.sqrt(spread)
+        spread = self.covariance[experts, domain, domain]
+        return self.base[domain] + self.mean[experts, domain], np.sqrt(spread)
 
     def learn(self, expert: int, domain: int, outcome: float) -> None:
         """Take one outcome."""
-        first = float(self.general_variance[expert])
-        second = float(self.domain_variance[expert, domain])
-        mean = self.base[domain] + self.general[expert] + self.domain[expert, domain]
-        p = float(expit(mean))
+        column = self.covariance[expert, :, domain].copy()
+        p = float(expit(self.base[domain] + self.mean[expert, domain]))
         h = max(p * (1 - p), 0.02)
-        gain = 1 / (first + second + 1 / h)
-        self.general[expert] += first * gain * (outcome - p) / h
-        self.domain[expert, domain] += second * gain * (outcome - p) / h
-        self.general_variance[expert] -= first**2 * gain
-        self.domain_variance[expert, domain] -= second**2 * gain
+        gain = 1 / (column[domain] + 1 / h)
+        self.mean[expert] += column * gain * (outcome - p) / h
+        self.covariance[expert] -= np.outer(column, column) * gain
+
+
+def told_by(profile: Float64, noise: float) -> tuple[Float64, Float64]:
+    """What profiles tell of abilities, and the doubt that they leave: every domain's signal tells of
+    every domain, by how the signals of all experts vary together.
+
+    Shapes: profile (experts, domains); the answer (experts, domains), (domains, domains).
+    Units: noise the variance of a signal about the ability it tells of, squared logits.
+    Source: normal means with two components of variance, by moments; Searle, Casella, McCulloch,
+        Variance Components (1992), chapter 3.
+    """
+    experts, domains = profile.shape
+    own = profile.mean(axis=1, keepdims=True)
+    within = float(((profile - own) ** 2).sum() / (experts * (domains - 1)))
+    between = float(own.var(ddof=1)) - within / domains
+    general, special = max(between, 0.01), max(within - noise, 0.01)
+    prior = np.full((domains, domains), general) + special * np.eye(domains)
+    weight = np.linalg.solve(prior + noise * np.eye(domains), prior)
+    return profile @ weight, prior - prior @ weight
 
 
 def choose(policy: str, rng: np.random.Generator, mean: Float64, sd: Float64, true: Float64) -> int:
@@ -77,15 +90,12 @@ def one_market(known: World, policy: str, *, seed: int, with_profile: bool) -> F
     base = logit.mean(axis=0)
     true = logit - base
     spread = float(true.std())
-    prior = np.zeros((experts, domains))
-    general_sd, domain_sd = 0.7 * spread, 0.75 * spread
+    mean = np.zeros((experts, domains))
+    covariance = spread**2 * (0.7**2 + 0.75**2 * np.eye(domains))
     if with_profile:
-        # The best forecast from a signal with this correlation, and the doubt that it leaves.
-        left = np.sqrt(1 - TOLD_BY_PROFILE**2)
-        noise = spread * left / TOLD_BY_PROFILE * rng.normal(size=true.shape)
-        prior = TOLD_BY_PROFILE**2 * (true + noise)
-        general_sd, domain_sd = general_sd * left, domain_sd * left
-    beliefs = Beliefs(base, prior, general_sd, domain_sd)
+        noise = spread * np.sqrt(1 - TOLD_BY_PROFILE**2) / TOLD_BY_PROFILE
+        mean, covariance = told_by(true + noise * rng.normal(size=true.shape), noise**2)
+    beliefs = Beliefs(base, mean, covariance)
     items = [np.flatnonzero(known.domain == k) for k in range(domains)]
     outcome = np.zeros(TASKS)
     for n, domain in enumerate(rng.integers(0, domains, TASKS).tolist()):
