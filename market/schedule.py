@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from market.admissions.jobs import admit_waiting, follow_admissions
-from market.alarms.jobs import read_frontier, watch_calibration
+from market.alarms.jobs import read_frontier, watch_calibration, watch_known_votes
 from market.appeals.jobs import miss_appeals
 from market.approvals.jobs import approve_silent_lines, close_weeks
 from market.audit.jobs import link_audit
@@ -71,6 +71,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(confirm_recorded_time, every=timedelta(hours=1)),
     Entry(drop_stale_checks, every=timedelta(hours=1)),
     Entry(watch_spreads, every=timedelta(hours=1), after=timedelta(minutes=25)),
+    Entry(watch_known_votes, every=timedelta(hours=1), after=timedelta(minutes=35)),
     # From Monday noon on the week before is credited; each hour, for what a crash left over.
     Entry(close_weeks, every=timedelta(hours=1), after=timedelta(minutes=1)),
     Entry(approve_silent_lines, every=timedelta(minutes=5)),

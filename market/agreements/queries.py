@@ -10,11 +10,14 @@ from market.agreements.rules import (
     MOST_VOTES,
     OPEN_REASON,
     FieldAgreement,
+    Grade,
+    GradedWork,
     JudgeStanding,
     Pattern,
     Reading,
     agreement_on,
     differing,
+    graded_work,
     standings_of,
 )
 from market.verdicts.rules import REVIEWED
@@ -66,6 +69,26 @@ _READ = text(
     order by v.decided_at desc limit :most
     """
 )
+
+
+# The last round of each piece of open work; what was sent back is not graded.
+_GRADED = text(
+    """
+    select r.submission_id, s.task_id, r.reviewer_id, case r.verdict when 'accept' then 100
+        when 'reject' then 0 else r.share end::float8 as share
+    from market.review r join market.submission s on s.id = r.submission_id
+    where r.project_id = :project_id and not r.has_attempt and r.kind = 'vote'
+        and r.state <> 'recused' and r.round = s.round
+        and r.verdict in ('accept', 'accept_share', 'reject')
+    order by r.voted_at desc, r.id limit :most
+    """
+)
+
+
+def graded_works(session: Session, project_id: UUID) -> list[GradedWork]:
+    """The open work of a project as its reviewers grade it, task by task, the best first."""
+    rows = session.execute(_GRADED, {"project_id": project_id, "most": MOST_VOTES})
+    return graded_work([Grade(*row) for row in rows])
 
 
 def agreement_by_field(

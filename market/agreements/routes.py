@@ -7,7 +7,12 @@ from typing import Annotated
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, QueryParameter
 
-from market.agreements.queries import agreement_by_field, disagreements, judge_standings
+from market.agreements.queries import (
+    agreement_by_field,
+    disagreements,
+    graded_works,
+    judge_standings,
+)
 from market.agreements.rules import LEAST_AGREEMENT, FieldAgreement
 from market.db import PLATFORM, database, now
 from market.http import Wire, get, read_id, wire_id
@@ -104,6 +109,50 @@ def get_project_agreement(project_id: FromPath[str], days: Days = 90) -> list[Ag
     return [_out(one) for one in found]
 
 
+class GradedWorkOut(Wire):
+    """A piece of open work as its reviewers grade it, in per cent, their severity taken out, with a
+    nine-tenths interval; `plain` is the mean of what they said.
+
+    `place` is among the answers to its task, by reviewers who saw several (`worth`, in logits), and
+    null where nobody did. `is_contested`: reviewers differ on it by more than they usually do,
+    which is no mark against it or them.
+    """
+
+    submission_id: str
+    task_id: str
+    grades: int
+    plain: float
+    share: float
+    low: float
+    high: float
+    is_contested: bool
+    comparisons: int
+    worth: float | None
+    worth_sd: float | None
+    place: int | None
+
+
+@get("/projects/{project_id:str}/grades", scope="project:read", tags=["Agreement"])
+def get_grades(project_id: FromPath[str]) -> list[GradedWorkOut]:
+    """Open work (without a claim on a model) by graded judgement and by pairs, the latest 20,000
+    votes; task by task, the best first.
+    """
+    with database.begin() as session:
+        which = project(session, read_id("prj", project_id)).id
+    # As the platform, since votes are no lab's to read; what they come to is.
+    with database.begin(PLATFORM) as session:
+        return [
+            GradedWorkOut(
+                **{
+                    **asdict(one),
+                    "submission_id": wire_id("sub", one.submission_id),
+                    "task_id": wire_id("tsk", one.task_id),
+                }
+            )
+            for one in graded_works(session, which)
+        ]
+
+
 @get("/judge/calibration", scope="match:read", tags=["Agreement"])
 def get_judge(days: Days = 365, domain: FromQuery[str | None] = None) -> list[JudgeOut]:
     """How the automatic judge agrees with people, by domain and target model."""
@@ -166,6 +215,7 @@ def _out(one: FieldAgreement) -> AgreementOut:
 ROUTES: list[HTTPRouteHandler] = [
     get_agreement,
     get_project_agreement,
+    get_grades,
     get_judge,
     get_disagreements,
 ]

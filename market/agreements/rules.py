@@ -1,13 +1,16 @@
 """Which questions can be agreed on, how agreement is told, and what the judge may not do; pure."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import combinations
 from uuid import UUID
 
 import numpy as np
 
 from market.verdicts.rules import Share, wilson
+from matching.graded import GradedJudgement, Grades
 from matching.kappa import Agreement, Agreements, agreements_of, cohen
 from matching.votes import Votes
 
@@ -145,3 +148,106 @@ def _votes(
         reviewers=reviewers,
         classes=2,
     )
+
+
+# Open work ----------------------------------------------------------------------------------------
+
+NORMAL_90 = 1.6448536269514722
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """What one reviewer takes of one piece of open work. Units: `share` per cent, 0 to 100."""
+
+    submission_id: UUID
+    task_id: UUID
+    reviewer_id: UUID
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class GradedWork:
+    """A piece of open work as its reviewers grade it, their severity taken out, and its place among
+    the answers to its task by those who saw several of them.
+
+    Units: all of `share`, `low`, `high` and `plain` per cent, the interval nine tenths; `worth`
+        logits about nought, none where nobody saw it beside another answer.
+    """
+
+    submission_id: UUID
+    task_id: UUID
+    grades: int
+    plain: float
+    share: float
+    low: float
+    high: float
+    is_contested: bool
+    comparisons: int
+    worth: float | None
+    worth_sd: float | None
+    place: int | None
+
+
+def graded_work(given: Sequence[Grade]) -> list[GradedWork]:
+    """Open work by graded judgement and by pairs, task by task, the best first.
+
+    A reviewer who is of another mind than the rest moves an item less than one of theirs, and has
+    no mark of it: nothing here is told or kept of reviewers.
+    """
+    # Loads scipy, which only those who ask for this need.
+    from matching.pairwise import TIE, Comparisons, PairwiseRanking
+
+    items = {one: n for n, one in enumerate(dict.fromkeys(g.submission_id for g in given))}
+    people = {one: n for n, one in enumerate(dict.fromkeys(g.reviewer_id for g in given))}
+    at = np.array([items[one.submission_id] for one in given], np.int64)
+    who = np.array([people[one.reviewer_id] for one in given], np.int64)
+    share = np.array([one.share for one in given], np.float64)
+    judged = GradedJudgement().fit(Grades(at, who, share, len(items), len(people)))
+    seen: dict[tuple[UUID, UUID], list[int]] = {}
+    for n, one in enumerate(given):
+        seen.setdefault((one.reviewer_id, one.task_id), []).append(n)
+    pairs = [
+        (at[a], at[b], who[a], TIE if share[a] == share[b] else float(share[a] > share[b]))
+        for both in seen.values()
+        for a, b in combinations(both, 2)
+        if at[a] != at[b]
+    ]
+    table = np.array(pairs, np.float64).reshape(-1, 4)
+    left, right, by = (table[:, n].astype(np.int64) for n in range(3))
+    ranked = PairwiseRanking().fit(
+        Comparisons(left, right, by, table[:, 3], len(items), len(people))
+    )
+    compared = np.bincount(left, minlength=len(items)) + np.bincount(right, minlength=len(items))
+    counted = np.bincount(at, minlength=len(items))
+    plain = np.bincount(at, share, len(items)) / np.maximum(counted, 1)
+    middle = judged.mean_ + judged.worth_
+    spread = NORMAL_90 * judged.worth_sd_
+    task_of = {one.submission_id: one.task_id for one in given}
+    places: Counter[UUID] = Counter()
+    found = []
+    # Those who were seen beside others first, by their worth; then the others, by their grades.
+    order = sorted(items.items(), key=lambda one: (
+        task_of[one[0]], compared[one[1]] == 0,
+        -ranked.worth_[one[1]] if compared[one[1]] else 0.0, -middle[one[1]],
+    ))  # fmt: skip
+    for submission_id, n in order:
+        task_id = task_of[submission_id]
+        is_ranked = bool(compared[n])
+        places[task_id] += is_ranked
+        found.append(
+            GradedWork(
+                submission_id=submission_id,
+                task_id=task_id,
+                grades=int(counted[n]),
+                plain=float(plain[n]),
+                share=float(np.clip(middle[n], 0, 100)),
+                low=float(np.clip(middle[n] - spread[n], 0, 100)),
+                high=float(np.clip(middle[n] + spread[n], 0, 100)),
+                is_contested=bool(judged.contested_[n]),
+                comparisons=int(compared[n]),
+                worth=float(ranked.worth_[n]) if is_ranked else None,
+                worth_sd=float(ranked.worth_sd_[n]) if is_ranked else None,
+                place=places[task_id] if is_ranked else None,
+            )
+        )
+    return found

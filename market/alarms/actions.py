@@ -1,20 +1,25 @@
-"""How predictions are watched, alarms acknowledged, and levels read each week."""
+"""How predictions and reviewers are watched, alarms acknowledged, and levels read each week."""
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 from uuid import UUID
 
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.orm import Session
 
-from market.alarms.models import Acknowledgement, DriftAlarm, FrontierReading
+from market.alarms.models import Acknowledgement, DriftAlarm, FrontierReading, ReviewerAlarm
 from market.alarms.queries import Raised, alarm, said_since_alarm
-from market.alarms.rules import AlarmNotFound
+from market.alarms.rules import WATCHED, AlarmNotFound
 from market.db import Json, new_id
 from market.events import Event, emit
 from market.predictions.queries import readable
 from market.quality.actions import propose_complexity
-from market.quality.queries import Cell, claims
+from market.quality.queries import Cell, claims, known_answers
 from market.quality.rules import weeks_of
+
+if TYPE_CHECKING:
+    from matching.goldwatch import GoldWatch
 
 
 def watch_calibration_of(
@@ -56,6 +61,63 @@ def watch_calibration_of(
         emit(session, Event.QUALITY_ALERT, alarm_id, at=at, data=told)
         return session.get_one(DriftAlarm, alarm_id)
     return None
+
+
+def watch_reviewers(session: Session, *, at: datetime) -> int:
+    """Tell ops and the reviewer, once, of whoever is probably poor where the answer is known; note
+    when that is so no more. How many it told of.
+
+    Nothing follows by itself. How often it is asked matters little: under three good reviewers in
+    a hundred ever see an alarm in a hundred answers (`matching.goldwatch`).
+    """
+    # Loads scipy, which only the jobs that watch need.
+    from matching.goldwatch import GoldWatch
+
+    seen = {
+        reviewer_id: GoldWatch(right, wrong)
+        for reviewer_id, (right, wrong) in known_answers(session, since=at - WATCHED).items()
+    }
+    poor = {reviewer_id: watch for reviewer_id, watch in seen.items() if watch.is_alert}
+    known: set[UUID] = set()
+    for row in session.scalars(select(ReviewerAlarm).where(ReviewerAlarm.ended_at.is_(None))):
+        known.add(row.reviewer_id)
+        if row.reviewer_id not in poor:
+            row.ended_at = at
+    session.flush()
+    return sum(
+        _tell_of_reviewer(session, reviewer_id, watch, at=at)
+        for reviewer_id, watch in poor.items()
+        if reviewer_id not in known
+    )
+
+
+def _tell_of_reviewer(
+    session: Session, reviewer_id: UUID, watch: "GoldWatch", *, at: datetime
+) -> bool:
+    right, wrong = int(watch.right), int(watch.wrong)
+    reason = (
+        f"Of {right + wrong} votes on work whose answer is known, {right} were right: with"
+        f" probability {watch.poor:.2f} fewer than {watch.least:.0%} of them are in the long run."
+    )
+    alarm_id = session.scalar(
+        insert_or(ReviewerAlarm)
+        .values(
+            id=new_id(),
+            reviewer_id=reviewer_id,
+            right=right,
+            wrong=wrong,
+            poor=watch.poor,
+            reason=reason,
+            at=at,
+        )
+        .on_conflict_do_nothing()
+        .returning(ReviewerAlarm.id)
+    )
+    if alarm_id is None:
+        return False
+    told: Json = {"kind": "reviewer", "reason": reason}
+    emit(session, Event.QUALITY_ALERT, alarm_id, at=at, person_id=reviewer_id, data=told)
+    return True
 
 
 def acknowledge_alarm(

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from market.alarms.actions import read_level, watch_calibration_of
+from market.alarms.actions import read_level, watch_calibration_of, watch_reviewers
 from market.alarms.queries import watched
 from market.broker import job
 from market.db import database, now
@@ -18,6 +18,14 @@ def watch_calibration(slot: str) -> None:
     with database.begin() as session:
         found = watched(session)
     sweep(found, lambda session, one: watch_calibration_of(session, *one, at=now()))
+
+
+@job(queue="solver", max_retries=3)
+def watch_known_votes(slot: str) -> None:
+    """See who votes otherwise than what is known."""
+    del slot
+    with database.begin() as session:
+        watch_reviewers(session, at=now())
 
 
 @job(queue="solver", max_retries=3, time_limit_s=3600)

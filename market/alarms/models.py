@@ -74,6 +74,35 @@ class SpreadAlarm(Base, kw_only=True):
     ended_at: Mapped[datetime | None] = mapped_column(default=None)
 
 
+class ReviewerAlarm(Base, kw_only=True):
+    """A reviewer who is probably poor where the answer is known: a look is due, and no more than
+    that. From when it was first so until it was so no more.
+
+    Units: `right`, `wrong` known answers; `poor` the probability that fewer than the least are
+        right.
+    """
+
+    __tablename__ = "reviewer_alarm"
+    __table_args__ = (
+        Index(
+            "uq_reviewer_alarm_open",
+            "reviewer_id",
+            unique=True,
+            postgresql_where=text("ended_at is null"),
+        ),
+        Index("ix_reviewer_alarm_at", "at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
+    reviewer_id: Mapped[UUID] = mapped_column(ForeignKey("market.person.id"))
+    right: Mapped[int]
+    wrong: Mapped[int]
+    poor: Mapped[float] = mapped_column(Double)
+    reason: Mapped[str]
+    at: Mapped[datetime]
+    ended_at: Mapped[datetime | None] = mapped_column(default=None)
+
+
 class Acknowledgement(Base):
     """Who looked at an alarm, when, and what was found; an alarm is acknowledged once."""
 

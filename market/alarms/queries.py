@@ -9,10 +9,16 @@ from uuid import UUID
 from sqlalchemy import Uuid, bindparam, select, text, true
 from sqlalchemy.orm import Session
 
-from market.alarms.models import Acknowledgement, DriftAlarm, FrontierReading, SpreadAlarm
+from market.alarms.models import (
+    Acknowledgement,
+    DriftAlarm,
+    FrontierReading,
+    ReviewerAlarm,
+    SpreadAlarm,
+)
 from market.quality.models import FrontierAlarm
 
-Alarm = TypeVar("Alarm", FrontierAlarm, DriftAlarm, SpreadAlarm)
+Alarm = TypeVar("Alarm", FrontierAlarm, DriftAlarm, SpreadAlarm, ReviewerAlarm)
 
 _WATCHED = text(
     """
@@ -63,11 +69,11 @@ class Raised:
     """An alarm of any kind, and whether anybody has looked at it.
 
     Of predictions: a domain and a target model, with the evidence. Of a set: its project, and the
-    expert where it is one expert's part of it.
+    person where it is one expert's part of it. Of a reviewer: the person.
     """
 
     id: UUID
-    kind: Literal["frontier", "drift", "spread"]
+    kind: Literal["frontier", "drift", "spread", "reviewer"]
     at: datetime
     reason: str
     acknowledged: Acknowledgement | None
@@ -76,7 +82,7 @@ class Raised:
     level: int | None = None
     evidence: float | None = None
     project_id: UUID | None = None
-    expert_id: UUID | None = None
+    person_id: UUID | None = None
     ended_at: datetime | None = None
 
 
@@ -85,6 +91,7 @@ def alarms(session: Session, *, is_open: bool | None = None, limit: int = 200) -
     found = _latest(session, FrontierAlarm, is_open=is_open, limit=limit)
     found += _latest(session, DriftAlarm, is_open=is_open, limit=limit)
     found += _latest(session, SpreadAlarm, is_open=is_open, limit=limit)
+    found += _latest(session, ReviewerAlarm, is_open=is_open, limit=limit)
     return sorted(found, key=lambda one: one.at, reverse=True)[:limit]
 
 
@@ -102,7 +109,9 @@ def _latest(
     return [_raised(row, seen) for row, seen in session.execute(statement)]
 
 
-def _raised(row: FrontierAlarm | DriftAlarm | SpreadAlarm, seen: Acknowledgement | None) -> Raised:
+def _raised(
+    row: FrontierAlarm | DriftAlarm | SpreadAlarm | ReviewerAlarm, seen: Acknowledgement | None
+) -> Raised:
     if isinstance(row, SpreadAlarm):
         return Raised(
             id=row.id,
@@ -111,7 +120,17 @@ def _raised(row: FrontierAlarm | DriftAlarm | SpreadAlarm, seen: Acknowledgement
             reason=row.reason,
             acknowledged=seen,
             project_id=row.project_id,
-            expert_id=row.expert_id,
+            person_id=row.expert_id,
+            ended_at=row.ended_at,
+        )
+    if isinstance(row, ReviewerAlarm):
+        return Raised(
+            id=row.id,
+            kind="reviewer",
+            at=row.at,
+            reason=row.reason,
+            acknowledged=seen,
+            person_id=row.reviewer_id,
             ended_at=row.ended_at,
         )
     is_frontier = isinstance(row, FrontierAlarm)
@@ -144,6 +163,7 @@ def alarm(session: Session, alarm_id: UUID) -> Raised | None:
         session.get(FrontierAlarm, alarm_id)
         or session.get(DriftAlarm, alarm_id)
         or session.get(SpreadAlarm, alarm_id)
+        or session.get(ReviewerAlarm, alarm_id)
     )
     return None if row is None else _raised(row, session.get(Acknowledgement, alarm_id))
 

@@ -23,17 +23,18 @@ class AcknowledgementIn(Wire):
 
 
 class QualityAlarmOut(Wire):
-    """A level that ran dry (`frontier`), predictions that no longer hold (`drift`), or a set that
-    is one item many times (`spread`: of a project, or of one expert in it, until `ended_at`).
+    """A level that ran dry (`frontier`), predictions that no longer hold (`drift`), a set that is
+    one item many times (`spread`: of a project, or of one person in it), or a reviewer who is
+    probably poor where the answer is known (`reviewer`); the latter two until `ended_at`.
     """
 
     id: str
-    kind: Literal["frontier", "drift", "spread"]
+    kind: Literal["frontier", "drift", "spread", "reviewer"]
     domain: str | None
     target_model_id: str | None
     complexity: int | None
     project_id: str | None
-    expert_id: str | None
+    person_id: str | None
     at: datetime
     evidence: float | None
     reason: str
@@ -128,7 +129,7 @@ def _out(one: Raised) -> QualityAlarmOut:
         target_model_id=wire_ids("mdl", one.target_model_id),
         complexity=None if one.level is None else one.level + 1,
         project_id=wire_ids("prj", one.project_id),
-        expert_id=wire_ids("per", one.expert_id),
+        person_id=wire_ids("per", one.person_id),
         at=one.at,
         evidence=one.evidence,
         reason=one.reason,

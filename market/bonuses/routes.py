@@ -156,8 +156,7 @@ def post_bonuses(
         fee_minor=sum(one.fee_minor for one in paid),
         currency=owner.currency,
         rows=[
-            _told(number, row.reference, one)
-            for number, (row, one) in enumerate(found, start=1)
+            _told(number, row.reference, one) for number, (row, one) in enumerate(found, start=1)
         ],
     )
 

@@ -40,7 +40,7 @@ def get_alarms(
             Project.id.in_({one.project_id for one in rows})
         )
         people = {one.acknowledged.person_id for one in rows if one.acknowledged is not None}
-        people |= {one.expert_id for one in rows}
+        people |= {one.person_id for one in rows}
         return page(
             request,
             "ops/alarms.html",

@@ -7,7 +7,6 @@ from market.broker import job
 from market.db import database, now
 from market.sweeps import sweep
 
-
 LATELY = timedelta(hours=25)
 """How long after its last verdict a project's set is looked at."""
 

@@ -226,7 +226,7 @@ def difficulties(session: Session, task_ids: Sequence[UUID]) -> dict[UUID, tuple
 @dataclass(frozen=True, slots=True)
 class Ballot:
     """One vote, of one who voted on one submission; `gold` what is known of it, by a hidden
-    check, or by what a senior decided.
+    check, by an appeal, or by what a senior decided of a claim.
     """
 
     review_id: UUID
@@ -236,13 +236,15 @@ class Ballot:
     gold: bool | None
 
 
-# With an attempt the question is closed: does the stump hold? Without one it is a judgement.
+# With an attempt the question is closed: does the stump hold? Without one it is a judgement, on
+# which a senior who decided between honest people proves nobody wrong; an appeal finds that the
+# reasons of a rejection do not hold.
 _BALLOTS = """
     select r.id as review_id, r.submission_id, r.reviewer_id,
         r.verdict in ('accept', 'accept_share')
             and coalesce(r.model_failed, true) and coalesce(r.attempt_fair, true) as says_yes,
         case when not v.is_tested and k.is_right is not null then k.is_right
-            when v.basis in ('adjudication', 'appeal')
+            when v.basis = 'appeal' or (v.basis = 'adjudication' and v.is_tested)
             then case when v.is_tested then v.is_stump else v.is_accepted end end as gold
     from market.review r
     join market.submission s on s.id = r.submission_id
@@ -261,6 +263,20 @@ _OF_QUEUE = text(
 _OF_SUBMISSION = text(_BALLOTS + " and r.submission_id = :submission_id order by r.id").bindparams(
     bindparam("submission_id", type_=Uuid())
 )
+
+
+_KNOWN = """
+    select b.reviewer_id, count(*) filter (where b.says_yes = b.gold) as right,
+        count(*) filter (where b.says_yes <> b.gold) as wrong
+    from ({ballots} and r.voted_at > :since) b
+    where b.gold is not null group by b.reviewer_id order by b.reviewer_id
+"""
+
+
+def known_answers(session: Session, *, since: datetime) -> dict[UUID, tuple[int, int]]:
+    """How many votes of each reviewer were right, and wrong, where the answer is known by now."""
+    rows = session.execute(text(_KNOWN.format(ballots=_BALLOTS)), {"since": since})
+    return {row.reviewer_id: (row.right, row.wrong) for row in rows}
 
 
 def ballots_of_queue(

@@ -102,6 +102,7 @@ SOURCES: tuple[Source, ...] = (
     _own("lift_item", "expert_id", order="batch_id"),
     _own("reviewer_reliability", "reviewer_id", order="domain"),
     _own("vote_merit", "reviewer_id", order="at"),
+    _own("reviewer_alarm", "reviewer_id"),
     _own("experiment_exposure", "unit_id"),
     _own("experiment_past", "unit_id", order="experiment_id"),
     _own("interest", "expert_id", order="stated_at"),

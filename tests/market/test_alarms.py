@@ -9,16 +9,23 @@ from litestar.testing import TestClient
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from market.alarms.actions import watch_calibration_of
+from market.alarms.actions import watch_calibration_of, watch_reviewers
 from market.alarms.jobs import read_frontier, watch_calibration
 from market.alarms.models import DriftAlarm, FrontierReading
+from market.alarms.rules import WATCHED
 from market.auth import Part
 from market.db import new_id
 from market.events import Event, EventRow
 from market.predictions.actions import learn_outcomes
 from market.predictions.models import Observation
 from market.predictions.rules import Outcome
-from tests.factories import AT, make_caller, make_project
+from market.quality.queries import known_answers
+from market.reviews.actions import claim_review
+from market.votes.actions import record_vote
+from tests.factories import AT, make_caller, make_expert, make_project
+from tests.market.reviewed import ACCEPT, LATER, REJECT, make_reviewer, review_ids
+from tests.market.test_console import check_guards, visit
+from tests.market.test_golds import answered, gold_in, put
 
 
 def learned(db: Session, target_model_id: UUID, *, predicted: float, rate: float) -> None:
@@ -111,3 +118,42 @@ def test_every_level_is_read_once_a_week(db: Session, web: TestClient[Any]) -> N
     read = make_caller(db, web, Part.OPS).get("/v1/frontier/readings").json()
     assert [one["complexity"] for one in read] == [3, 3]
     assert read[0]["productive_low"] <= read[0]["productive"] <= read[0]["productive_high"]
+
+
+def test_a_reviewer_who_votes_against_what_is_known_is_told_once_and_others_are_not(
+    db: Session, web: TestClient[Any]
+) -> None:
+    project = make_project(db, budget_minor=10**9, reviews_per_submission=2)
+    gold_in(db, project, "g-1")
+    careless, careful = make_reviewer(db), make_reviewer(db)
+    for nth in range(6):
+        # A slip or two is no alarm.
+        assert nth > 2 or watch_reviewers(db, at=LATER) == 0
+        expert = make_expert(db)
+        # Work that is known to be wrong: one takes it, the other does not.
+        handed = answered(db, put(db, project, expert.id), expert.id, "13")
+        for review_id, reviewer, vote in zip(
+            review_ids(db, handed), (careless, careful), (ACCEPT, REJECT), strict=True
+        ):
+            claim_review(db, review_id, reviewer_id=reviewer, at=LATER)
+            record_vote(db, review_id, reviewer_id=reviewer, vote=vote, at=LATER)
+    assert known_answers(db, since=AT) == {careless: (0, 6), careful: (6, 0)}
+    assert watch_reviewers(db, at=LATER) == 1
+    assert watch_reviewers(db, at=LATER) == 0
+    (told,) = db.scalars(select(EventRow).where(EventRow.type == Event.QUALITY_ALERT.value))
+    assert (told.person_id, told.organisation_id) == (careless, None)
+    assert told.data["reason"].startswith("Of 6 votes on work whose answer is known, 0 were right")
+    ops = make_caller(db, web, Part.OPS)
+    (listed,) = ops.get("/v1/alarms", params={"is_open": True}).json()
+    assert (listed["kind"], listed["person_id"]) == ("reviewer", f"per_{careless.hex}")
+    visit(web, db, Part.OPS)
+    page = web.get("/console/ops/signals/alarms")
+    check_guards(page)
+    assert "votes against what is known" in page.text
+    noted = ops.post(f"/v1/alarms/{listed['id']}/acknowledge", json={"note": "we talked"})
+    assert noted.json()["note"] == "we talked"
+    # What was so long ago says nothing any more.
+    assert watch_reviewers(db, at=LATER + 2 * WATCHED) == 0
+    (ended,) = ops.get("/v1/alarms").json()
+    assert ended["ended_at"] is not None
+    assert watch_reviewers(db, at=LATER) == 1

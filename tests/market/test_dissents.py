@@ -1,4 +1,4 @@
-"""Questions of judgement: several answers stand, and who disagrees with a reason may be rewarded."""
+"""Questions of judgement: several answers stand; who disagrees with a reason may be rewarded."""
 
 from datetime import timedelta
 from typing import Any
@@ -13,11 +13,14 @@ from market.impact.actions import credit_item
 from market.impact.models import ItemCredit
 from market.quality.actions import observe_verdict
 from market.quality.models import ReviewerReliability, VoteMerit
+from market.quality.queries import known_answers
 from market.review_plans.actions import set_plan
 from market.review_plans.rules import PLAIN, Plan
+from market.reviews.actions import claim_review
 from market.reviews.models import Review
 from market.submissions.models import Submission
 from market.verdicts.models import Verdict
+from market.votes.actions import record_vote
 from market.votes.rules import Vote
 from payouts import chart
 from payouts.invariants import violations
@@ -28,10 +31,12 @@ from tests.market.reviewed import (
     LATER,
     REASON,
     REJECT,
+    REMARK,
     STUMP,
     cast,
     hand_in,
     make_reviewer,
+    make_senior,
     review_ids,
 )
 from tests.market.test_console import come_in
@@ -53,10 +58,13 @@ def promise(db: Session, project_id: Any, minor: int | None) -> None:
 def vote_of(db: Session, handed: Submission, vote: Vote) -> Review:
     """The one vote on a submission that says this."""
     return db.scalars(
-        select(Review).where(
-            Review.submission_id == handed.id, Review.verdict == vote.verdict
-        )
+        select(Review).where(Review.submission_id == handed.id, Review.verdict == vote.verdict)
     ).one()
+
+
+def part_of(share: int) -> Vote:
+    """A vote that takes so many per cent of the work."""
+    return Vote("accept_share", share=share, note=REMARK)
 
 
 def reward(lab: Any, review_id: Any, reason: str = "It names what the others missed.") -> Any:
@@ -64,7 +72,7 @@ def reward(lab: Any, review_id: Any, reason: str = "It names what the others mis
     return lab.post(
         f"/v1/reviews/rev_{review_id.hex}/reward",
         json={"reason": reason},
-        headers={"Idempotency-Key": f"{review_id}:{reason}"},
+        headers={"Idempotency-Key": f"{review_id}:{len(reason)}"},
     )
 
 
@@ -121,6 +129,70 @@ def test_two_unlike_poems_both_stand_and_a_reasoned_dissent_costs_nothing_and_is
     assert (line["kind"], line["pay_minor"], line["state"]) == ("bonus", 2_500, "approved")
     come_in(web, reviewer)
     assert "It names what the others missed." in web.get("/console/reviewer/earnings").text
+
+
+def test_open_work_is_graded_without_severity_and_put_in_order_by_those_who_saw_several(
+    db: Session, web: Web
+) -> None:
+    project = make_project(db, budget_minor=10**8, reviews_per_submission=2)
+    task = make_task(db, project, slots=3)
+    best, good, poor = (
+        hand_in(db, offer=make_offer(db, task, make_expert(db).id), with_attempt=False)
+        for _ in range(3)
+    )
+    alone = hand_in(
+        db,
+        offer=make_offer(db, make_task(db, project), make_expert(db).id),
+        with_attempt=False,
+    )
+    mild, severe = make_reviewer(db), make_reviewer(db)
+
+    def grade(handed: Submission, nth: int, reviewer: Any, vote: Vote) -> None:
+        review_id = review_ids(db, handed)[nth]
+        claim_review(db, review_id, reviewer_id=reviewer, at=LATER)
+        record_vote(db, review_id, reviewer_id=reviewer, vote=vote, at=LATER)
+
+    for handed, low, high in ((best, 70, ACCEPT), (good, 40, 75), (poor, 10, 50)):
+        grade(handed, 0, severe, part_of(low))
+        grade(handed, 1, mild, high if isinstance(high, Vote) else part_of(high))
+    # Only the severe one saw it, and gave what it gives to good work.
+    grade(alone, 0, severe, part_of(40))
+    lab = key_of_lab(web, db, project)
+    db.commit()
+    path = f"/v1/projects/prj_{project.id.hex}/grades"
+    told = {one["submission_id"]: one for one in lab.get(path).json()}
+    first, second, third = (told[f"sub_{one.id.hex}"] for one in (best, good, poor))
+    assert [one["place"] for one in (first, second, third)] == [1, 2, 3]
+    assert first["worth"] > second["worth"] > third["worth"]
+    assert first["share"] > second["share"] > third["share"]
+    assert first["comparisons"] == 4
+    other = told[f"sub_{alone.id.hex}"]
+    assert (other["plain"], other["grades"], other["place"]) == (40.0, 1, None)
+    # It is not held against it that nobody mild has seen it.
+    assert other["share"] > other["plain"]
+    assert other["low"] < other["share"] < other["high"]
+    assert other["high"] - other["low"] > second["high"] - second["low"]
+    assert key_of_lab(web, db, make_project(db)).get(path).status_code == 404
+    claimed = make_project(db)
+    assert (
+        key_of_lab(web, db, claimed).get(f"/v1/projects/prj_{claimed.id.hex}/grades").json() == []
+    )
+
+
+def test_a_senior_who_decides_open_work_proves_nobody_wrong(db: Session) -> None:
+    project = make_project(db, reviews_per_submission=2)
+    set_plan(db, project.id, Plan(adjudicate="splits"), at=LATER - timedelta(days=1))
+    task = make_task(db, project)
+    handed = hand_in(db, offer=make_offer(db, task, make_expert(db).id), with_attempt=False)
+    assert cast(db, handed, ACCEPT, REJECT) is None
+    senior, reviewer = review_ids(db, handed)[2], make_senior(db)
+    claim_review(db, senior, reviewer_id=reviewer, at=LATER)
+    decided = record_vote(db, senior, reviewer_id=reviewer, vote=ACCEPT, at=LATER)
+    assert decided is not None
+    assert decided.basis == "adjudication"
+    observe_verdict(db, handed.id, at=LATER)
+    assert db.scalars(select(VoteMerit.merit)).all() == [0.0, 0.0]
+    assert known_answers(db, since=LATER - timedelta(days=9)) == {}
 
 
 def test_what_a_dissent_may_earn_is_read_before_the_vote(db: Session, web: Web) -> None:

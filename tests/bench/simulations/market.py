@@ -51,7 +51,7 @@ class Beliefs:
 
 
 def told_by(profile: Float64, noise: float) -> tuple[Float64, Float64]:
-    """What profiles tell of abilities, and the doubt that they leave: every domain's signal tells of
+    """What profiles tell of abilities, and the doubt that they leave: each domain's signal tells of
     every domain, by how the signals of all experts vary together.
 
     Shapes: profile (experts, domains); the answer (experts, domains), (domains, domains).

@@ -1,16 +1,16 @@
-"""Sets that are one item many times are told once, until they are so no more."""
+"""Sets that are one item many times, and reviewers who are poor on what is known, are told once."""
 
 import sqlalchemy as sa
 from alembic import op
 
 from migrations.grants import LAB, guard_rows, platform_may, tenant_may
 
-revision = "0078"
+revision = "0075"
 down_revision = "0074"
 branch_labels = None
 depends_on = None
 
-TABLE = "market.spread_alarm"
+TABLES = ("market.spread_alarm", "market.reviewer_alarm")
 TIME = sa.DateTime(timezone=True)
 
 
@@ -41,17 +41,40 @@ def upgrade() -> None:
         schema="market",
     )
     op.create_index("ix_spread_alarm_at", "spread_alarm", ["at"], schema="market")
-    guard_rows(TABLE)
-    platform_may(TABLE, "select, insert, update (ended_at)")
-    tenant_may(TABLE, LAB, "select", "organisation_id = (select market.tenant())")
-    _kinds("'frontier', 'drift', 'spread'")
+    op.create_table(
+        "reviewer_alarm",
+        sa.Column("id", sa.Uuid, primary_key=True),
+        sa.Column("reviewer_id", sa.Uuid, sa.ForeignKey("market.person.id"), nullable=False),
+        sa.Column("right", sa.BigInteger, nullable=False),
+        sa.Column("wrong", sa.BigInteger, nullable=False),
+        sa.Column("poor", sa.Double, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("at", TIME, nullable=False),
+        sa.Column("ended_at", TIME),
+        schema="market",
+    )
+    op.create_index(
+        "uq_reviewer_alarm_open",
+        "reviewer_alarm",
+        ["reviewer_id"],
+        unique=True,
+        postgresql_where=sa.text("ended_at is null"),
+        schema="market",
+    )
+    op.create_index("ix_reviewer_alarm_at", "reviewer_alarm", ["at"], schema="market")
+    for table in TABLES:
+        guard_rows(table)
+        platform_may(table, "select, insert, update (ended_at)")
+    tenant_may(TABLES[0], LAB, "select", "organisation_id = (select market.tenant())")
+    _kinds("'frontier', 'drift', 'spread', 'reviewer'")
 
 
 def downgrade() -> None:
+    op.drop_table("reviewer_alarm", schema="market")
     op.drop_table("spread_alarm", schema="market")
     # Nobody has looked at an alarm that is gone; the table itself refuses to forget anything.
     op.execute("alter table market.acknowledgement disable trigger user")
-    op.execute("delete from market.acknowledgement where kind = 'spread'")
+    op.execute("delete from market.acknowledgement where kind in ('spread', 'reviewer')")
     op.execute("alter table market.acknowledgement enable trigger user")
     _kinds("'frontier', 'drift'")
 
