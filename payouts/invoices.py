@@ -199,8 +199,11 @@ def record_invoice(
     """Take over how an invoice stands, only ever forward; the funding is locked by the caller.
 
     Raises:
-        EventUnclear: paid, and not by one payment over the whole amount at Stripe.
+        EventUnclear: paid, and not by one payment over the whole amount at Stripe; or it stands in
+            a way that this version does not know.
     """
+    if seen.status not in list(InvoiceState):
+        raise EventUnclear(f"invoice {seen.id} is {seen.status}, which is not known here")
     row = invoice_of(session, funding.id, locked=True)
     row.invoice_id = row.invoice_id or seen.id
     row.number, row.url = seen.number or row.number, seen.url or row.url

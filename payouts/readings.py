@@ -170,21 +170,29 @@ def payout(found: Any) -> PayoutSeen:
     )
 
 
+def _within(found: Any, *names: str) -> Any:
+    """What lies so deep in an object; None where any part on the way is null, or left out."""
+    for name in names:
+        if found is None or name not in found:
+            return None
+        found = found[name]
+    return found
+
+
 def account(found: Any) -> AccountSeen:
     """A recipient and what Stripe still asks of it."""
-    recipient = found["configuration"]["recipient"] if found["configuration"] is not None else None
-    status = "unknown"
-    if recipient is not None and recipient["capabilities"] is not None:
-        status = recipient["capabilities"]["stripe_balance"]["stripe_transfers"]["status"]
-    entries = found["requirements"]["entries"] if found["requirements"] is not None else []
+    capability = _within(
+        found, "configuration", "recipient", "capabilities", "stripe_balance", "stripe_transfers"
+    )
+    entries = _within(found, "requirements", "entries")
     return AccountSeen(
         id=found["id"],
-        transfers_status=status,
+        transfers_status="unknown" if capability is None else capability["status"],
         requirements=tuple(
             entry["description"]
             for entry in entries or []
             if entry["awaiting_action_from"] == "user"
-            and entry["minimum_deadline"]["status"] != "eventually_due"
+            and _within(entry, "minimum_deadline", "status") != "eventually_due"
         ),
         is_closed=bool(found["closed"]),
         metadata=metadata_of(found["metadata"]),
@@ -193,7 +201,7 @@ def account(found: Any) -> AccountSeen:
 
 def dispute(found: Any) -> DisputeSeen:
     """A dispute with the lines of our balance that it has made so far."""
-    due = found["evidence_details"]["due_by"] if found["evidence_details"] is not None else None
+    due = _within(found, "evidence_details", "due_by")
     return DisputeSeen(
         id=found["id"],
         status=found["status"],

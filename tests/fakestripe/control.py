@@ -182,6 +182,15 @@ async def _route(app: FakeStripeApp, method: str, parts: list[str], data: Json) 
             return moves.charge_fee(world, int(data["amount"]), str(data.get("currency", "usd")))
         case ("POST", "_refunds", refund_id, "fail"):
             return payments.fail_refund(world, refund_id)
+        case ("POST", "_objects", kind, object_id):
+            # What only another version of Stripe would say, with the event that tells of it.
+            changed = world.get(kind, object_id)
+            changed.update(data["fields"])
+            if kind == "account":
+                world.thin_event(str(data["event"]), object_id)
+            else:
+                world.event(str(data["event"]), changed)
+            return {}
         case ("GET", "_objects", kind):
             return {"data": world.every(kind)}
         case ("POST", "_webhooks", "redeliver"):
