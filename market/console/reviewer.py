@@ -29,7 +29,7 @@ from market.qualifications.models import Qualification
 from market.review_plans.queries import plan_over
 from market.reviews.actions import claim_next_review, claim_review, recuse_reviewer
 from market.reviews.models import Review
-from market.reviews.queries import claimable, review, task_of
+from market.reviews.queries import answers_beside, claimable, review, task_of
 from market.reviews.rules import HELD, REASON_CODES, ReviewNotFound
 from market.stumps.queries import evidence
 from market.submissions.models import Submission
@@ -163,6 +163,7 @@ def _review(
         below = votes_below(session, row)
         promised = None if row.has_attempt else plan_over(session, handed).dissent_minor
         currency = project(session, row.project_id).currency
+        answered = answers_beside(session, row)
         seen = {one.id for one in (row, *below)}
         fixes = [
             (one, changes_of(one, handed))
@@ -190,6 +191,7 @@ def _review(
         promised=promised,
         currency=currency,
         least_dissent=MIN_DISSENT,
+        answered=answered,
         fixes=fixes,
         most_edited=MOST_EDITED,
         reason_codes=REASON_CODES,

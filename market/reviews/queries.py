@@ -6,6 +6,7 @@ from uuid import UUID
 from sqlalchemy import Select, exists, or_, select
 from sqlalchemy.orm import Session, aliased
 
+from market.db import Json
 from market.filters import narrowed
 from market.people.queries import in_conflict
 from market.qualifications.queries import is_qualified_for
@@ -13,6 +14,9 @@ from market.reviews.models import Review
 from market.reviews.rules import ReviewNotFound
 from market.submissions.models import Submission
 from market.tasks.models import Task
+
+ANSWERS = ("awaiting_review", "in_review", "accepted", "partially_accepted")
+"""States of a submission that is one of its task's answers, or may become one."""
 
 
 def review(session: Session, review_id: UUID) -> Review:
@@ -25,6 +29,26 @@ def review(session: Session, review_id: UUID) -> Review:
     if found is None:
         raise ReviewNotFound(review_id)
     return found
+
+
+def answers_beside(session: Session, seen: Review) -> list[Json]:
+    """What others answered to the same task, for the senior alone who settles a split over one of
+    the answers; whose they are is not told. Runs as the platform.
+    """
+    if seen.kind != "adjudication":
+        return []
+    judged = select(Submission.task_id).where(Submission.id == seen.submission_id)
+    return list(
+        session.scalars(
+            select(Submission.payload)
+            .where(
+                Submission.task_id == judged.scalar_subquery(),
+                Submission.id != seen.submission_id,
+                Submission.state.in_(ANSWERS),
+            )
+            .order_by(Submission.id)
+        )
+    )
 
 
 def reviews(*, state: str | None = None, submission_id: UUID | None = None) -> Select[Review]:

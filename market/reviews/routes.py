@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from market.attempts.queries import attempt
 from market.attempts.routes import AttemptOut, attempt_out
 from market.auth import Part, Principal
-from market.db import PLATFORM, database, now
+from market.db import PLATFORM, Json, database, now, run_as
 from market.http import (
     Cursor,
     Limit,
@@ -34,12 +34,7 @@ from market.reviews.actions import (
     recuse_reviewer,
 )
 from market.reviews.models import Review
-from market.reviews.queries import (
-    claimable,
-    review,
-    reviews,
-    task_of,
-)
+from market.reviews.queries import answers_beside, claimable, review, reviews, task_of
 from market.submissions.queries import submission
 
 
@@ -74,6 +69,9 @@ class ReviewWorkOut(ReviewOut):
 
     `dissent_minor` (of `currency`) is what your vote may earn you where it is not as is decided and
     its note says why, if the lab finds it worth it; null where its plan promises nothing.
+
+    `beside` are the other answers to the task, for a senior who settles a split, and empty for
+    everybody else.
     """
 
     task: dict[str, Any]
@@ -81,6 +79,7 @@ class ReviewWorkOut(ReviewOut):
     attempt: AttemptOut | None
     dissent_minor: int | None
     currency: str
+    beside: list[dict[str, Any]]
 
 
 @get("/reviews", scope="review:read", tags=["Reviews"])
@@ -211,6 +210,11 @@ def _review_work(session: Session, row: Review) -> ReviewWorkOut:
     handed = submission(session, row.submission_id)
     task = task_of(session, handed)
     asked = attempt(session, handed.attempt_id) if handed.attempt_id else None
+    others: list[Json] = []
+    if row.kind == "adjudication":
+        # As the platform, since what others handed in is no reviewer's to read but here.
+        with run_as(session, PLATFORM):
+            others = answers_beside(session, row)
     return ReviewWorkOut(
         **_review_fields(row),
         task=task.payload,
@@ -218,6 +222,7 @@ def _review_work(session: Session, row: Review) -> ReviewWorkOut:
         attempt=attempt_out(session, asked) if asked else None,
         dissent_minor=None if row.has_attempt else plan_over(session, handed).dissent_minor,
         currency=project(session, row.project_id).currency,
+        beside=others,
     )
 
 

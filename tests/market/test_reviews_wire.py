@@ -13,12 +13,19 @@ from sqlalchemy.orm import Session
 from market.attempts.models import Attempt
 from market.auth import Part
 from market.db import Scope, database
+from market.http import wire_id
+from market.review_plans.actions import set_plan
+from market.review_plans.rules import Plan
+from market.reviews.actions import claim_review
 from market.reviews.models import Review
+from market.submissions.actions import save_draft
 from market.submissions.models import Submission
 from market.tasks.models import Task
 from market.verdicts.models import VerdictChange
 from market.verdicts.queries import progress
+from market.votes.actions import record_vote
 from tests.factories import (
+    AT,
     Caller,
     key_for,
     make_caller,
@@ -28,14 +35,19 @@ from tests.factories import (
     make_task,
 )
 from tests.market.reviewed import (
+    ACCEPT,
     LATER,
     REASON,
+    REJECT,
     REJECT_STUMP,
     STUMP,
     cast,
     hand_in,
+    make_reviewer,
+    make_senior,
     review_ids,
 )
+from tests.market.test_console import come_in
 
 Web = TestClient[Any]
 
@@ -241,3 +253,39 @@ def test_a_verdict_is_changed_one_version_after_another_and_the_old_words_stay(
     assert (kept.version, kept.verdict["is_stump"]) == (1, True)
     with pytest.raises(DBAPIError), db.begin_nested():
         db.execute(text("update market.verdict_change set verdict = '{}'"))
+
+
+def test_a_senior_reads_the_other_answers_to_the_task_and_nobody_below_does(
+    db: Session, web: Web
+) -> None:
+    project = make_project(db, reviews_per_submission=2, answers_per_task=3)
+    set_plan(db, project.id, Plan(), at=AT)
+    task = make_task(db, project)
+    first, second, third = (make_offer(db, task, make_expert(db).id) for _ in range(3))
+    handed = hand_in(db, offer=first, with_attempt=False, payload={"answer": "Yes."})
+    hand_in(db, offer=second, with_attempt=False, payload={"answer": "No."})
+    save_draft(db, third.id, expert_id=third.expert_id, payload={"answer": "Perhaps."}, at=AT)
+    below = key_for(db, web, make_reviewer(db), Part.REVIEWER)
+    senior = key_for(db, web, make_senior(db), Part.REVIEWER)
+    one, two = review_ids(db, handed)
+    claim_review(db, one, reviewer_id=below.person_id, at=LATER)
+    db.commit()
+    path = "/v1/reviews/{}".format
+    seen = below.get(path(wire_id("rev", one)))
+    assert (seen.json()["payload"], seen.json()["beside"]) == ({"answer": "Yes."}, [])
+    assert "No." not in seen.text
+    record_vote(db, one, reviewer_id=below.person_id, vote=ACCEPT, at=LATER)
+    other = make_reviewer(db)
+    claim_review(db, two, reviewer_id=other, at=LATER)
+    record_vote(db, two, reviewer_id=other, vote=REJECT, at=LATER)
+    db.commit()
+    case = db.scalars(select(Review.id).where(Review.kind == "adjudication")).one()
+    claimed = senior.post(path(wire_id("rev", case)) + "/claim")
+    assert claimed.json()["beside"] == [{"answer": "No."}]
+    told = senior.get(path(wire_id("rev", case)))
+    assert told.json()["beside"] == [{"answer": "No."}]
+    assert second.expert_id.hex not in told.text
+    come_in(web, senior)
+    shown = web.get(f"/console/reviewer/reviews/{wire_id('rev', case)}").text
+    assert "Another answer to this task" in shown
+    assert "Perhaps." not in shown
