@@ -35,6 +35,8 @@ from sqlalchemy.orm import DeclarativeBase, MappedAsDataclass, Session, mapped_c
 from sqlalchemy.orm.util import identity_key
 from uuid_utils.compat import uuid7
 
+from market.cursors import LeanCursor
+
 WAIT_S = 15
 """How long a transaction waits for a connection before it is refused."""
 
@@ -125,8 +127,7 @@ def _begin(connection: Connection) -> None:
     # Written out, because only statements without parameters can share a trip; a role is one of
     # ours, and a tenant a UUID.
     connection.exec_driver_sql(
-        f"begin; select set_config('role', '{scope.role}', true),"
-        f" set_config('stumpwork.tenant', '{scope.tenant or ''}', true)"
+        f"begin; set local role {scope.role}; set local stumpwork.tenant = '{scope.tenant or ''}'"
     )
 
 
@@ -283,6 +284,7 @@ class Database:
             max_overflow=pool_size,
             pool_timeout=WAIT_S,
             pool_recycle=1800,
+            connect_args={"cursor_factory": LeanCursor},
         )
         self._turns = Turns(2 * pool_size)
         event.listen(self._engine, "connect", _begin_ourselves)

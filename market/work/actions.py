@@ -72,7 +72,8 @@ _START = (
             )
             select {columns} from started
             """.replace("{columns}", ", ".join(WorkSession.__table__.c.keys()))
-        ).bindparams(
+        )
+        .bindparams(
             bindparam("at", type_=DateTime(timezone=True)),
             bindparam("cause", type_=Text()),
             *(bindparam(name, type_=BigInteger()) for name in ("week_cap_s", "overtime_after_s")),
@@ -82,6 +83,8 @@ _START = (
             ),
             *(bindparam(name, type_=Uuid()) for name in ("expert_id", "event")),
         )
+        # In their order, so that they are not looked up by name each time.
+        .columns(*WorkSession.__table__.c)
     )
     .execution_options(populate_existing=True)
 )

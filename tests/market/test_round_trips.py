@@ -60,6 +60,23 @@ def test_a_claim_a_start_and_a_hand_in_take_few_trips(committed: str) -> None:
         assert session.get_one(Task, task.id).state == "in_review"
 
 
+def test_the_columns_of_a_result_are_told_to_whoever_looks(committed: str) -> None:
+    del committed
+    with database.engine.connect() as connection:
+        cursor: Any = connection.connection.cursor()
+        cursor.execute("select 1 as one, 'b'::text as two where false")
+        told = cursor.description
+        assert (len(told), [column.name for column in told]) == (2, ["one", "two"])
+        assert [column[1] for column in told] == [23, 25]
+        assert (told[-1].name, [column.name for column in told[:1]]) == ("two", ["one"])
+        with pytest.raises(IndexError):
+            told[2]
+        cursor.execute("set local stumpwork.tenant = ''")
+        assert cursor.description is None
+        cursor.execute("select")
+        assert cursor.description == []
+
+
 def backend(scope: Scope = PLATFORM) -> tuple[int, str, str]:
     """Which process of the server's answers, as which role and for which tenant."""
     with database.begin(scope) as session:
