@@ -62,6 +62,11 @@ def made_at(identifier: UUID) -> datetime:
     return datetime.fromtimestamp((identifier.int >> 80) / 1000, UTC)
 
 
+def first_id(at: datetime) -> UUID:
+    """The least id that can have been given at a time, so that the primary key finds the rest."""
+    return UUID(int=max(int(at.timestamp() * 1000), 0) << 80)
+
+
 def now() -> datetime:
     """The time, with its zone; for entry points only."""
     return datetime.now(UTC)

@@ -59,6 +59,13 @@ def cohort(session: Session, organisation_id: UUID, name: str) -> CohortRow:
     return found
 
 
+def cohort_versions(organisation_id: UUID, name: str) -> Select[CohortRow]:
+    """All that a cohort was and is, as a statement to page through."""
+    return select(CohortRow).where(
+        CohortRow.organisation_id == organisation_id, CohortRow.name == name
+    )
+
+
 def read_expression(session: Session, organisation_id: UUID | None, source: str) -> Expression:
     """An expression about experts; the cohorts that it names are the organisation's.
 

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
+import msgspec
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody
@@ -17,6 +18,7 @@ from market.expressions.actions import save_cohort
 from market.expressions.models import CohortRow
 from market.expressions.queries import (
     cohort,
+    cohort_versions,
     explained,
     explained_people,
     newest_cohorts,
@@ -110,6 +112,12 @@ class CohortOut(Wire):
     version: int
     expression: str
     saved_at: datetime
+
+
+class CohortVersionOut(CohortOut):
+    """A cohort as it is or was, and who saved it so."""
+
+    saved_by: str | None
 
 
 class CountedCohortOut(CohortOut):
@@ -241,6 +249,33 @@ def get_cohort(name: FromPath[str], principal: NamedDependency[Principal]) -> Co
     )
 
 
+@get("/cohorts/{name:str}/versions", scope="project:read", tags=["Expressions"])
+def get_cohort_versions(
+    name: FromPath[str],
+    principal: NamedDependency[Principal],
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[CohortVersionOut]:
+    """All that a cohort was, the newest first. What names it keeps the version it was made with."""
+    owner = principal.tenant
+    with database.begin() as session:
+        cohort(session, owner, name)
+        return listed(
+            session,
+            cohort_versions(owner, name),
+            CohortRow.id,
+            _version_out,
+            limit=limit,
+            cursor=cursor,
+            filters=f"cohort {owner} {name}",
+        )
+
+
+def _version_out(row: CohortRow) -> CohortVersionOut:
+    by = None if row.saved_by is None else wire_id("per", row.saved_by)
+    return CohortVersionOut(**msgspec.structs.asdict(_cohort_out(row)), saved_by=by)
+
+
 def _cohort_out(row: CohortRow) -> CohortOut:
     return CohortOut(
         id=wire_id("coh", row.id),
@@ -257,4 +292,5 @@ ROUTES: list[HTTPRouteHandler] = [
     put_cohort,
     get_cohorts,
     get_cohort,
+    get_cohort_versions,
 ]

@@ -10,6 +10,7 @@ from sqlalchemy import ARRAY, Uuid, bindparam, select, text
 from sqlalchemy.orm import Session
 
 from market.availability.queries import openings
+from market.db import first_id
 from market.eligibility.queries import eligibilities_of, steps_of, widening_of
 from market.eligibility.rules import FIRST_STEP
 from market.experts.rules import DOMAINS_MEET, EXPERT_FIELDS, LEVELS, LIMITED, WORKING
@@ -349,7 +350,7 @@ def next_offer(session: Session, expert_id: UUID, *, at: datetime) -> Wait | Non
     """
     since = at - timedelta(days=LOOKED_BACK_D)
     rows = session.execute(
-        _OFFERED, {"expert": expert_id, "at": at, "since": since, "floor": _first_id(since)}
+        _OFFERED, {"expert": expert_id, "at": at, "since": since, "floor": first_id(since)}
     ).all()
     if not rows:
         return None
@@ -448,8 +449,3 @@ def _cost(found: Project, work: Sequence[tuple[int, int]], rate: float | None) -
         pay = max(pay, fixed) if found.pay_basis == "deliverable" else pay + fixed
         total += seats * (pay + fee_minor(pay, found.fee_basis_points))
     return total
-
-
-def _first_id(at: datetime) -> UUID:
-    """The least id that can have been given at a time, so that the primary key finds the rest."""
-    return UUID(int=int(at.timestamp() * 1000) << 80)

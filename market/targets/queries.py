@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import Uuid, bindparam, select, text
 from sqlalchemy.orm import Session
 
+from market.db import first_id
 from market.targets.models import ServiceTarget, TargetMiss
 from market.targets.rules import (
     FEWEST,
@@ -79,7 +80,7 @@ _SEATS_FLOW = """
         percentile_cont(0.9) within group (order by extract(epoch from o.accepted_at
             - t.created_at)) filter (where o.accepted_at is not null) as most
     from market.offer o join market.task t on t.id = o.task_id
-    where o.created_at > :since and o.created_at <= :at
+    where o.id > :floor and o.created_at > :since and o.created_at <= :at
     group by t.domain
 """
 
@@ -108,7 +109,10 @@ _REVIEWS_FLOW = """
 """
 
 _WAITING = {"seats": text(_SEATS_WAITING), "reviews": text(_REVIEWS_WAITING)}
-_FLOW = {"seats": text(_SEATS_FLOW), "reviews": text(_REVIEWS_FLOW)}
+_FLOW = {
+    "seats": text(_SEATS_FLOW).bindparams(bindparam("floor", type_=Uuid())),
+    "reviews": text(_REVIEWS_FLOW),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,5 +279,7 @@ def _flows(session: Session, queue: str, *, since: datetime, at: datetime) -> di
             None if row.half is None else float(row.half),
             None if row.most is None else float(row.most),
         )
-        for row in session.execute(_FLOW[queue], {"since": since, "at": at})
+        for row in session.execute(
+            _FLOW[queue], {"since": since, "at": at, "floor": first_id(since)}
+        )
     }

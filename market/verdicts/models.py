@@ -23,6 +23,13 @@ class Verdict(Base):
         CheckConstraint(f"basis in {BASES}", name="basis"),
         Index("ix_verdict_project_id", "project_id", "submission_id"),
         Index("ix_verdict_expert_id", "expert_id"),
+        Index("ix_verdict_decided_at", "decided_at"),
+        Index(
+            "ix_verdict_organisation_id",
+            "organisation_id",
+            "decided_at",
+            postgresql_include=["share"],
+        ),
         Index(
             "ix_verdict_task_id_stump",
             "project_id",

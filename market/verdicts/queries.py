@@ -46,19 +46,25 @@ def verdict(session: Session, submission_id: UUID) -> Verdict | None:
 
 _REJECTIONS = text(
     """
-    select count(*) filter (where v.share = 0) as rejected, count(*) as decided
-    from market.project p join market.verdict v on v.project_id = p.id
-    where p.organisation_id = :organisation_id
+    select count(*) filter (where share = 0) as rejected, count(*) as decided
+    from (
+        select share from market.verdict where organisation_id = :organisation_id
+        order by decided_at desc limit :latest
+    ) v
     """
 )
 
+LATEST = 2_000
+"""Decided works, the newest ones, by which it is told how much a lab rejects."""
+
 
 def lab_rejections(session: Session, organisation_id: UUID) -> Share:
-    """How much of the work that was decided for a lab is rejected, as it stands after appeals.
+    """How much of the work decided last for a lab is rejected, as it stands after appeals.
 
     Work that is accepted in part is not rejected. Read as the platform: it is about everybody's.
     """
-    row = session.execute(_REJECTIONS, {"organisation_id": organisation_id}).one()
+    given = {"organisation_id": organisation_id, "latest": LATEST}
+    row = session.execute(_REJECTIONS, given).one()
     return wilson(row.rejected, row.decided)
 
 

@@ -114,6 +114,6 @@ def rejections_told(found: Share) -> str:
             " would say little, and could tell of one expert"
         )
     return (
-        f"Of {found.whole:,} works decided for this lab, {found.part:,} were rejected"
+        f"Of {found.whole:,} works decided last for this lab, {found.part:,} were rejected"
         f" ({100 * found.value:.1f} %)"
     )

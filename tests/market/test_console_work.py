@@ -352,7 +352,7 @@ def test_experts_read_how_much_a_lab_rejects_once_it_says_something(web: Web, db
     db.commit()
     told = caller.get(path).json()
     assert (told["rejected"]["part"], told["rejected"]["whole"]) == (2, 20)
-    assert told["told"] == "Of 20 works decided for this lab, 2 were rejected (10.0 %)"
+    assert told["told"] == "Of 20 works decided last for this lab, 2 were rejected (10.0 %)"
     assert told["told"] in web.get("/console/expert").text
     assert make_caller(db, web, Part.EXPERT).get(path).status_code == 404
 

@@ -17,6 +17,7 @@ from market.experts.queries import facts_of
 from market.experts.rules import DEGREES, EXPERT_FIELDS, Degree
 from market.expressions.queries import explained, matching_experts
 from market.grammar import parse, written
+from market.http import wire_id
 from market.language import (
     MAX_CONDITIONS,
     MAX_DEPTH,
@@ -434,12 +435,19 @@ def test_a_cohort_is_used_by_its_name_and_keeps_its_version(lab: Caller) -> None
     ]
     assert lab.get("/v1/cohorts/known-good").json()["expression"] == "completed >= 9"
     assert [one["version"] for one in lab.get("/v1/cohorts").json()["items"]] == [2]
+    kept = lab.get("/v1/cohorts/known-good/versions").json()["items"]
+    assert [(one["version"], one["expression"]) for one in kept] == [
+        (2, "completed >= 9"),
+        (1, "completed >= 5"),
+    ]
+    assert {one["saved_by"] for one in kept} == {wire_id("per", lab.person_id)}
 
 
 def test_a_cohort_is_its_labs_own(db: Session, web: Web, lab: Caller) -> None:
     lab.put("/v1/cohorts/mine", json={"expression": "everyone"})
     other = make_caller(db, web, Part.LAB)
-    assert other.get("/v1/cohorts/mine").json()["code"] == "not_found"
+    for path in ("/v1/cohorts/mine", "/v1/cohorts/mine/versions"):
+        assert other.get(path).json()["code"] == "not_found"
     body = {"expression": 'cohort "mine"'}
     assert other.post("/v1/expressions:explain", json=body).json()["code"] == "expression_invalid"
 
