@@ -40,6 +40,7 @@ from market.bonuses.routes import ROUTES as BONUSES
 from market.books.routes import ROUTES as BOOKS
 from market.caps.routes import ROUTES as CAPS
 from market.chargebacks.routes import ROUTES as CHARGEBACKS
+from market.claims.routes import ROUTES as CLAIMS
 from market.console.frame import template_config
 from market.console.routes import console_router
 from market.db import database, new_id, now
@@ -173,6 +174,7 @@ ROUTES = [
     *APPROVALS,
     *BONUSES,
     *DISPUTES,
+    *CLAIMS,
     *FUNDINGS,
     *CHARGEBACKS,
     *INVOICES,

@@ -16,7 +16,16 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from payouts import disputes, funding, invoice_calls, payees, platform_payouts, reversals, wire
+from payouts import (
+    disputes,
+    funding,
+    invoice_calls,
+    payees,
+    platform_payouts,
+    refunds,
+    reversals,
+    wire,
+)
 from payouts.bucket import PLATFORM, WriteRate, hold_back
 from payouts.calls import (
     Answer,
@@ -41,6 +50,7 @@ Now: TypeAlias = Callable[[], datetime]
 OPERATIONS: dict[CallOperation, Operation] = {
     **payees.OPERATIONS,
     **funding.OPERATIONS,
+    **refunds.OPERATIONS,
     **invoice_calls.OPERATIONS,
     **wire.OPERATIONS,
     **reversals.OPERATIONS,

@@ -21,7 +21,6 @@ from payouts.errors import EventUnclear, GatewayKeyRejected, GatewayRefused
 from payouts.funding import (
     locked_funding,
     record_intent,
-    record_refund,
     record_settling,
     unsettled_fundings,
 )
@@ -33,6 +32,7 @@ from payouts.models import ExternalCall, Funding, Payee, StripeEvent, Transfer
 from payouts.outcomes import Begin, Now, confirm_call
 from payouts.payees import payee_of, record_account, record_bank_change
 from payouts.platform_payouts import record_platform_payout
+from payouts.refunds import record_refund
 from payouts.states import CallOperation, CallState, InboxState
 from payouts.transfers import POLICY, held_payouts, review_payout
 from payouts.wire import transfer_answer

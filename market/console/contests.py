@@ -10,11 +10,11 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from litestar.response import Redirect, Template
 
+from market.claims.actions import Opening, contest_hours
 from market.console.forms import REFUSALS, Form, field, lines, once, said_no
 from market.console.frame import Notice, page
 from market.console.visitors import LAB, FormUnreadable, my_id
 from market.db import PLATFORM, database, now
-from market.disputes.actions import Opening, contest_hours
 from market.disputes.rules import LAB_REASONS, MIN_STATEMENT
 from market.http import read_id, wire_id
 from market.offers.queries import offer

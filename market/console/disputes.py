@@ -15,19 +15,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from market.auth import Part
+from market.claims.actions import Opening, ask_beyond_cap, ask_for_time
 from market.console.forms import REFUSALS, Form, field, once, said_no, tried, whole_number
 from market.console.frame import Notice, page
 from market.console.visitors import EXPERT, LAB, OPS, FormUnreadable, my_id
 from market.db import PLATFORM, database, now
-from market.disputes.actions import (
-    Opening,
-    appeal,
-    ask_beyond_cap,
-    ask_for_time,
-    decide,
-    respond,
-    withdraw,
-)
+from market.disputes.actions import appeal, decide, respond, withdraw
 from market.disputes.models import Dispute
 from market.disputes.queries import dispute, disputes
 from market.disputes.rules import DISPUTE, EXPERT_REASONS, MIN_STATEMENT, DisputeNotFound

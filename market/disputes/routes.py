@@ -1,23 +1,19 @@
-"""Disputes about time, over HTTP: both sides open, answer and read them; ops decide."""
+"""Disputes about time, over HTTP: both sides read and answer them; ops decide."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 from litestar import Response
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody
-from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
+from litestar.status_codes import HTTP_200_OK
 from msgspec import Meta
 
 from market.auth import Part, Principal, ScopeMissing
 from market.db import PLATFORM, database, now
 from market.disputes.actions import (
-    Opening,
     appeal,
-    ask_beyond_cap,
-    ask_for_time,
-    contest_hours,
     decide,
     respond,
     withdraw,
@@ -38,24 +34,6 @@ from market.http import (
     wire_id,
     wire_ids,
 )
-from market.offers.rules import OfferNotFound
-from market.time_entries.queries import time_entries
-
-Moment = Annotated[datetime, Meta(tz=True)]
-
-
-class DisputeIn(Wire):
-    """About which time, and why: a lab contests `hours`; an expert asks for `missing_time`, or that
-    `unpaid_time` beyond a cap be paid. Evidence is texts or addresses.
-    """
-
-    kind: Literal["hours", "missing_time", "unpaid_time"]
-    offer_id: str
-    starts_at: Moment
-    ends_at: Moment
-    reason_code: str
-    statement: str
-    evidence: Annotated[tuple[Annotated[str, Meta(max_length=2000)], ...], Meta(max_length=20)] = ()
 
 
 class ResponseIn(Wire):
@@ -117,32 +95,6 @@ class DisputeOut(Wire):
     version: int
 
 
-@post("/disputes", scope="dispute:write", status_code=HTTP_201_CREATED, tags=["Disputes"])
-def post_dispute(
-    data: JSONBody[DisputeIn], principal: NamedDependency[Principal]
-) -> Response[DisputeOut]:
-    """Dispute time on an offer, for a reason; only the disputed part waits for the decision."""
-    if (data.kind == "hours") != (principal.part is Part.LAB):
-        raise ScopeMissing(f"dispute:{data.kind}", principal.part)
-    offer_id = read_id("ofr", data.offer_id)
-    opening = Opening(data.starts_at, data.ends_at, data.reason_code, data.statement, data.evidence)
-    me, at = principal.person_id, now()
-    if data.kind == "hours":
-        with database.begin() as session:
-            # A lab sees the time on its own projects only.
-            if not time_entries(session, offer_id):
-                raise OfferNotFound(offer_id)
-    # As the platform, because lines of pay and their money move with it.
-    with database.begin(PLATFORM) as session:
-        if data.kind == "hours":
-            made = contest_hours(session, offer_id, opening, actor_id=me, at=at)
-        elif data.kind == "missing_time":
-            made = ask_for_time(session, offer_id, opening, expert_id=me, at=at)
-        else:
-            made = ask_beyond_cap(session, offer_id, opening, expert_id=me, at=at)
-        return tagged(_dispute_out(made), made.version, status=HTTP_201_CREATED)
-
-
 @get("/disputes", scope="dispute:write", tags=["Disputes"])
 def get_disputes(
     principal: NamedDependency[Principal],
@@ -156,7 +108,7 @@ def get_disputes(
             session,
             disputes(state=dispute_state),
             Dispute.id,
-            _dispute_out,
+            dispute_out,
             limit=limit,
             cursor=cursor,
             filters=f"{principal.tenant}|disputes|{dispute_state}",
@@ -168,7 +120,7 @@ def get_dispute(dispute_id: FromPath[str]) -> Response[DisputeOut]:
     """One dispute, whole."""
     with database.begin() as session:
         found = dispute(session, read_id("dsp", dispute_id))
-        return tagged(_dispute_out(found), found.version)
+        return tagged(dispute_out(found), found.version)
 
 
 @post(
@@ -195,7 +147,7 @@ def post_response(
             actor_id=principal.person_id,
             at=now(),
         )
-        return tagged(_dispute_out(found), found.version)
+        return tagged(dispute_out(found), found.version)
 
 
 @post(
@@ -214,7 +166,7 @@ def post_withdrawal(
             raise ScopeMissing("dispute:withdraw", principal.part)
     with database.begin(PLATFORM) as session:
         found = withdraw(session, found_id, actor_id=principal.person_id, at=now())
-        return tagged(_dispute_out(found), found.version)
+        return tagged(dispute_out(found), found.version)
 
 
 @post(
@@ -237,7 +189,7 @@ def post_decision(
             by=principal.person_id,
             at=now(),
         )
-        return tagged(_dispute_out(found), found.version)
+        return tagged(dispute_out(found), found.version)
 
 
 @post(
@@ -263,10 +215,11 @@ def post_appeal(
             statement=data.statement,
             at=now(),
         )
-        return tagged(_dispute_out(found), found.version)
+        return tagged(dispute_out(found), found.version)
 
 
-def _dispute_out(row: Dispute) -> DisputeOut:
+def dispute_out(row: Dispute) -> DisputeOut:
+    """A dispute as it travels."""
     is_waiting = row.state in ("open", "answered", "decided", "appealed")
     return DisputeOut(
         **{name: getattr(row, name) for name in _PLAIN},
@@ -308,7 +261,6 @@ _PLAIN = (
 """The fields of a dispute that travel as they are kept."""
 
 ROUTES: list[HTTPRouteHandler] = [
-    post_dispute,
     get_disputes,
     get_dispute,
     post_response,

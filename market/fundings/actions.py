@@ -24,9 +24,10 @@ from market.fundings.rules import (
 from market.projects.models import Project
 from payouts.calls import Fact, FactKind
 from payouts.errors import FloorBreached, InvoiceNotOpen
-from payouts.funding import plan_funding, plan_refund
+from payouts.funding import plan_funding
 from payouts.invoices import invoice_of, plan_invoice, plan_void
 from payouts.money import Money
+from payouts.refunds import plan_refund
 
 DAY = timedelta(days=1)
 

@@ -19,7 +19,7 @@ from payouts.bank_models import CardDispute
 from payouts.bucket import WriteRate
 from payouts.calls import Fact
 from payouts.disputes import plan_evidence
-from payouts.funding import plan_funding, plan_refund
+from payouts.funding import plan_funding
 from payouts.invoices import next_call, plan_invoice, plan_void
 from payouts.ledger import Line, post_entry
 from payouts.models import ExternalCall
@@ -29,6 +29,7 @@ from payouts.outcomes import CallOutcome, Now
 from payouts.payees import ensure_payee, plan_onboarding_link
 from payouts.platform_payouts import plan_platform_payout
 from payouts.recoveries import DecidedCase, claw_back
+from payouts.refunds import plan_refund
 from payouts.reversals import plan_reversal
 from payouts.sender import run_call
 from payouts.states import CallOperation

@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from market.auth import Part
+from market.claims.actions import Opening, ask_for_time
 from market.db import new_id
 from market.departures.actions import (
     INTO,
@@ -34,7 +35,7 @@ from market.departures.rules import (
     Left,
     ReasonUnfit,
 )
-from market.disputes.actions import Opening, ask_for_time, withdraw
+from market.disputes.actions import withdraw
 from market.earnings.actions import accrue_earning
 from market.earnings.models import Earning
 from market.earnings.rules import week_of

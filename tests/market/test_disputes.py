@@ -13,17 +13,8 @@ from sqlalchemy.orm import Session
 
 from market.approvals.actions import approve_lines
 from market.auth import Part
-from market.disputes.actions import (
-    Opening,
-    appeal,
-    ask_beyond_cap,
-    ask_for_time,
-    contest_hours,
-    decide,
-    respond,
-    run_out,
-    withdraw,
-)
+from market.claims.actions import Opening, ask_beyond_cap, ask_for_time, contest_hours
+from market.disputes.actions import appeal, decide, respond, run_out, withdraw
 from market.disputes.jobs import end_due_disputes
 from market.disputes.models import Dispute
 from market.disputes.rules import DISPUTE, NothingToDispute, NotYoursToDecide, working_days_after

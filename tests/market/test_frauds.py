@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select, text
 
 from market.auth import Part
-from market.disputes.actions import Opening, contest_hours
+from market.claims.actions import Opening, contest_hours
 from market.earnings.models import Earning
 from market.events import Event, EventRow, StateChange
 from market.frauds.jobs import miss_fraud_appeals

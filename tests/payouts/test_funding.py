@@ -7,10 +7,11 @@ import pytest
 
 from payouts import chart
 from payouts.errors import EventUnclear, FloorBreached
-from payouts.funding import locked_funding, plan_funding, plan_refund, record_intent
+from payouts.funding import locked_funding, plan_funding, record_intent
 from payouts.models import Funding
 from payouts.money import Money
 from payouts.outcomes import Result
+from payouts.refunds import plan_refund
 from payouts.states import FundingState
 from tests.payouts.scene import Scene
 
