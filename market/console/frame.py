@@ -243,6 +243,7 @@ SAID = {
     "claimed": Notice("You claim a stump. Hand it in below, and reviewers look at it."),
     "conceded": Notice("Noted: the model was right. Your time is paid all the same."),
     "draft": Notice("Your draft is kept. Nobody else sees it while this work is yours."),
+    "plan-set": Notice("Work that comes in is reviewed so from now on."),
     "begun": Notice("What was left is your draft now. Change what is wrong, and go on from there."),
     "handed_in": Notice("Handed in. The clock has stopped, and reviews follow."),
     "returned": Notice("The task went back. Minutes that you worked are paid."),
