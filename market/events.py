@@ -122,6 +122,7 @@ class Event(StrEnum):
     REVIEW_ASKED = "review.asked"
     REVIEW_CLAIMED = "review.claimed"
     REVIEW_EXPIRED = "review.expired"
+    REVIEW_WAITING = "review.waiting"
     REVIEW_VOTED = "review.voted"
     REVIEW_OVERTURNED = "review.overturned"
     VERDICT_RECORDED = "verdict.recorded"

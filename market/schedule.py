@@ -26,7 +26,7 @@ from market.qualifications.jobs import expire_qualifications
 from market.quality.jobs import refit_nightly
 from market.quality_rules.jobs import apply_quality_rules
 from market.returns.jobs import end_due_returns
-from market.reviews.jobs import requeue_reviews
+from market.reviews.jobs import requeue_reviews, tell_reviewers
 from market.runs.jobs import match_market
 from market.sitting_pay.jobs import pay_left_baselines
 from market.sittings.jobs import end_sittings
@@ -94,6 +94,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(prove_books, every=timedelta(days=1), after=timedelta(hours=4)),
     Entry(pay_left_baselines, every=timedelta(days=1), after=timedelta(hours=6)),
     Entry(calibrate_banks, every=timedelta(days=1), after=timedelta(minutes=30)),
+    Entry(tell_reviewers, every=timedelta(days=1), after=timedelta(hours=5, minutes=30)),
     Entry(refit_nightly, every=timedelta(days=1), after=timedelta(hours=1)),
     Entry(watch_calibration, every=timedelta(days=1), after=timedelta(hours=2, minutes=30)),
     Entry(read_frontier, every=timedelta(days=7), after=timedelta(hours=3, minutes=30)),

@@ -112,6 +112,9 @@ _TOLD: dict[tuple[str, Audience], dict[str, tuple[Mail, str, str]]] = {
         "review.asked": _now(
             "A review waits for you first", "Its author answered; others may take it after a day."
         ),
+        "review.waiting": _digest(
+            "Work waits for its review", "You may take it; its author's pay may wait for it."
+        ),
         "review.expired": _digest(
             "A review went back to the queue", "Its time was over; nothing counts against you."
         ),

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from market.attempts.actions import begin_validation
 from market.db import Json, new_id
-from market.events import Changes, Event
+from market.events import Changes, Event, EventRow, emit
 from market.offers.models import Offer
 from market.people.queries import in_conflict
 from market.qualifications.queries import is_qualified_for
@@ -28,6 +28,7 @@ from market.reviews.rules import (
     RESERVED,
     REVIEW,
     SOON,
+    WAITS_LONG,
     AlreadyReviewing,
     ConflictOfInterest,
     LevelTooLow,
@@ -239,6 +240,32 @@ def requeue_reviews(session: Session, *, at: datetime, limit: int) -> int:
     write_reviews(session, "queued", which, reviewer_id=None, claimed_at=None, expires_at=None)
     changes.write(session)
     return len(rows)
+
+
+def tell_reviewer(session: Session, reviewer_id: UUID, *, at: datetime) -> bool:
+    """Tell somebody who reviews of the work that has waited longest, of all that it may take;
+    whether it was told. Of the same work nobody is told twice.
+    """
+    oldest = claimable(reviewer_id, at=at).where(Review.queued_at <= at - WAITS_LONG)
+    row = session.scalar(oldest.order_by(Review.number, Review.id).limit(1))
+    if row is None:
+        return False
+    was_told = exists().where(
+        EventRow.subject_id == row.id,
+        EventRow.person_id == reviewer_id,
+        EventRow.type == Event.REVIEW_WAITING,
+    )
+    if session.scalar(select(was_told)):
+        return False
+    emit(
+        session,
+        Event.REVIEW_WAITING,
+        row.id,
+        at=at,
+        organisation_id=row.organisation_id,
+        person_id=reviewer_id,
+    )
+    return True
 
 
 def _recuse(session: Session, row: Review, reason: str, changes: Changes) -> None:

@@ -5,7 +5,7 @@ from uuid import UUID
 from market.broker import job
 from market.db import database, now
 from market.reviews import actions
-from market.reviews.queries import held_in_conflict
+from market.reviews.queries import held_in_conflict, reviewers
 from market.sweeps import sweep
 from market.verdicts import actions as verdicts
 
@@ -33,6 +33,15 @@ def clear_claim(submission_id: str) -> None:
     """Work was given back before a verdict: nobody validates its claim."""
     with database.begin() as session:
         verdicts.clear_claim(session, UUID(submission_id), at=now())
+
+
+@job(queue="default", max_retries=2)
+def tell_reviewers(slot: str) -> None:
+    """Tell everybody who reviews of work that waits for it, if there is any."""
+    del slot
+    with database.begin() as session:
+        found = reviewers(session)
+    sweep(found, lambda session, one: actions.tell_reviewer(session, one, at=now()))
 
 
 @job(queue="default", max_retries=2)

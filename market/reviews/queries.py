@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session, aliased
 
 from market.db import Json
 from market.filters import narrowed
+from market.people.models import Membership
 from market.people.queries import in_conflict
 from market.qualifications.queries import is_qualified_for
 from market.reviews.models import Review
@@ -78,6 +79,12 @@ def claimable(reviewer_id: UUID, *, at: datetime) -> Select[Review]:
         # Last, since it is asked for each row.
         ~in_conflict(reviewer_id, Review.expert_id),
     )
+
+
+def reviewers(session: Session) -> list[UUID]:
+    """Everybody who reviews."""
+    playing = (Membership.part == "reviewer", Membership.ended_at.is_(None))
+    return list(session.scalars(select(Membership.person_id).where(*playing)))
 
 
 def held_in_conflict(session: Session, person_id: UUID) -> list[UUID]:

@@ -37,6 +37,9 @@ VERDICTS = ("accept", "accept_share", "rework", "reject")
 SOON = timedelta(hours=24)
 """What silence decides within this time is reviewed before all else."""
 
+WAITS_LONG = timedelta(hours=1)
+"""How long work has waited when those who may review it are told that it does."""
+
 RESERVED = timedelta(hours=24)
 """How long reworked work waits for the reviewer who sent it back, before anybody may take it."""
 

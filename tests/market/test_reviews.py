@@ -12,8 +12,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from market.attempts.models import Attempt
+from market.auth import Part
 from market.db import new_id
 from market.events import EventRow, StateChange
+from market.people.actions import grant_part
 from market.reviews.actions import (
     claim_next_review,
     claim_review,
@@ -21,11 +23,14 @@ from market.reviews.actions import (
     open_reviews,
     recuse_reviewer,
     requeue_reviews,
+    tell_reviewer,
 )
+from market.reviews.jobs import tell_reviewers
 from market.reviews.models import Review
 from market.reviews.rules import (
     CLAIM_S,
     REVIEW,
+    WAITS_LONG,
     AlreadyReviewing,
     QueueEmpty,
     ReviewLapsed,
@@ -103,6 +108,24 @@ def test_the_longest_waiting_review_comes_first_and_nobodys_twice(db: Session) -
     assert claim_next_review(db, reviewer_id=reviewer, at=LATER).submission_id == new.id
     with pytest.raises(QueueEmpty):
         claim_next_review(db, reviewer_id=reviewer, at=LATER)
+
+
+def test_who_may_review_is_told_of_work_that_waits_and_nobody_else_is(db: Session) -> None:
+    handed = hand_in(db, reviews=1)
+    author = handed.expert_id
+    grant_part(db, author, Part.REVIEWER, organisation_id=None, at=LATER)
+    reviewer, other = make_reviewer(db), make_reviewer(db)
+    waited = LATER + WAITS_LONG
+    assert not tell_reviewer(db, reviewer, at=LATER)
+    db.commit()
+    tell_reviewers("2026-03-05T05:30:00+00:00")
+    tell_reviewers("2026-03-05T05:30:00+00:00")
+    told = db.scalars(select(EventRow).where(EventRow.type == "review.waiting")).all()
+    assert {row.subject_id for row in told} == set(review_ids(db, handed))
+    # Each once; and never whose own work it is.
+    assert sorted(row.person_id for row in told if row.person_id) == sorted([reviewer, other])
+    claim_review(db, review_ids(db, handed)[0], reviewer_id=other, at=waited)
+    assert not tell_reviewer(db, make_reviewer(db), at=waited)
 
 
 def test_a_claim_that_runs_out_goes_back_to_the_queue(db: Session) -> None:
