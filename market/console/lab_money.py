@@ -20,7 +20,7 @@ from market.db import PLATFORM, database, now
 from market.earnings.models import Earning
 from market.fundings.actions import request_funding, request_invoice, void_invoice
 from market.fundings.models import Funding
-from market.fundings.queries import funding, lab_money
+from market.fundings.queries import funding, lab_money, spent_by_project
 from market.http import page_of, principal_of_request, read_id
 from market.invoices.queries import Weeks, invoice_lines, project_charges
 from market.invoices.routes import invoice_file
@@ -45,6 +45,7 @@ def _money(
     # As the platform, since lines of pay are their experts'; only the lab's own are read.
     with database.begin(PLATFORM) as session:
         charged = project_charges(session, Weeks(my_lab(request)))
+        spent = spent_by_project(session, [one.project_id for one in charged])
     with database.begin() as session:
         return page(
             request,
@@ -54,6 +55,7 @@ def _money(
             money=lab_money(session, my_lab(request)),
             fundings=session.scalars(select(Funding).order_by(Funding.id.desc()).limit(PAGE)).all(),
             charged=charged,
+            spent=spent,
             typed=typed or {},
         )
 

@@ -1,5 +1,6 @@
 """Reads about what labs paid in, and what became of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -185,6 +186,62 @@ def lab_money(session: Session, organisation_id: UUID) -> list[LabMoney]:
             )
         )
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Where the money is that a project has spent on lines of pay: accrued for work that waits for
+    its approval or a decision, owed or on its way, paid into a bank, and our fee on all of them.
+
+    Units: minor units of the project's currency.
+    """
+
+    accrued_minor: int = 0
+    owed_minor: int = 0
+    paid_minor: int = 0
+    fee_minor: int = 0
+
+
+_SPENT = text(
+    """
+    select e.project_id,
+        coalesce(sum(e.pay_minor) filter (where e.state in ('accrued', 'disputed')), 0)::bigint,
+        coalesce(sum(e.pay_minor) filter (
+            where e.state not in ('accrued', 'disputed') and p.state is distinct from 'paid'
+        ), 0)::bigint,
+        coalesce(sum(e.pay_minor) filter (where p.state = 'paid'), 0)::bigint,
+        sum(e.fee_minor)::bigint
+    from market.earning e left join payouts.payout p on p.id = e.payout_id
+    where e.project_id = any(:project_ids) and e.state <> 'withheld'
+    group by e.project_id
+    """
+)
+
+
+def spent_by_project(session: Session, project_ids: Sequence[UUID]) -> dict[UUID, Spent]:
+    """How far the money is that some projects have spent, by their ids.
+
+    Read as the platform: lines of pay are their experts', and only sums are told.
+    """
+    rows = session.execute(_SPENT, {"project_ids": list(project_ids)})
+    found = {project_id: Spent(*sums) for project_id, *sums in rows}
+    return {one: found.get(one, Spent()) for one in project_ids}
+
+
+def refundable_of_lab(session: Session, organisation_id: UUID, money: LabMoney) -> int:
+    """How much can go back to whoever paid: what no project was given, as far as what was paid in
+    one by one is left. Units: minor units of `money.currency`.
+
+    Read as the platform, which alone sees what became of payments.
+    """
+    left = session.scalar(
+        select(func.coalesce(func.sum(PaidIn.amount_minor - PaidIn.refunded_minor), 0)).where(
+            PaidIn.lab_id == organisation_id,
+            PaidIn.currency == money.currency,
+            PaidIn.charge_id.is_not(None),
+        )
+    )
+    return min(int(left or 0), max(0, money.unassigned_minor))
 
 
 def _project_money(

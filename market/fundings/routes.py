@@ -1,7 +1,9 @@
 """What labs pay in, take back and have, over HTTP."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated
+from uuid import UUID
 
 from litestar import Response
 from litestar.di import NamedDependency
@@ -19,7 +21,15 @@ from market.fundings.actions import (
     void_invoice,
 )
 from market.fundings.models import Funding
-from market.fundings.queries import LabMoney, funding, fundings, lab_money
+from market.fundings.queries import (
+    LabMoney,
+    Spent,
+    funding,
+    fundings,
+    lab_money,
+    refundable_of_lab,
+    spent_by_project,
+)
 from market.fundings.rules import FundingWayUnclear
 from market.http import (
     Cursor,
@@ -93,13 +103,21 @@ class RefundOut(Wire):
 
 
 class ProjectMoneyOut(Wire):
-    """What a project was given: `given` is `reserved` and `spent` and `free` together."""
+    """What a project was given: `given` is `reserved` and `spent` and `free` together.
+
+    Of what was spent, `accrued` is pay that waits for an approval or a decision, `owed` pay that is
+    approved and in no bank yet, `paid` pay in its expert's bank, and `fee` ours on all of them.
+    """
 
     project_id: str
     name: str
     given: MoneyOut
     reserved: MoneyOut
     spent: MoneyOut
+    accrued: MoneyOut
+    owed: MoneyOut
+    paid: MoneyOut
+    fee: MoneyOut
     free: MoneyOut
 
 
@@ -107,7 +125,8 @@ class LabMoneyOut(Wire):
     """What a lab paid in, in one currency.
 
     `funded` is `given` to projects and `refunded` and `unassigned` together; what can be promised
-    next is what the projects have `free`. `unsettled` may still be taken back by the lab's bank.
+    next is what the projects have `free`. `unsettled` may still be taken back by the lab's bank;
+    `refundable` can be sent back to whoever paid it.
     """
 
     currency: str
@@ -116,6 +135,7 @@ class LabMoneyOut(Wire):
     refunded: MoneyOut
     given: MoneyOut
     unassigned: MoneyOut
+    refundable: MoneyOut
     reserved: MoneyOut
     spent: MoneyOut
     free: MoneyOut
@@ -248,7 +268,15 @@ def get_balance(
     if lab_id is None:
         lab_id = read_id("org", organisation_id or "")
     with database.begin() as session:
-        return [_lab_money_out(one) for one in lab_money(session, lab_id)]
+        found = lab_money(session, lab_id)
+    # As the platform, since lines of pay are their experts'; only sums of the lab's own are told.
+    with database.begin(PLATFORM) as session:
+        spent = spent_by_project(
+            session, [line.project_id for one in found for line in one.projects]
+        )
+        return [
+            _lab_money_out(one, spent, refundable_of_lab(session, lab_id, one)) for one in found
+        ]
 
 
 def _funding_out(found: Funding) -> FundingOut:
@@ -268,7 +296,9 @@ def _funding_out(found: Funding) -> FundingOut:
     )
 
 
-def _lab_money_out(found: LabMoney) -> LabMoneyOut:
+def _lab_money_out(
+    found: LabMoney, spent: Mapping[UUID, Spent], refundable_minor: int
+) -> LabMoneyOut:
     def money(amount_minor: int) -> MoneyOut:
         return MoneyOut(amount_minor=amount_minor, currency=found.currency)
 
@@ -279,6 +309,7 @@ def _lab_money_out(found: LabMoney) -> LabMoneyOut:
         refunded=money(found.refunded_minor),
         given=money(found.given_minor),
         unassigned=money(found.unassigned_minor),
+        refundable=money(refundable_minor),
         reserved=money(found.reserved_minor),
         spent=money(found.spent_minor),
         free=money(found.free_minor),
@@ -289,6 +320,10 @@ def _lab_money_out(found: LabMoney) -> LabMoneyOut:
                 given=money(one.given_minor),
                 reserved=money(one.reserved_minor),
                 spent=money(one.spent_minor),
+                accrued=money(spent[one.project_id].accrued_minor),
+                owed=money(spent[one.project_id].owed_minor),
+                paid=money(spent[one.project_id].paid_minor),
+                fee=money(spent[one.project_id].fee_minor),
                 free=money(one.free_minor),
             )
             for one in found.projects

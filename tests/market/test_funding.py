@@ -34,6 +34,7 @@ def test_money_that_stripe_takes_at_once_can_be_spent_at_once(house: House) -> N
     assert (found["state"], found["amount"]["amount_minor"]) == ("succeeded", 1_000_000)
     assert found["settled_at"] is not None
     assert money(lab)["unassigned"] == money(lab)["funded"] == 1_000_000
+    assert money(lab)["refundable"] == 1_000_000
     assert len(house.events(Event.FUNDING_SUCCEEDED)) == 1
 
 

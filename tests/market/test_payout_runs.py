@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from market.approvals.actions import approve_lines
 from market.auth import Part
 from market.earnings.actions import accrue_earning
+from market.earnings.models import Earning
 from market.events import Event
 from market.payout_runs.jobs import open_weekly_payouts, run_payouts
 from market.payout_runs.models import PayoutRun
@@ -23,6 +24,16 @@ from tests.market.earned import end_offer, make_active_offer, work_on
 from tests.market.house import HOUR, MONDAY, House, as_owner, earn, paid_in
 
 
+def spent_of(house: House, ops: Caller) -> dict[str, int]:
+    """Where the money is that the project of the only line of pay has spent."""
+    with house.begin() as session:
+        lab_id = session.scalars(select(Earning.organisation_id)).one()
+    (found,) = ops.get(f"/v1/balance?organisation_id=org_{lab_id.hex}").json()
+    (line,) = found["projects"]
+    names = ("accrued", "owed", "paid", "fee", "spent")
+    return {name: line[name]["amount_minor"] for name in names}
+
+
 def test_what_was_earned_is_in_the_bank_after_a_run(house: House) -> None:
     paid_in(house)
     expert, ops = house.expert(), house.caller(Part.OPS)
@@ -32,6 +43,13 @@ def test_what_was_earned_is_in_the_bank_after_a_run(house: House) -> None:
     owed = expert.get("/v1/earnings/balance").json()
     figures = [owed[0][name]["amount_minor"] for name in ("free", "in_payouts", "in_review")]
     assert figures == [0, 0, 4400]
+    assert spent_of(house, ops) == {
+        "accrued": 4400,
+        "owed": 0,
+        "paid": 0,
+        "fee": 880,
+        "spent": 5280,
+    }
 
     done = house.pay_out(ops)
     assert (done["state"], done["result"]) == (
@@ -42,6 +60,13 @@ def test_what_was_earned_is_in_the_bank_after_a_run(house: House) -> None:
     assert (payout["state"], payout["amount"]["amount_minor"]) == ("transferred", 4400)
     (line,) = expert.get("/v1/earnings").json()["items"]
     assert (line["state"], line["payout_id"]) == ("transferred", payout["id"])
+    assert spent_of(house, ops) == {
+        "accrued": 0,
+        "owed": 4400,
+        "paid": 0,
+        "fee": 880,
+        "spent": 5280,
+    }
 
     house.hear()
     found = expert.get(f"/v1/payouts/{payout['id']}").json()
@@ -50,6 +75,13 @@ def test_what_was_earned_is_in_the_bank_after_a_run(house: House) -> None:
     assert house.posted(chart.owed_to(expert.person_id)) == 0
     assert house.posted(chart.in_transit_to(expert.person_id)) == 0
     assert len(house.events(Event.PAYOUT_PAID)) == 1
+    assert spent_of(house, ops) == {
+        "accrued": 0,
+        "owed": 0,
+        "paid": 4400,
+        "fee": 880,
+        "spent": 5280,
+    }
     assert len(house.stripe.every("transfer")) == 1
 
 
