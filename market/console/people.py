@@ -19,7 +19,7 @@ from market.console.visitors import OPS, FormUnreadable
 from market.db import database, now
 from market.earnings.models import Earning
 from market.experts.models import Expert, Measure
-from market.experts.queries import domains_of, tiers_of
+from market.experts.queries import domains_of, paces_of, tiers_of
 from market.http import principal_of_request, read_id
 from market.offers.models import Offer
 from market.people.actions import grant_part, make_key
@@ -117,6 +117,7 @@ def _person(
             parts=_parts_of(session, [person_id])[person_id],
             expert=expert,
             tier=tiers_of(session, [person_id], at).get(person_id),
+            pace=paces_of(session, [person_id]).get(person_id),
             domains=domains_of(session, [person_id])[person_id],
             measures=session.scalars(
                 measures_of(person_id).order_by(Measure.id.desc()).limit(LATEST)

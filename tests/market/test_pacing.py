@@ -25,7 +25,7 @@ from market.quality_rules.rules import SIGNALS
 from tests.factories import AT, Caller, key_for, make_expert, make_project, make_task
 from tests.market.reviewed import STUMP, cast, hand_in
 from tests.market.running import leave_unanswered, make_offers
-from tests.market.test_console import visit_as
+from tests.market.test_console import visit, visit_as
 
 React = Callable[[], list[str]]
 Web = TestClient[Any]
@@ -172,3 +172,6 @@ def test_the_experts_pages_tell_the_pace_and_what_undoes_it(db: Session, web: We
         assert "Answer your next" in page
         assert 'id="pace"' in page
     assert "3 offers without an answer" in web.get("/console/expert").text
+    visit(web, db, Part.OPS)
+    page = web.get(f"/console/ops/people/{wire_id('per', expert.id)}").text
+    assert "1 for now: 3 offers had no answer" in page
