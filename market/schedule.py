@@ -23,7 +23,7 @@ from market.offers.jobs import expire_offers
 from market.payout_runs.jobs import open_weekly_payouts
 from market.plans.jobs import note_opened_hours
 from market.qualifications.jobs import expire_qualifications
-from market.quality.jobs import refit_nightly
+from market.quality.jobs import refit_nightly, stop_when_sure
 from market.quality_rules.jobs import apply_quality_rules
 from market.returns.jobs import end_due_returns
 from market.reviews.jobs import requeue_reviews, tell_reviewers
@@ -68,6 +68,7 @@ TIMETABLE: tuple[Entry, ...] = (
     Entry(watch_targets, every=timedelta(minutes=1)),
     Entry(look_at_experiments, every=timedelta(minutes=5)),
     Entry(requeue_reviews, every=timedelta(minutes=1)),
+    Entry(stop_when_sure, every=timedelta(seconds=20)),
     Entry(confirm_recorded_time, every=timedelta(hours=1)),
     Entry(drop_stale_checks, every=timedelta(hours=1)),
     Entry(watch_spreads, every=timedelta(hours=1), after=timedelta(minutes=25)),

@@ -90,6 +90,7 @@ class Forecaster:
         self.tuned_rows_ = 0
         self.stack_: Float64 = np.zeros(0)
         self._weights: list[float] = []
+        self._shift = 0.0
         self.platt_ = Platt()
         self.mixture_ = FixedShare([1.0])
         self.engine_ = Engine()
@@ -214,7 +215,8 @@ class Forecaster:
 
     def set_stack(self, weights: Float64) -> None:
         """Weigh the members of the stack, the shift last."""
-        self.stack_, self._weights = weights, weights.tolist()
+        self.stack_, self._weights = weights, weights.tolist()[:-1]
+        self._shift = float(weights[-1])
 
     def _stack(self, engine: Engine, part: Responses) -> None:
         """Weigh the members by what they said of the held-out part before they learned it."""
@@ -254,13 +256,12 @@ class Forecaster:
 
     def _members(self, look: Look) -> tuple[float, list[float]]:
         """The stack's raw logit, and the probability of every member, the stack's first."""
-        stack = self._weights
-        # The last weight is the shift; the last members, ratings and running mean, are not stacked.
-        raw = stack[-1] + sum(map(mul, stack[:-1], look.logits))
+        # The last members, ratings and running mean, are not stacked.
+        raw = self._shift + sum(map(mul, self._weights, look.logits))
+        platt = self.platt_
         # The logistic function by tanh, which cannot overflow and needs no call of ours.
-        chances = [0.5 + 0.5 * tanh(0.5 * self.platt_.look(raw))]
-        chances += [0.5 + 0.5 * tanh(0.5 * z) for z in look.logits]
-        return raw, chances
+        logits = (platt.shift + platt.slope * raw, *look.logits)
+        return raw, [0.5 + 0.5 * tanh(0.5 * z) for z in logits]
 
     def _learn_members(self, look: Look, outcome: float, weight: float) -> None:
         raw, chances = self._members(look)
@@ -300,9 +301,10 @@ class Forecaster:
             unsure = 0.0
             for seen in look.looked:
                 unsure += seen[1]
-            inner.append(unsure / views + engine.usual_variance)
-            logits.extend(look.logits)
-            weights.extend(mixture.weight)
+            # `engine.usual_variance`, without the call.
+            inner.append(unsure / views + 1 / ((engine.seen + 2) * engine.one_tells))
+            logits.fromlist(look.logits)
+            weights.fromlist(mixture.weight)
             if learn and known[row]:
                 engine.learn(prepared, row, look, u, i, g, t, y, w)
                 mixture.learn(chances, y, w)

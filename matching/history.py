@@ -49,24 +49,33 @@ class History:
             return (0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
         pair = self.pair.get((subject, item)) if self.has_pair else None
         domain = self.domain.get((subject, group)) if group != -1 else None
-        same = 1.0 if mine[5] == item else 0.0
-        gap = time - mine[6]
+        good, bad, form, last, before, last_item, then = mine
+        same = 1.0 if last_item == item else 0.0
+        gap = time - then
+        own_good, own_bad, own_form, is_first = 0.0, 0.0, 0.0, 1.0
+        if pair is not None:
+            own_good, own_bad, own_form = pair
+            own_good, own_bad, is_first = log1p(own_good), log1p(own_bad), 0.0
+        there_good, there_bad, there_form = 0.0, 0.0, 0.0
+        if domain is not None:
+            there_good, there_bad, there_form = domain
+            there_good, there_bad = log1p(there_good), log1p(there_bad)
         return (
-            log1p(mine[0]),
-            log1p(mine[1]),
-            0.0 if pair is None else log1p(pair[0]),
-            0.0 if pair is None else log1p(pair[1]),
-            1.0 if pair is None else 0.0,
-            mine[2],
-            0.0 if pair is None else pair[2],
-            mine[3],
-            mine[3] * same,
-            mine[4],
+            log1p(good),
+            log1p(bad),
+            own_good,
+            own_bad,
+            is_first,
+            form,
+            own_form,
+            last,
+            last * same,
+            before,
             same,
             log1p(gap / self.pause) if gap > 0.0 else 0.0,
-            0.0 if domain is None else log1p(domain[0]),
-            0.0 if domain is None else log1p(domain[1]),
-            0.0 if domain is None else domain[2],
+            there_good,
+            there_bad,
+            there_form,
             0.0,
         )
 

@@ -38,21 +38,22 @@ class FixedShare:
 
     def look(self, chances: Sequence[float]) -> float:
         """The mixture of the members' probabilities."""
-        return float(sum(map(mul, self.weight, chances)))
+        return sum(map(mul, self.weight, chances))
 
     def learn(self, chances: Sequence[float], outcome: float, weight: float = 1.0) -> None:
         """Move weight to the members that said what happened; soft outcomes move less."""
+        # All these lists are as long as the opening weights; to count them is dear here.
         if outcome == 1.0 and weight == 1.0:
-            grown = [w * (p + TIMID) for w, p in zip(self.weight, chances, strict=True)]
+            grown = [w * (p + TIMID) for w, p in zip(self.weight, chances)]  # noqa: B905
         elif outcome == 0.0 and weight == 1.0:
-            grown = [w * (1 + TIMID - p) for w, p in zip(self.weight, chances, strict=True)]
+            grown = [w * (1 + TIMID - p) for w, p in zip(self.weight, chances)]  # noqa: B905
         else:
             grown = [
                 w * ((p + TIMID) ** outcome * (1 + TIMID - p) ** (1 - outcome)) ** weight
                 for w, p in zip(self.weight, chances, strict=True)
             ]
         kept = (1 - self.share) / sum(grown)
-        self.weight = [g * kept + o for g, o in zip(grown, self.returned, strict=True)]
+        self.weight = [g * kept + o for g, o in zip(grown, self.returned)]  # noqa: B905
 
 
 class Elo:

@@ -43,6 +43,11 @@ from market.quality.queries import (
     unlearned,
 )
 from market.quality.rules import soft, weeks_of
+from market.review_plans.queries import plan_over
+from market.review_plans.rules import draw
+from market.submissions.models import Submission
+from market.tasks.models import Task
+from market.votes.actions import decide_early
 from matching.attempts import Attempts
 
 if TYPE_CHECKING:
@@ -51,6 +56,9 @@ if TYPE_CHECKING:
 
 VOTED = ("votes", "silence")
 """Verdicts that rest on votes, and are as sure as their voters are reliable."""
+
+FEWEST_TO_STOP = 2
+"""Votes before anybody may be sure of a claim."""
 
 FEWEST_BALLOTS = 20
 """Votes of a queue from which reviewers are weighed as they were at the last refit."""
@@ -228,6 +236,37 @@ def _tell_reliability(
             set_={name: written.excluded[name] for name in told},
         )
     )
+
+
+def stop_if_sure(session: Session, submission_id: UUID, *, at: datetime) -> bool:
+    """Decide a claim by the votes that are in, where they say the same and are surely right, each
+    weighed by its reviewer's record; whether it was decided.
+    """
+    # Loads scipy, which only the jobs that weigh need.
+    from matching.asking import Move, Panel
+
+    handed = session.get_one(Submission, submission_id)
+    plan = plan_over(session, handed)
+    ballots = [one for one in ballots_of(session, submission_id) if one.round == handed.round]
+    if plan.stop_at is None or len(ballots) < FEWEST_TO_STOP:
+        return False
+    domain = session.get_one(Task, handed.task_id).domain
+    belief, _ = _weighed(session, ballots, domain, is_open=False, at=at)
+    label = np.array([int(one.says_yes) for one in ballots], np.int64)
+    # One more than there are is the usual number: whoever differs is never overruled by a weight.
+    panel = Panel(
+        least=FEWEST_TO_STOP,
+        usual=len(ballots) + 1,
+        most=len(ballots) + 1,
+        sure=plan.stop_at,
+        control_share=plan.control_rate,
+    )
+    drawn = draw(submission_id, handed.round, 1, 0, "stop")
+    if panel.next_move(np.array([1 - belief, belief]), label, draw=drawn) is not Move.DECIDE:
+        return False
+    if (belief > 0.5) != bool(label[0]):
+        return False
+    return decide_early(session, submission_id, votes=len(ballots), at=at) is not None
 
 
 def observe_offer(session: Session, offer_id: UUID, *, at: datetime) -> bool:

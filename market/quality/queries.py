@@ -232,6 +232,7 @@ class Ballot:
     review_id: UUID
     submission_id: UUID
     reviewer_id: UUID
+    round: int
     says_yes: bool
     gold: bool | None
 
@@ -240,7 +241,7 @@ class Ballot:
 # which a senior who decided between honest people proves nobody wrong; an appeal finds that the
 # reasons of a rejection do not hold.
 _BALLOTS = """
-    select r.id as review_id, r.submission_id, r.reviewer_id,
+    select r.id as review_id, r.submission_id, r.reviewer_id, r.round,
         r.verdict in ('accept', 'accept_share')
             and coalesce(r.model_failed, true) and coalesce(r.attempt_fair, true) as says_yes,
         case when not v.is_tested and k.is_right is not null then k.is_right

@@ -81,6 +81,11 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     who does anew what was rejected: `others`, who are offered its seat, or, with `drop`, nobody. A
     task then ends with the answers that it has, and is cancelled where it has none.
 
+    With `stop_at` no more is asked of a claim once all who voted on it, two at least, say the same
+    and are right with this probability, each believed by its own record; reviews that somebody
+    holds are waited for, and a share of `control_rate` is asked to the full, so that what stopping
+    costs stays known.
+
     `dissent_minor` is what a vote may earn its reviewer that is not as was decided and says why, on
     a question of judgement, where the lab finds the reason worth it (see `bonuses`).
 
@@ -98,6 +103,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     authority: Authority | None = None
     checks: Annotated[tuple[Check, ...], Meta(max_length=50)] = ()
     dissent_minor: Annotated[int, Meta(ge=1, le=10**8)] | None = None
+    stop_at: Annotated[float, Meta(ge=0.8, le=0.999)] | None = None
 
     def above(self, level: int) -> FurtherLevel | None:
         """The next level over one."""

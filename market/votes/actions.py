@@ -7,6 +7,7 @@ task.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -231,6 +232,51 @@ def approve_by_silence(session: Session, submission_id: UUID, *, at: datetime) -
         else {},
     )
     decided = _finish(session, submission, outcome, changes)
+    changes.write(session)
+    return decided
+
+
+def decide_early(
+    session: Session, submission_id: UUID, *, votes: int, at: datetime
+) -> Verdict | None:
+    """Decide by the votes that are in, where they are as many as somebody was sure of and nobody is
+    at work on another; what was only queued is asked no more. A majority is of those who voted.
+
+    None where that is so no more, or what follows is no verdict yet.
+    """
+    submission = session.scalar(
+        select(Submission)
+        .where(
+            Submission.id == submission_id,
+            Submission.state.in_(("awaiting_review", "in_review")),
+        )
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    if submission is None:
+        return None
+    counted = tally(session, submission_id, submission.round)
+    states = session.scalars(
+        select(Review.state).where(
+            Review.submission_id == submission_id,
+            Review.round == submission.round,
+            Review.state.in_(WAITING),
+        )
+    ).all()
+    if counted.votes != votes or set(states) != {"queued"}:
+        return None
+    changes = Changes(at)
+    _expire_waiting(session, submission, "sure_enough", changes)
+    decided = _conclude(
+        session,
+        submission,
+        replace(counted, needed=votes, waiting=0),
+        1,
+        "vote",
+        changes,
+        has_attempt=submission.attempt_id is not None,
+        has_panel=bool(_claimed_beside(session, submission)),
+    )
     changes.write(session)
     return decided
 

@@ -107,6 +107,32 @@ def votes(session: Session, submission_ids: Sequence[UUID]) -> dict[UUID, list[R
     return found
 
 
+_SURE = text(
+    """
+    select s.id from market.submission s
+    join market.review_draw d on (d.submission_id, d.round, d.level) = (s.id, s.round, 1)
+    join market.review_plan p on (p.project_id, p.version) = (d.project_id, d.plan_version)
+    where s.state in ('awaiting_review', 'in_review') and s.attempt_id is not null
+        and s.project_id = any(array(
+            select q.project_id from market.review_plan q where q.document ->> 'stop_at' > ''))
+        and p.document ->> 'stop_at' > ''
+        and (select count(r.voted_at) > 1 and max(r.voted_at) > :since
+                and count(*) filter (where r.state = 'queued') > 0
+                and count(*) filter (where r.state in ('claimed', 'in_progress')) = 0
+            from market.review r where r.submission_id = s.id and r.round = s.round
+                and r.level = 1 and r.kind = 'vote' and r.state <> 'recused')
+    order by s.submitted_at limit :limit
+    """
+)
+
+
+def perhaps_sure(session: Session, *, since: datetime, limit: int) -> list[UUID]:
+    """Claims that got a vote since a time, under plans that may be sure before all have voted, with
+    two votes at least and nobody at work on another.
+    """
+    return list(session.scalars(_SURE, {"since": since, "limit": limit}))
+
+
 def overdue_submissions(session: Session, *, at: datetime, limit: int) -> list[UUID]:
     """Submissions whose time for review is over, by the terms under which they were made.
 
