@@ -38,7 +38,8 @@ class FixedShare:
 
     def look(self, chances: Sequence[float]) -> float:
         """The mixture of the members' probabilities."""
-        return sum(map(mul, self.weight, chances))
+        found: float = sum(map(mul, self.weight, chances))
+        return found
 
     def learn(self, chances: Sequence[float], outcome: float, weight: float = 1.0) -> None:
         """Move weight to the members that said what happened; soft outcomes move less."""
