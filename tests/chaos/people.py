@@ -103,6 +103,15 @@ class Person:
                     is_idle = True
                 stop.wait(self.draw.uniform(1, 3) if is_idle else PAUSE_S)
 
+    def act_once(self) -> None:
+        """Look and act, and leave for good.
+
+        Raises:
+            NoAnswer, Refused.
+        """
+        with self._http:
+            self.act()
+
     def act(self) -> bool:
         """The next thing there is to do; whether there was one."""
         return False

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from market.admissions.jobs import admit_waiting, follow_admissions
-from market.broker import BrokerAway, message_for, open_broker
+from market.broker import connection_losses, message_for, open_broker
 from market.db import new_id
 from market.replay.script import ExpertLine, TaskLine
 from market.settings import Settings
@@ -136,7 +136,8 @@ class Doorkeeper(Person):
             self.call("POST", "/v1/admission-terms", terms)
             self._opened += 1
             self.tally.count("places opened")
-        with contextlib.suppress(BrokerAway):
+        # A broker that is away may not even be let go of.
+        with contextlib.suppress(*connection_losses(self._settings)):
             ring(self._settings)
         return False
 
