@@ -122,6 +122,7 @@ def test_one_that_cannot_be_taken_out_keeps_none_of_the_others_in(house: House) 
     assert ops.get(followed).json()["state"] == "succeeded"
 
 
+@pytest.mark.slow
 def test_what_was_sent_of_a_cancelled_run_goes_its_way(house: House) -> None:
     paid_in(house)
     sent, waiting, ops = house.expert(), house.expert(), house.caller(Part.OPS)

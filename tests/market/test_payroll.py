@@ -4,6 +4,8 @@ import csv
 import io
 from datetime import timedelta
 
+import pytest
+
 from market.auth import Part
 from market.payroll.queries import payroll_lines, payroll_totals
 from tests.factories import AT, Caller
@@ -57,6 +59,7 @@ def test_a_pay_week_is_exported_by_expert_and_by_line_until_it_is_paid(house: Ho
     assert printed.text == ops.get(file).text
 
 
+@pytest.mark.slow
 def test_a_payroll_is_read_in_lots_and_leaves_nobody_out(house: House) -> None:
     experts = [house.expert() for _ in range(3)]
     for expert in experts:

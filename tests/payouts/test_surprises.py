@@ -41,40 +41,34 @@ def test_an_invoice_in_a_state_of_tomorrow_goes_to_a_person_and_holds_nothing_up
     assert state_of(scene, other.funding_id) == FundingState.SETTLED
 
 
-@pytest.mark.parametrize(
-    ("kind", "event"),
-    [("payment_intent", "payment_intent.succeeded"), ("dispute", "charge.dispute.updated")],
-)
-def test_a_status_of_tomorrow_books_nothing(scene: Scene, kind: str, event: str) -> None:
+def test_a_status_of_tomorrow_books_nothing(scene: Scene) -> None:
     scene.fund(10_000)
     (intent,) = scene.stripe.every("payment_intent")
     scene.stripe.ask("POST", f"/_charges/{intent['latest_charge']}/dispute")
     scene.deliver()
     before = scene.posted(chart.stripe_clearing())
-    (found,) = scene.stripe.every(kind)
-    says(scene, kind, found["id"], event, status="resting")
-    assert {one.state for one in scene.deliver()} <= {InboxState.APPLIED, InboxState.IGNORED}
+    for kind, event in (
+        ("payment_intent", "payment_intent.succeeded"),
+        ("dispute", "charge.dispute.updated"),
+    ):
+        (found,) = scene.stripe.every(kind)
+        says(scene, kind, found["id"], event, status="resting")
+    told = {one.state for one in scene.deliver()}
+    assert told <= {InboxState.APPLIED, InboxState.IGNORED}
     assert scene.posted(chart.stripe_clearing()) == before
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"configuration": None},
-        {"configuration": {"recipient": {"capabilities": {"stripe_balance": None}}}},
-        {"requirements": None},
-    ],
-    ids=["no configuration", "no balance", "no requirements"],
-)
-def test_a_null_where_a_map_is_expected_is_nothing_that_is_there(
-    scene: Scene, fields: dict[str, Any]
-) -> None:
+def test_a_null_where_a_map_is_expected_is_nothing_that_is_there(scene: Scene) -> None:
     account_id = str(scene.payee().account_id)
+    told = "v2.core.account.updated"
     assert scene.gateway.account(account_id).transfers_status == "active"
-    says(scene, "account", account_id, "v2.core.account.updated", **fields)
+    says(scene, "account", account_id, told, requirements=None)
     seen = scene.gateway.account(account_id)
-    assert seen.transfers_status == ("active" if "requirements" in fields else "unknown")
-    assert seen.requirements == ()
+    assert (seen.transfers_status, seen.requirements) == ("active", ())
+    nothing = {"recipient": {"capabilities": {"stripe_balance": None}}}
+    for configuration in (nothing, None):
+        says(scene, "account", account_id, told, configuration=configuration)
+        assert scene.gateway.account(account_id).transfers_status == "unknown"
 
 
 def test_a_list_that_grows_while_it_is_read_gives_each_line_once(scene: Scene) -> None:
