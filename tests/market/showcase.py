@@ -31,6 +31,7 @@ from market.offers.actions import accept_offer, decline_offer
 from market.offers.models import Offer
 from market.people.actions import sign_up
 from market.people.models import Person
+from market.policies.queries import obeyed_policy
 from market.projects.models import Project, TargetModel
 from market.projects.rules import ModelVersion
 from market.quality.jobs import learn_verdict
@@ -38,6 +39,7 @@ from market.reactions import REACTIONS
 from market.releases.actions import announce_release, calibrate_if_possible
 from market.reviews.actions import claim_review, open_reviews
 from market.reviews.models import Review
+from market.runs.models import MatchingRun
 from market.sittings.models import Sitting
 from market.tasks.models import Task
 from market.treasury.actions import hold_policy, pay_owners
@@ -206,6 +208,24 @@ def _decided(
     expert_id, at = experts[who], at.replace(microsecond=0)
     task = _task(session, project, number, PEOPLE[who][2][0], at=at)
     offer = make_offer(session, task, expert_id, at=at)
+    run = MatchingRun(
+        id=offer.run_id,
+        policy_id=obeyed_policy(session, project.id).id,
+        seed=number,
+        requested_at=at,
+        organisation_id=project.organisation_id,
+        project_id=project.id,
+        started_at=at,
+        ended_at=at,
+        tasks=1,
+        experts=len(experts),
+        pairs=1,
+        offers=1,
+    )
+    session.add(run)
+    for state in ("pending", "running", "cancelled"):
+        run.state = state
+        session.flush()
     minutes = 14 + 5 * (number % 5)
     running = start_session(session, offer.id, expert_id=expert_id, at=at)
     for seq in range(1, minutes):
