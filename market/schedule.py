@@ -12,6 +12,7 @@ from market.clock import Entry
 from market.departures.jobs import advance_departures
 from market.disputes.jobs import end_due_disputes
 from market.eligibility.jobs import widen_tasks
+from market.enough.jobs import stop_when_sure
 from market.experiments.jobs import look_at_experiments
 from market.frauds.jobs import miss_fraud_appeals
 from market.golds.jobs import drop_stale_checks
@@ -23,7 +24,7 @@ from market.offers.jobs import expire_offers
 from market.payout_runs.jobs import open_weekly_payouts
 from market.plans.jobs import note_opened_hours
 from market.qualifications.jobs import expire_qualifications
-from market.quality.jobs import refit_nightly, stop_when_sure
+from market.quality.jobs import refit_nightly
 from market.quality_rules.jobs import apply_quality_rules
 from market.returns.jobs import end_due_returns
 from market.reviews.jobs import requeue_reviews, tell_reviewers

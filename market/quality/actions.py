@@ -43,22 +43,16 @@ from market.quality.queries import (
     unlearned,
 )
 from market.quality.rules import soft, weeks_of
-from market.review_plans.queries import plan_over
-from market.review_plans.rules import draw
-from market.submissions.models import Submission
-from market.tasks.models import Task
-from market.votes.actions import decide_early
 from matching.attempts import Attempts
+from matching.problem import Int64
 
 if TYPE_CHECKING:
     from matching.ability import StumpModel
+    from matching.agreement import Consensus
     from matching.complexity import Proposal
 
 VOTED = ("votes", "silence")
 """Verdicts that rest on votes, and are as sure as their voters are reliable."""
-
-FEWEST_TO_STOP = 2
-"""Votes before anybody may be sure of a claim."""
 
 FEWEST_BALLOTS = 20
 """Votes of a queue from which reviewers are weighed as they were at the last refit."""
@@ -122,14 +116,12 @@ def weigh_votes(
     return belief
 
 
-def _weighed(
+def weighed_queue(
     session: Session, ballots: list[Ballot], domain: str, *, is_open: bool, at: datetime
-) -> tuple[float, list[tuple[float, float | None]]]:
-    """The belief in one submission, and of each vote its merit and how surely it was right."""
+) -> tuple["Consensus", dict[UUID, int]]:
+    """The consensus of the queue of some votes, and the place of each reviewer in it."""
     # Loads scipy, which only the jobs that weigh need.
     from matching.agreement import Consensus
-    from matching.graded import QueueKind
-    from matching.scoring import vote_merit
     from matching.votes import UNKNOWN, Votes
 
     held = session.scalar(select(StumpPresent.since))
@@ -150,11 +142,37 @@ def _weighed(
     for b in queue:
         if b.gold is not None:
             gold[items[b.submission_id]] = int(b.gold)
-    model = Consensus().fit(votes, gold)
-    who = np.array([people.get(b.reviewer_id, UNKNOWN) for b in ballots], np.int64)
-    label = np.array([int(b.says_yes) for b in ballots], np.int64)
+    return Consensus().fit(votes, gold), people
+
+
+def believed(model: "Consensus", people: dict[UUID, int], ballots: list[Ballot]) -> float:
+    """How surely one submission holds: what is known of it, else what its votes say."""
     truth = ballots[0].gold
-    belief = float(model.posterior_of(who, label)[1]) if truth is None else float(truth)
+    if truth is not None:
+        return float(truth)
+    return float(model.posterior_of(*_placed(people, ballots))[1])
+
+
+def _placed(people: dict[UUID, int], ballots: list[Ballot]) -> tuple[Int64, Int64]:
+    """Who voted on one submission, by their places in the queue, and what they said."""
+    from matching.votes import UNKNOWN
+
+    who = np.array([people.get(b.reviewer_id, UNKNOWN) for b in ballots], np.int64)
+    return who, np.array([int(b.says_yes) for b in ballots], np.int64)
+
+
+def _weighed(
+    session: Session, ballots: list[Ballot], domain: str, *, is_open: bool, at: datetime
+) -> tuple[float, list[tuple[float, float | None]]]:
+    """The belief in one submission, and of each vote its merit and how surely it was right."""
+    from matching.graded import QueueKind
+    from matching.scoring import vote_merit
+    from matching.votes import UNKNOWN
+
+    model, people = weighed_queue(session, ballots, domain, is_open=is_open, at=at)
+    who, label = _placed(people, ballots)
+    truth = ballots[0].gold
+    belief = believed(model, people, ballots)
     others = np.array(
         [model.posterior_of(np.delete(who, n), np.delete(label, n)) for n in range(len(ballots))]
     )
@@ -236,37 +254,6 @@ def _tell_reliability(
             set_={name: written.excluded[name] for name in told},
         )
     )
-
-
-def stop_if_sure(session: Session, submission_id: UUID, *, at: datetime) -> bool:
-    """Decide a claim by the votes that are in, where they say the same and are surely right, each
-    weighed by its reviewer's record; whether it was decided.
-    """
-    # Loads scipy, which only the jobs that weigh need.
-    from matching.asking import Move, Panel
-
-    handed = session.get_one(Submission, submission_id)
-    plan = plan_over(session, handed)
-    ballots = [one for one in ballots_of(session, submission_id) if one.round == handed.round]
-    if plan.stop_at is None or len(ballots) < FEWEST_TO_STOP:
-        return False
-    domain = session.get_one(Task, handed.task_id).domain
-    belief, _ = _weighed(session, ballots, domain, is_open=False, at=at)
-    label = np.array([int(one.says_yes) for one in ballots], np.int64)
-    # One more than there are is the usual number: whoever differs is never overruled by a weight.
-    panel = Panel(
-        least=FEWEST_TO_STOP,
-        usual=len(ballots) + 1,
-        most=len(ballots) + 1,
-        sure=plan.stop_at,
-        control_share=plan.control_rate,
-    )
-    drawn = draw(submission_id, handed.round, 1, 0, "stop")
-    if panel.next_move(np.array([1 - belief, belief]), label, draw=drawn) is not Move.DECIDE:
-        return False
-    if (belief > 0.5) != bool(label[0]):
-        return False
-    return decide_early(session, submission_id, votes=len(ballots), at=at) is not None
 
 
 def observe_offer(session: Session, offer_id: UUID, *, at: datetime) -> bool:

@@ -1,6 +1,5 @@
 """What follows from verdicts for what is believed, and the refit of every night."""
 
-from datetime import timedelta
 from uuid import UUID
 
 from market.broker import job
@@ -20,19 +19,13 @@ from market.quality.actions import (
     fitted,
     observe_offer,
     observe_verdict,
-    stop_if_sure,
     tell_of_verdict,
     watch_cell,
 )
 from market.quality.queries import cell_of
-from market.sweeps import sweep
-from market.votes.queries import perhaps_sure
 from matching.responses import BadResponses
 
 STAGES = 4
-
-SWEEP = 200
-"""The most claims that one look takes up; the next one comes soon."""
 
 
 @job(queue="default", line="bulk", max_retries=8)
@@ -44,19 +37,6 @@ def learn_verdict(submission_id: str) -> None:
     # What is committed is learned; a state that is rolled back must not be.
     with database.begin() as session:
         tell_of_verdict(session, which, at=now())
-
-
-LATELY = timedelta(minutes=2)
-"""How long after a vote it is asked whether it was enough."""
-
-
-@job(queue="default", max_retries=2)
-def stop_when_sure(slot: str) -> None:
-    """Ask no more of claims on which the votes that are in are surely right."""
-    del slot
-    with database.begin() as session:
-        found = perhaps_sure(session, since=now() - LATELY, limit=SWEEP)
-    sweep(found, lambda session, one: stop_if_sure(session, one, at=now()))
 
 
 @job(queue="default", line="bulk", max_retries=8)

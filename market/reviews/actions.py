@@ -132,7 +132,7 @@ def claim_review(session: Session, review_id: UUID, *, reviewer_id: UUID, at: da
     if row.reserved_for not in (None, reviewer_id) and (
         row.reserved_until is not None and row.reserved_until > at
     ):
-        raise ReviewTaken("kept for its first reviewer")
+        raise ReviewTaken("kept for another reviewer")
     theirs = exists().where(
         Review.submission_id == row.submission_id,
         Review.round == row.round,
@@ -150,8 +150,9 @@ def claim_review(session: Session, review_id: UUID, *, reviewer_id: UUID, at: da
 def claim_next_review(session: Session, *, reviewer_id: UUID, at: datetime) -> Review:
     """Take the review that is needed most, of those that nobody else is taking at this moment.
 
-    First what silence would decide soon; then whichever submission has the fewest reviews begun,
-    so that none waits without any while others have all of theirs.
+    First what silence would decide soon, then what is kept for this reviewer; then whichever
+    submission has the fewest reviews begun, so that none waits without any while others have all
+    of theirs.
 
     Raises:
         QueueEmpty.
@@ -159,6 +160,9 @@ def claim_next_review(session: Session, *, reviewer_id: UUID, at: datetime) -> R
     found = None
     orders = (
         claimable(reviewer_id, at=at).where(Review.due_at <= at + SOON).order_by(Review.due_at),
+        claimable(reviewer_id, at=at)
+        .where(Review.reserved_for == reviewer_id, Review.reserved_until > at)
+        .order_by(Review.reserved_until),
         claimable(reviewer_id, at=at).order_by(Review.number, Review.id),
     )
     for wanted in orders:

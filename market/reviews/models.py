@@ -44,6 +44,11 @@ class Review(Base):
             "expires_at",
             postgresql_where=text("state in ('claimed', 'in_progress')"),
         ),
+        Index(
+            "ix_review_reserved_for",
+            "reserved_for",
+            postgresql_where=text("state = 'queued' and reserved_for is not null"),
+        ),
         Index("ix_review_reviewer_id", "reviewer_id", "id"),
         Index("ix_review_project_id", "project_id", "id"),
     )
@@ -63,7 +68,8 @@ class Review(Base):
     kind: Mapped[str] = mapped_column(default="vote")
     level: Mapped[int] = mapped_column(SmallInteger, default=1)
     reserved_for: Mapped[UUID | None] = mapped_column(default=None)
-    """Who may claim it alone until `reserved_until`: whoever asked for the rework."""
+    """Who may claim it alone until `reserved_until`: whoever asked for the rework, or
+    whose vote is expected to tell the most of a claim."""
     reserved_until: Mapped[datetime | None] = mapped_column(default=None)
     reviewer_id: Mapped[UUID | None] = mapped_column(ForeignKey("market.person.id"), default=None)
     state: Mapped[str] = mapped_column(default="queued")

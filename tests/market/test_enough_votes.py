@@ -2,13 +2,15 @@
 
 from uuid import UUID
 
+import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from market.quality.actions import stop_if_sure
-from market.quality.jobs import stop_when_sure
-from market.reviews.actions import claim_review
+from market.enough.actions import KEPT, keep_look, stop_if_sure
+from market.enough.jobs import stop_when_sure
+from market.reviews.actions import claim_next_review, claim_review
 from market.reviews.models import Review
+from market.reviews.rules import ReviewTaken
 from market.submissions.models import Submission
 from market.verdicts.models import Verdict
 from market.votes.actions import decide_early, record_vote
@@ -85,6 +87,52 @@ def test_a_share_of_claims_is_asked_to_the_full_whatever_is_known(db: Session) -
     # Nor does the clock's job, for which all of this is long ago.
     stop_when_sure("now")
     assert states(db, handed) == ["voted", "voted", "queued"]
+
+
+@pytest.mark.parametrize("control_rate", [0.0, 1.0])
+def test_the_next_look_is_kept_for_whose_vote_tells_the_most_and_not_in_the_control_group(
+    db: Session, control_rate: float
+) -> None:
+    project = plan_for(db, stop_at=0.999, control_rate=control_rate)
+    careless, sound, one, other, away = (make_reviewer(db) for _ in range(5))
+    for nth in range(10):
+        holds, fails = (STUMP, RIGHT) if nth % 2 else (RIGHT, STUMP)
+        guess = holds if nth % 4 < 2 else fails
+        said = ([one, other][nth % 2], sound, careless)
+        vote(db, hand_in_to(db, project), list(said), holds, holds, guess)
+    before = hand_in_to(db, project)
+    split = hand_in_to(db, project)
+    vote(db, split, [one, other], STUMP, RIGHT)
+    assert not stop_if_sure(db, split.id, at=LATER)
+    third = review_ids(db, split)[2]
+    db.expire_all()
+    kept = db.get_one(Review, third)
+    if control_rate:
+        assert (kept.reserved_for, kept.reserved_until) == (None, None)
+        return
+    # Neither the author's look nor that of who voted on it, nor of who has not been seen today.
+    assert (kept.reserved_for, kept.reserved_until) == (sound, LATER + KEPT)
+    with pytest.raises(ReviewTaken):
+        claim_review(db, third, reviewer_id=careless, at=LATER)
+    assert claim_next_review(db, reviewer_id=away, at=LATER).submission_id == before.id
+    # Looked at again, it is not kept for longer, nor for another once its time is over.
+    over = LATER + KEPT
+    assert not stop_if_sure(db, split.id, at=LATER + KEPT / 2)
+    assert not stop_if_sure(db, split.id, at=over)
+    db.expire_all()
+    assert db.get_one(Review, third).reserved_until == over
+    assert claim_next_review(db, reviewer_id=sound, at=LATER).id == third
+
+
+def test_a_look_kept_in_vain_is_anybodys(db: Session) -> None:
+    handed = hand_in_to(db, plan_for(db, stop_at=0.9))
+    first, other = make_reviewer(db), make_reviewer(db)
+    assert keep_look(db, handed, first, at=LATER)
+    assert not keep_look(db, handed, other, at=LATER)
+    kept = review_ids(db, handed)[0]
+    with pytest.raises(ReviewTaken):
+        claim_review(db, kept, reviewer_id=other, at=LATER)
+    assert claim_review(db, kept, reviewer_id=other, at=LATER + KEPT).reviewer_id == other
 
 
 def test_work_under_another_plan_and_open_work_are_left_alone(db: Session) -> None:
