@@ -274,6 +274,7 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     policies.ReasonBlank: (422, "reason_blank"),
     experiments.ExperimentNotFound: (404, "not_found"),
     experiments.ExperimentInvalid: (422, "experiment_invalid"),
+    experiments.ExperimentBegun: (409, "experiment_begun"),
     experiments.CohortEmpty: (422, "cohort_empty"),
     experiments.ExperimentOverlaps: (409, "experiment_overlaps"),
     previews.PreviewNotFound: (404, "not_found"),

@@ -249,7 +249,8 @@ class _Told:
             )
         }
         pairs = sorted({(draft.expert_id, draft.project.id) for draft in drafts})
-        self._arms = dict(zip(pairs, arms_for(session, pairs, SHOWN_WITH_TASK), strict=True))
+        arms = arms_for(session, pairs, SHOWN_WITH_TASK, at=at)
+        self._arms = dict(zip(pairs, arms, strict=True))
         self._open = Counter[UUID]()
         for at_project, seats in zip(
             seen.task_project.tolist(), seen.task_seats.tolist(), strict=True

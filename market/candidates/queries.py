@@ -50,7 +50,7 @@ def candidates(
         experts=experts,
         with_filled=with_filled,
     )
-    projects = _project_facts(session)
+    projects = _project_facts(session, at)
     tasks_seen = Columns(
         session,
         "select t.id, t.project_n, t.seats, t.expected_s,"
@@ -160,11 +160,11 @@ def _likeness(session: Session, task: Int32, expert: Int32, tasks: int) -> Float
     return np.where(asked == 0, np.nan, likeness)
 
 
-def _project_facts(session: Session) -> tuple[ProjectFacts, ...]:
+def _project_facts(session: Session, at: datetime) -> tuple[ProjectFacts, ...]:
     rows = session.execute(text("select * from run_project order by n")).all()
     escrows = [project_budget(row.id, row.organisation_id, row.currency) for row in rows]
     free = balances(session, escrows)
-    raises = raises_for(session, [row.id for row in rows])
+    raises = raises_for(session, [row.id for row in rows], at=at)
     facts = []
     for row, escrow in zip(rows, escrows, strict=True):
         tried = raises.get(row.id, Raise(0, ()))

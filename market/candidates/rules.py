@@ -305,8 +305,7 @@ def treated_pairs(candidates: Candidates, trial: Trial) -> Bool:
     if trial.unit == "project":
         inside: Bool = trial.treats(ids)[project]
     else:
-        experts = [id_at(candidates.expert_ids, at) for at in range(len(candidates.expert_ids))]
-        inside = trial.treats(experts)[candidates.pair_expert]
+        inside = trial.treats(expert_ids(candidates))[candidates.pair_expert]
     return np.asarray(inside & scope[project], np.bool_)
 
 
@@ -412,6 +411,11 @@ def _mixed(numbers: UInt64) -> UInt64:
 def id_at(ids: Ids, index: int) -> UUID:
     """One of some ids."""
     return UUID(bytes=ids[index].tobytes())
+
+
+def expert_ids(candidates: Candidates) -> list[UUID]:
+    """The ids of the experts, in their order."""
+    return [UUID(bytes=row.tobytes()) for row in candidates.expert_ids]
 
 
 def project_ids(candidates: Candidates) -> Ids:

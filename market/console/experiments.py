@@ -173,6 +173,7 @@ def _read_design(data: Mapping[str, str]) -> Design:
         guardrails=tuple(name for name in METRICS if data.get(f"guard-{name}") == "yes"),
         domain=field(data, "domain") or None,
         project_id=read_id("prj", project) if project else None,
+        scope=field(data, "scope") or None,
         treated_policy_id=read_id("plc", treated) if treated and kind == "policy" else None,
         treatment=None if kind == "policy" else _treatment(field(data, "treatment")),
     )
@@ -214,7 +215,7 @@ def get_experiment(
     del said
     with database.begin() as session:
         found = experiment(session, read_id("exp", experiment_id))
-        units = units_in_scope(session, found)
+        units = units_in_scope(session, found, at=now())
         treated = sum(is_treated(found.salt, one, found.share) for one in units)
         seen = looks(session, found.id)
         versions = {

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, Text, Uuid, bindparam, insert, text
 from sqlalchemy.orm import Session
 
-from market.db import new_id
+from market.db import Json, new_id
 from market.events import Event, change_state
 from market.experiments.models import Experiment, ExperimentLook, Exposure
 from market.experiments.queries import (
@@ -18,7 +18,9 @@ from market.experiments.queries import (
     next_look,
     raise_of,
     running_experiments,
+    scope_read,
     scopes_of,
+    taken_in,
     units_in_scope,
 )
 from market.experiments.rules import (
@@ -28,6 +30,7 @@ from market.experiments.rules import (
     UNITS,
     CohortEmpty,
     Design,
+    ExperimentBegun,
     ExperimentInvalid,
     ExperimentOverlaps,
     Looked,
@@ -36,6 +39,7 @@ from market.experiments.rules import (
     is_treated,
     look,
 )
+from market.language import to_json
 from market.policies.actions import choose_default_policy
 from market.policies.queries import approval_wanted, default_policy, policy
 from market.policies.rules import ApprovalMissing
@@ -59,7 +63,7 @@ _KEEP_PAST = """
         'rejected', jsonb_build_array(rejected, rejected_count),
         'wait_h', jsonb_build_array(wait_h, wait_h_count),
         'work_h', jsonb_build_array(work_h, work_h_count)), predicted
-    from (select o.{unit} as unit_id,
+    from (select o.{unit}_id as unit_id,
         count(*) filter (where v.is_decided or o.is_over) as stump_count,
         count(*) filter (where v.is_decided and v.is_stump) as stump,
         count(*) filter (where o.is_accepted or o.is_over) as accepted_count,
@@ -73,19 +77,22 @@ _KEEP_PAST = """
         avg(cast(o.parts -> 'stump' ->> 'measured' as double precision)) as predicted
     from (select *, accepted_at < :began as is_accepted,
             state = any(:over) and ended_at < :began as is_over
-        from market.offer where created_at >= :since and created_at < :began) o
+        from market.offer where created_at >= :since and created_at < :began
+            and (cast(:units as uuid[]) is null or {unit}_id = any(:units))) o
     left join market.submission s on s.offer_id = o.id
     left join (select *, decided_at < :began as is_decided from market.verdict) v
         on v.submission_id = s.id
     left join lateral (select sum(x.paid_s + x.capped_s) / 3600.0 as hours
         from market.work_session x where x.offer_id = o.id and x.ended_at < :began) w on true
-    group by o.{unit}) past
+    group by o.{unit}_id) past
     on conflict do nothing
     """
 
 _KEEP_PAST_OF = {
-    unit: text(_KEEP_PAST.format(unit=f"{unit}_id")).bindparams(
-        bindparam("experiment", type_=Uuid()), bindparam("over", type_=ARRAY(Text()))
+    unit: text(_KEEP_PAST.format(unit=unit)).bindparams(
+        bindparam("experiment", type_=Uuid()),
+        bindparam("over", type_=ARRAY(Text())),
+        bindparam("units", type_=ARRAY(Uuid())),
     )
     for unit in UNITS
 }
@@ -111,7 +118,7 @@ def design_experiment(
     the default of today, unless one is named.
 
     Raises:
-        PolicyNotFound, ProjectNotFound, ExperimentInvalid.
+        PolicyNotFound, ProjectNotFound, ExperimentInvalid, ExpressionInvalid, ExpressionTooLarge.
     """
     control = design.control_policy_id
     if design.kind == "policy" and design.treated_policy_id is not None:
@@ -135,6 +142,7 @@ def design_experiment(
         treatment=dict(design.treatment or {}),
         domain=design.domain,
         project_id=design.project_id,
+        scope=_scope(design.unit, design.scope),
         control_policy_id=control,
         treated_policy_id=design.treated_policy_id,
         author_id=author_id,
@@ -142,6 +150,25 @@ def design_experiment(
     session.add(made)
     session.flush()
     return made
+
+
+def change_scope(session: Session, experiment_id: UUID, source: str | None) -> Experiment:
+    """Say by an expression whom an experiment is about, or take that back, before it is started.
+
+    Raises:
+        ExperimentNotFound, ExperimentBegun, ExpressionInvalid, ExpressionTooLarge.
+    """
+    found = experiment(session, experiment_id, lock=True)
+    if found.state != "draft":
+        raise ExperimentBegun(found.state)
+    found.scope = _scope(found.unit, source)
+    found.version += 1
+    session.flush()
+    return found
+
+
+def _scope(unit: str, source: str | None) -> Json | None:
+    return None if source is None else to_json(scope_read(unit, source))
 
 
 def start_experiment(
@@ -155,7 +182,7 @@ def start_experiment(
     """
     found = experiment(session, experiment_id, lock=True)
     EXPERIMENT.target(found.state, "start")
-    units = units_in_scope(session, found)
+    units = units_in_scope(session, found, at=at)
     treated = sum(is_treated(found.salt, one, found.share) for one in units)
     for arm, size in (("treated", treated), ("control", len(units) - treated)):
         if size == 0:
@@ -167,6 +194,9 @@ def start_experiment(
     if found.kind == "policy" and found.share > CANARY:
         _expect_approved(session, found)
     found.started_at = at
+    if found.scope is not None:
+        # At once, because later others may fulfil it, and some may do so because of the trial.
+        keep_past(session, found, units)
     change_state(
         session,
         EXPERIMENT,
@@ -189,6 +219,10 @@ def expose(session: Session, offers: Sequence[Touched], *, at: datetime) -> None
         return
     policies = [found for found in running.values() if found.kind == "policy"]
     scopes = scopes_of(session, policies, {one.project_id for one in offers})
+    inside = {
+        one.id: taken_in(session, one, {_unit(one, offer) for offer in offers}, at=at)
+        for one in policies
+    }
     obeyed: dict[UUID, UUID] = {}
     if policies:
         runs = list({one.run_id for one in offers})
@@ -200,12 +234,13 @@ def expose(session: Session, offers: Sequence[Touched], *, at: datetime) -> None
             found
             for found in policies
             if one.project_id in scopes[found.id]
+            and _unit(found, one) in inside[found.id]
             and obeyed.get(one.run_id) == found.control_policy_id
         ]
         named = {UUID(trial["experiment_id"]) for trial in one.trials if trial["arm"] != "kept"}
         touching += [running[experiment_id] for experiment_id in named if experiment_id in running]
         for found in touching:
-            unit = one.expert_id if found.unit == "expert" else one.project_id
+            unit = _unit(found, one)
             rows.append(
                 {
                     "id": new_id(),
@@ -220,6 +255,10 @@ def expose(session: Session, offers: Sequence[Touched], *, at: datetime) -> None
         session.execute(insert(Exposure), rows)
 
 
+def _unit(found: Experiment, offer: Touched) -> UUID:
+    return offer.expert_id if found.unit == "expert" else offer.project_id
+
+
 def look_at_experiment(session: Session, experiment_id: UUID, *, at: datetime) -> Looked | None:
     """Look at what came of a running experiment, write it down, and stop it if it does harm; none,
     when it is not running any more.
@@ -230,7 +269,7 @@ def look_at_experiment(session: Session, experiment_id: UUID, *, at: datetime) -
     found = experiment(session, experiment_id)
     if found.state != "running":
         return None
-    if next_look(session, found.id) == 1:
+    if found.scope is None and next_look(session, found.id) == 1:
         keep_past(session, found)
     seen = look(exposed(session, found), found.metric, found.guardrails)
     # Locked when all is read and computed, and read again: it may have ended meanwhile.
@@ -268,8 +307,10 @@ def look_at_experiment(session: Session, experiment_id: UUID, *, at: datetime) -
     return seen
 
 
-def keep_past(session: Session, found: Experiment) -> None:
-    """Write down what had come of every unit's offers in the months before an experiment began."""
+def keep_past(session: Session, found: Experiment, units: Sequence[UUID] | None = None) -> None:
+    """Write down what had come of every unit's offers, or of some units', in the months before an
+    experiment began.
+    """
     if found.started_at is None:
         return
     given = {
@@ -277,6 +318,7 @@ def keep_past(session: Session, found: Experiment) -> None:
         "began": found.started_at,
         "since": found.started_at - PAST,
         "over": list(OVER),
+        "units": None if units is None else list(units),
     }
     session.execute(_KEEP_PAST_OF[found.unit], given)
 

@@ -13,6 +13,7 @@ from market.experiments.rules import EXPERIMENT, KINDS, UNITS
 
 class Experiment(Base):
     """Two ways side by side; `salt` decides who is in which arm, and never changes.
+    `scope` is an expression about its units, as it was read before the start.
 
     Units: `share` of units that are treated.
     """
@@ -41,6 +42,7 @@ class Experiment(Base):
     created_at: Mapped[datetime]
     treatment: Mapped[Json] = mapped_column(default_factory=dict)
     domain: Mapped[str | None] = mapped_column(default=None)
+    scope: Mapped[Json | None] = mapped_column(default=None)
     project_id: Mapped[UUID | None] = mapped_column(ForeignKey("market.project.id"), default=None)
     control_policy_id: Mapped[UUID | None] = mapped_column(
         ForeignKey("market.policy.id"), default=None
@@ -64,6 +66,7 @@ class Exposure(Base):
         CheckConstraint("arm in ('control', 'treated')", name="arm"),
         UniqueConstraint("experiment_id", "offer_id"),
         Index("ix_experiment_exposure_offer_id", "offer_id"),
+        Index("ix_experiment_exposure_unit_id", "unit_id", "experiment_id"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)

@@ -1,6 +1,7 @@
 """Reads of experiments: what runs, who is in scope, and what came of whom it touched."""
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from uuid import UUID
 
 import numpy as np
@@ -22,10 +23,14 @@ from market.experiments.rules import (
     guidance_of,
     is_treated,
 )
-from market.experts.rules import DOMAINS_MEET, WORKING
+from market.experts.rules import DOMAINS_MEET, EXPERT_FIELDS, WORKING
+from market.filters import compiled
+from market.grammar import parse
+from market.language import Expression, from_json
 from market.policies.queries import policy
 from market.policies.rules import read_policy
 from market.projects.models import Project
+from market.projects.rules import PROJECT_FIELDS
 
 # Offers, submissions, verdicts and work belong to features that stand later in a task's life; they
 # are read as tables.
@@ -67,6 +72,14 @@ _PROJECTS = text(
     """
 )
 
+_FIELDS = {"expert": EXPERT_FIELDS, "project": PROJECT_FIELDS}
+
+_FULFILLING = """
+    select u.id from market.{unit} u where u.id = any(:units) and ({condition} or exists (
+        select from market.experiment_exposure x
+        where x.unit_id = u.id and x.experiment_id = :experiment))
+    """
+
 
 def experiment(session: Session, experiment_id: UUID, *, lock: bool = False) -> Experiment:
     """One experiment; locked, when it is about to be changed.
@@ -99,13 +112,41 @@ def running_experiments(session: Session) -> list[Experiment]:
     )
 
 
-def units_in_scope(session: Session, wanted: Experiment) -> list[UUID]:
+def units_in_scope(session: Session, wanted: Experiment, *, at: datetime) -> list[UUID]:
     """Experts in good standing, or live projects, that an experiment would draw from."""
     if wanted.unit == "expert":
-        given = {"domain": wanted.domain, "working": list(WORKING)}
-        return list(session.scalars(_EXPERTS.columns(id=Uuid()), given))
-    asked = {"domain": wanted.domain, "raise": raise_of(wanted)}
-    return list(session.scalars(_PROJECTS.columns(id=Uuid()), asked))
+        given: Json = {"domain": wanted.domain, "working": list(WORKING)}
+        found = list(session.scalars(_EXPERTS.columns(id=Uuid()), given))
+    else:
+        given = {"domain": wanted.domain, "raise": raise_of(wanted)}
+        found = list(session.scalars(_PROJECTS.columns(id=Uuid()), given))
+    inside = taken_in(session, wanted, found, at=at)
+    return [one for one in found if one in inside]
+
+
+def scope_read(unit: str, source: str) -> Expression:
+    """An expression about the units of an experiment.
+
+    Raises:
+        ExpressionInvalid, ExpressionTooLarge.
+    """
+    return parse(source, _FIELDS[unit])
+
+
+def taken_in(
+    session: Session, found: Experiment, units: Collection[UUID], *, at: datetime
+) -> set[UUID]:
+    """Those of some units for which an experiment's expression holds, or which it has touched:
+    whoever fulfils it no longer keeps its arm, else its outcomes would be lost to one arm only.
+    All of them, where it has no expression. Runs as the platform.
+    """
+    if found.scope is None or not units:
+        return set(units)
+    tree = from_json(found.scope).tree
+    made = compiled(tree, _FIELDS[found.unit], row="u", at=at, prefix="scope")
+    statement = text(_FULFILLING.format(unit=found.unit, condition=made.sql)).columns(id=Uuid())
+    given = {**made.values, "units": list(units), "experiment": found.id}
+    return set(session.scalars(statement, given))
 
 
 def raise_of(found: Experiment) -> int:
@@ -142,7 +183,11 @@ def scopes_of(
 
 
 def arms_for(
-    session: Session, pairs: Sequence[tuple[UUID, UUID]], kinds: Sequence[str]
+    session: Session,
+    pairs: Sequence[tuple[UUID, UUID]],
+    kinds: Sequence[str],
+    *,
+    at: datetime,
 ) -> list[tuple[Tried, ...]]:
     """The arms of each expert and project in what is tried of these kinds, and what was kept of
     earlier trials: what is tried now stands in for it in its treated arm.
@@ -154,15 +199,20 @@ def arms_for(
         .order_by(Experiment.state.desc(), Experiment.ended_at.desc(), Experiment.id)
     ).all()
     scopes = scopes_of(session, found, {project_id for _, project_id in pairs})
+    units = {
+        "expert": {expert_id for expert_id, _ in pairs},
+        "project": {project_id for _, project_id in pairs},
+    }
+    inside = {one.id: taken_in(session, one, units[one.unit], at=at) for one in found}
     told = []
     for expert_id, project_id in pairs:
         arms: list[Tried] = []
         settled: set[tuple[str, object]] = set()
         for one in found:
             about = (one.kind, one.treatment.get("tool"))
-            if project_id not in scopes[one.id] or about in settled:
-                continue
             unit = expert_id if one.unit == "expert" else project_id
+            if project_id not in scopes[one.id] or unit not in inside[one.id] or about in settled:
+                continue
             arm = "kept" if one.state == "promoted" else arm_of(one.salt, unit, one.share)
             arms.append(Tried(one.id, one.kind, arm, one.treatment))
             # Of several raises the largest counts; of all else the first that is given.
@@ -172,12 +222,12 @@ def arms_for(
     return told
 
 
-def raises_for(session: Session, project_ids: Sequence[UUID]) -> dict[UUID, Raise]:
+def raises_for(session: Session, project_ids: Sequence[UUID], *, at: datetime) -> dict[UUID, Raise]:
     """What trials of pay, running or kept, add to the rates of projects; the largest counts, so
     that no arm is paid less than what is in force.
     """
     # Pay is tried by project, so that the expert plays no part.
-    arms = arms_for(session, [(one, one) for one in project_ids], ("pay",))
+    arms = arms_for(session, [(one, one) for one in project_ids], ("pay",), at=at)
     return {
         project_id: Raise(
             max(
@@ -226,9 +276,16 @@ def guidances_for(session: Session, offered: Sequence[tuple[Json, Json]]) -> lis
     ]
 
 
-def trial_for(session: Session, policy_id: UUID, project_id: UUID | None) -> Trial | None:
-    """The running trial that a run under a policy takes part in; none, when there is none, or when
-    the run obeys another policy than the trial's control, or another project's.
+def trial_for(
+    session: Session,
+    policy_id: UUID,
+    project_id: UUID | None,
+    *,
+    expert_ids: Collection[UUID],
+    at: datetime,
+) -> Trial | None:
+    """The running trial that a run of some experts under a policy takes part in; none, when there
+    is none, or when the run obeys another policy than the trial's control, or another project's.
     """
     found = session.scalar(
         select(Experiment).where(Experiment.state == "running", Experiment.kind == "policy")
@@ -236,9 +293,12 @@ def trial_for(session: Session, policy_id: UUID, project_id: UUID | None) -> Tri
     if found is None or found.control_policy_id != policy_id or found.treated_policy_id is None:
         return None
     projects = None if found.project_id is None else frozenset((found.project_id,))
-    if projects is None and found.domain is not None:
+    by_project = found.unit == "project" and found.scope is not None
+    if projects is None and (found.domain is not None or by_project):
         given = {"domain": found.domain, "raise": 0}
         projects = frozenset(session.scalars(_PROJECTS.columns(id=Uuid()), given))
+    if projects is not None and by_project:
+        projects = frozenset(taken_in(session, found, projects, at=at))
     if project_id is not None and projects is not None and project_id not in projects:
         return None
     return Trial(
@@ -248,6 +308,9 @@ def trial_for(session: Session, policy_id: UUID, project_id: UUID | None) -> Tri
         share=found.share,
         policy=read_policy(policy(session, found.treated_policy_id).document),
         projects=projects,
+        experts=frozenset(taken_in(session, found, expert_ids, at=at))
+        if found.unit == "expert" and found.scope is not None
+        else None,
     )
 
 

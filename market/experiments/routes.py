@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from market.auth import Principal
 from market.db import Json, database, now
 from market.experiments.actions import (
+    change_scope,
     design_experiment,
     finish_experiment,
     promote_experiment,
@@ -38,11 +39,13 @@ from market.http import (
     get,
     listed,
     post,
+    put,
     read_id,
     read_ids,
     wire_id,
     wire_ids,
 )
+from market.language import from_json
 
 EFFECT_COLUMNS = (
     *("control_mean", "treated_mean", "estimate", "low", "high", "p_value"),
@@ -63,9 +66,16 @@ class ExperimentIn(Wire):
     guardrails: list[str] | None = None
     domain: str | None = None
     project_id: str | None = None
+    scope_expression: str | None = None
     control_policy_id: str | None = None
     treated_policy_id: str | None = None
     treatment: Json | None = None
+
+
+class ScopeIn(Wire):
+    """Whom an experiment is about, as an expression about its units; null is everybody."""
+
+    scope_expression: str | None
 
 
 class EndIn(Wire):
@@ -105,6 +115,7 @@ class ExperimentOut(Wire):
     treatment: Json
     domain: str | None
     project_id: str | None
+    scope_expression: str | None
     control_policy_id: str | None
     treated_policy_id: str | None
     author_id: str | None
@@ -164,6 +175,7 @@ def post_experiment(
         control_policy_id=read_ids("plc", data.control_policy_id),
         treated_policy_id=read_ids("plc", data.treated_policy_id),
         treatment=data.treatment,
+        scope=data.scope_expression,
     )
     with database.begin() as session:
         made = design_experiment(session, design, author_id=principal.person_id, at=now())
@@ -248,6 +260,16 @@ def effects_table(session: Session, found: Experiment) -> str:
     return content.getvalue()
 
 
+@put("/experiments/{experiment_id:str}/scope", scope="policy:write", tags=["Experiments"])
+def put_scope(experiment_id: FromPath[str], data: JSONBody[ScopeIn]) -> ReportOut:
+    """Say whom an experiment is about, before it is started. `POST /v1/expressions:explain` tells
+    whom such an expression about experts leaves out, and why.
+    """
+    with database.begin() as session:
+        found = change_scope(session, read_id("exp", experiment_id), data.scope_expression)
+        return _report(session, found)
+
+
 @post(
     "/experiments/{experiment_id:str}/start",
     scope="policy:write",
@@ -325,7 +347,7 @@ def get_offer_variants(offer_id: FromPath[str]) -> VariantsOut:
 
 
 def _report(session: Session, found: Experiment) -> ReportOut:
-    units = units_in_scope(session, found)
+    units = units_in_scope(session, found, at=now())
     treated = sum(is_treated(found.salt, one, found.share) for one in units)
     return ReportOut(
         **_columns(found),
@@ -360,6 +382,7 @@ def _columns(found: Experiment) -> Json:
         "treatment": found.treatment,
         "domain": found.domain,
         "project_id": wire_ids("prj", found.project_id),
+        "scope_expression": None if found.scope is None else from_json(found.scope).source,
         "control_policy_id": wire_ids("plc", found.control_policy_id),
         "treated_policy_id": wire_ids("plc", found.treated_policy_id),
         "author_id": wire_ids("per", found.author_id),
@@ -376,6 +399,7 @@ ROUTES: list[HTTPRouteHandler] = [
     get_experiment,
     get_exposures,
     get_effects_csv,
+    put_scope,
     post_experiment_start,
     post_experiment_finish,
     post_experiment_promote,

@@ -99,6 +99,16 @@ class ExperimentInvalid(MarketError):
         self.setting = setting
 
 
+class ExperimentBegun(MarketError):
+    """A change to what an experiment is about, once it is no draft any more."""
+
+    def __init__(self, state: str) -> None:
+        super().__init__(
+            f"the experiment is {state}, and who is in it is settled; finish it, and design another"
+        )
+        self.state = state
+
+
 class CohortEmpty(MarketError):
     """An experiment with nobody, or no project, in one of its arms."""
 
@@ -143,6 +153,8 @@ class Design:
     control_policy_id: UUID | None = None
     treated_policy_id: UUID | None = None
     treatment: Mapping[str, object] | None = None
+    scope: str | None = None
+    """An expression that the units have to fulfil, in the language of eligibility."""
 
     def __post_init__(self) -> None:
         for setting, given, known in (
@@ -341,10 +353,19 @@ class Trial:
     policy: RunPolicy
     projects: frozenset[UUID] | None
     """The projects in scope; none is all of them."""
+    experts: frozenset[UUID] | None = None
+    """The experts in scope; none is all of them."""
 
     def treats(self, ids: Sequence[UUID]) -> Bool:
         """Which experts, or projects, are treated, shape (ids,)."""
-        return np.array([is_treated(self.salt, one, self.share) for one in ids], np.bool_)
+        inside = self.experts if self.unit == "expert" else self.projects
+        return np.array(
+            [
+                (inside is None or one in inside) and is_treated(self.salt, one, self.share)
+                for one in ids
+            ],
+            np.bool_,
+        )
 
 
 PAST = timedelta(days=90)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from market.candidates.actions import Pick, offer_picks
 from market.candidates.queries import candidates
-from market.candidates.rules import Candidates, Weighed, asked_of, id_at, weigh
+from market.candidates.rules import Candidates, Weighed, asked_of, expert_ids, id_at, weigh
 from market.db import new_id
 from market.events import Event, EventRow
 from market.experiments.queries import trial_for
@@ -475,7 +475,9 @@ class _Answering:
             with_filled=tasks is None,
         )
         obeyed = self.session.get_one(MatchingRun, self.plan.run_id).policy_id
-        trial = trial_for(self.session, obeyed, self.plan.project_id)
+        trial = trial_for(
+            self.session, obeyed, self.plan.project_id, expert_ids=expert_ids(seen), at=self.at
+        )
         believed = predictions_for(self.session, asked_of(seen))
         try:
             return seen, weigh(seen, believed, self.policy, seed=0, trial=trial)

@@ -9,12 +9,45 @@ from uuid import UUID
 
 from market.errors import MarketError
 from market.events import Event
+from market.language import Field, Vocabulary
 from market.states import Machine, Move
 
 Unedited = Literal["allowed", "flagged", "refused"]
 
 UNEDITED: tuple[Unedited, ...] = ("allowed", "flagged", "refused")
 """What a project does about a draft that is handed in as it was given."""
+
+PROJECT_FIELDS = Vocabulary(
+    Field(
+        name="domains",
+        kind="set",
+        column="{row}.domains",
+        about="the domains that the project works in",
+        example='"chemistry.organic"',
+    ),
+    Field(
+        name="currency",
+        kind="text",
+        column="{row}.currency",
+        about="the currency that the project pays in",
+        example='"USD"',
+    ),
+    Field(
+        name="rate",
+        kind="number",
+        column="{row}.rate_minor_per_hour",
+        about="minor units an hour; unknown where each expert's own pay tier says it",
+        example="8000",
+    ),
+    Field(
+        name="round",
+        kind="number",
+        column="{row}.round",
+        about="the round that the project is in",
+        example="2",
+    ),
+)
+"""What can be asked of a project."""
 
 PROJECT = Machine(
     "project",

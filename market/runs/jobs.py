@@ -6,7 +6,7 @@ from uuid import UUID
 
 from market.broker import job
 from market.candidates.queries import candidates
-from market.candidates.rules import asked_of, input_digest, project_ids, weigh
+from market.candidates.rules import asked_of, expert_ids, input_digest, project_ids, weigh
 from market.db import database, now
 from market.experiments.queries import trial_for
 from market.explanations.queries import prices_of, recorded
@@ -71,9 +71,10 @@ def run_matching(run_id: str) -> None:
     _report(found, "reading", 0)
     settings = read_policy(obeyed.document)
     with database.begin() as session:
-        seen = candidates(session, settings, project_id=project_id, at=now())
+        at = now()
+        seen = candidates(session, settings, project_id=project_id, at=at)
         believed = predictions_for(session, asked_of(seen))
-        trial = trial_for(session, obeyed.id, project_id)
+        trial = trial_for(session, obeyed.id, project_id, expert_ids=expert_ids(seen), at=at)
         before = run_before(session, project_id)
         known = None if before is None else prices_of(session, before)
     clock.done("read")

@@ -262,8 +262,10 @@ def test_a_canary_is_designed_started_looked_at_promoted_and_taken_back(
 
 def test_an_experiment_on_nobody_is_refused_in_words_and_dropped(web: Web, db: Session) -> None:
     visit(web, db, Part.OPS)
-    path = designed(web, version(db, weights={"urgency": 0.2})).headers["location"]
+    tried = version(db, weights={"urgency": 0.2})
+    path = designed(web, tried, scope='country = "CA"').headers["location"]
     path = path.partition("?")[0]
+    assert "country = &#34;CA&#34;" in web.get(path).text
     csrf = token(web, path)
     refused = send(web, f"{path}/start", csrf)
     assert refused.status_code == 422
@@ -281,6 +283,7 @@ def test_a_design_that_does_not_fit_is_refused_and_the_form_keeps_what_was_typed
     fields: dict[str, str]
     for fields, said in (
         ({"share": "100"}, "Share: 1.0 is not a share"),
+        ({"scope": "shoes > 40"}, "At character 1"),
         ({"share": "some"}, "The share is a number of per cent"),
         ({"share": "nan"}, "is not a share"),
         ({"treated": ""}, "Treated_policy_id"),

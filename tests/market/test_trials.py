@@ -11,10 +11,13 @@ from sqlalchemy.orm import Session
 
 from market.auth import Part
 from market.experiments.models import Exposure
+from market.experiments.queries import trial_for
 from market.experiments.rules import Tried, guidance_of, is_treated, shown_payload
+from market.experts.models import Expert
 from market.http import wire_id
 from market.offers.models import Offer
 from market.offers.rules import reservation_key
+from market.policies.queries import default_policy
 from market.projects.models import Project
 from market.runs.actions import request_run
 from market.runs.jobs import run_matching
@@ -247,3 +250,119 @@ def test_what_is_tried_now_stands_before_what_was_kept() -> None:
     assert guidance_of([field], payload).draft == '{"steps": 2}'
     assert guidance_of([field], {"text": "?"}).draft is None
     assert shown_payload(payload, guidance_of([field], payload)) == {"text": "?"}
+
+
+def test_a_trial_is_about_those_for_whom_its_expression_holds_and_whom_it_touched_stays(
+    db: Session, ops: Caller
+) -> None:
+    project = make_project(db)
+    inside = [make_expert(db, max_concurrent=1, country="CA") for _ in range(6)]
+    outside = [make_expert(db, max_concurrent=1, country="FR") for _ in range(6)]
+    for _ in range(12):
+        make_task(db, project)
+    trial = begun(
+        ops, "instructions", {"text": "Be brief."}, scope_expression='country in ("CA", "NZ")'
+    )
+    assert trial["scope_expression"] == 'country in ("CA", "NZ")'
+    assert trial["treated_units"] + trial["control_units"] == 6
+    offers = matched(db, 1)
+    assert len(offers) == 12
+    logged = arms_logged(db, trial)
+    assert {one.expert_id for one in offers if one.id in logged} == {one.id for one in inside}
+    for one in offers:
+        assert bool(one.terms["trials"]) is (one.id in logged)
+    # The endpoint that explains eligibility tells why one of them is outside.
+    asked = {
+        "expression": trial["scope_expression"],
+        "expert_ids": [wire_id("per", one.id) for one in (inside[0], outside[0])],
+    }
+    told = ops.post("/v1/expressions:explain", json=asked).json()["experts"]
+    assert [one["matches"] for one in told] == [True, False]
+    assert told[1]["failing"][0]["known"] == "FR"
+    # One moves in and one moves away: the first enters, and the second keeps its arm.
+    outside[0].country, inside[0].country = "NZ", "FR"
+    for one in db.scalars(select(Offer)):
+        one.state, one.ended_at = "declined", datetime.now(UTC)
+    db.flush()
+    for _ in range(24):
+        make_task(db, project)
+    again = {one.expert_id: one for one in matched(db, 2)}
+    logged = arms_logged(db, trial)
+    entered = {who for who, one in again.items() if one.id in logged}
+    assert entered == {one.id for one in (*inside, outside[0])}
+    report = ops.get(f"/v1/experiments/{trial['id']}").json()
+    assert report["treated_units"] + report["control_units"] == 7
+    # Once it has begun, whom it is about is settled.
+    answer = ops.put(f"/v1/experiments/{trial['id']}/scope", json={"scope_expression": None})
+    assert (answer.status_code, answer.json()["code"]) == (409, "experiment_begun"), answer.text
+
+
+def test_a_tried_policy_weighs_the_pairs_of_no_expert_and_no_project_outside_its_expression(
+    db: Session, ops: Caller
+) -> None:
+    dear, cheap = (
+        [make_project(db, rate_minor_per_hour=rate) for _ in range(4)] for rate in (9000, 5000)
+    )
+    inside = [make_expert(db, max_concurrent=1, country="CA") for _ in range(8)]
+    for _ in range(8):
+        make_expert(db, max_concurrent=1, country="FR")
+    for project in (*dear, *cheap):
+        for _ in range(2):
+            make_task(db, project)
+    body = {
+        "name": "tried",
+        "document": {"default_interest": 0.25, "perturbation": 0.5, "weights": {"urgency": 0.2}},
+        "reason": "A trial.",
+    }
+    tried = ops.post("/v1/policies", json=body).json()["id"]
+    ids = {one.id for one in inside}
+    control = default_policy(db).policy_id
+    for unit, scope, units in (
+        ("expert", 'country = "CA"', ids),
+        ("project", "rate > 8000", {one.id for one in dear}),
+    ):
+        trial = begun(ops, "policy", {}, unit=unit, treated_policy_id=tried, scope_expression=scope)
+        assert trial["treated_units"] + trial["control_units"] == len(units)
+        seen = trial_for(
+            db, control, None, expert_ids=db.scalars(select(Expert.id)).all(), at=datetime.now(UTC)
+        )
+        assert seen is not None
+        assert set((seen.experts if unit == "expert" else seen.projects) or ()) == units
+        everybody = [*units, *(one.id for one in cheap), ops.person_id]
+        assert {
+            one for one, treated in zip(everybody, seen.treats(everybody), strict=True) if treated
+        } == {one for one in units if is_treated(trial["id"][4:], one, 0.5)}
+        if unit == "project":
+            offers = matched(db, 1)
+            logged = arms_logged(db, trial)
+            assert logged
+            assert {one.project_id for one in offers if one.id in logged} <= units
+            assert all(one.id in logged for one in offers if one.project_id in units)
+        ops.post(f"/v1/experiments/{trial['id']}/finish", json={"reason": "Enough."})
+
+
+def test_whom_a_trial_is_about_is_changed_before_the_start_and_a_wrong_word_is_refused(
+    db: Session, ops: Caller
+) -> None:
+    body = {
+        "name": "brief",
+        "kind": "instructions",
+        "unit": "expert",
+        "share": 0.5,
+        "reason": "To see.",
+        "treatment": {"text": "Be brief."},
+        "scope_expression": "shoe_size > 40",
+    }
+    answer = ops.post("/v1/experiments", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "expression_invalid"), answer.text
+    made = ops.post("/v1/experiments", json={**body, "scope_expression": None}).json()
+    assert made["scope_expression"] is None
+    path = f"/v1/experiments/{made['id']}"
+    for scope in ('country = "CA"', None, 'country = "NZ"'):
+        answer = ops.put(f"{path}/scope", json={"scope_expression": scope})
+        assert answer.json()["scope_expression"] == scope, answer.text
+    refused = ops.put(f"{path}/scope", json={"scope_expression": "rate > 8000"})
+    assert refused.json()["code"] == "expression_invalid"
+    make_expert(db, country="CA")
+    answer = ops.post(f"{path}/start")
+    assert (answer.status_code, answer.json()["code"]) == (422, "cohort_empty"), answer.text
