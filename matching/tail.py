@@ -53,6 +53,20 @@ class Tail:
     vuong: float | None = None
     p_value: float | None = None
 
+    def sentence(self, of: str = "validated stumps") -> str:
+        """What may be said of it in the product."""
+        if self.verdict is Verdict.TOO_FEW:
+            return f"Too few people ({self.in_tail}) made {of} to tell whether they follow a power law."
+        tail = f"Of the {self.in_tail} people with {self.start} {of} or more,"
+        if self.exponent is None or self.exponent_sd is None:
+            return f"{tail} nothing tells whether they follow a power law."
+        power = f"a power law with exponent {self.exponent:.1f} ± {1.645 * self.exponent_sd:.1f}"
+        if self.verdict is Verdict.POWER_LAW:
+            return f"{tail} {power} tells more than a log-normal."
+        if self.verdict is Verdict.LOG_NORMAL:
+            return f"{tail} a log-normal tells more than a power law: the tail is lighter than one."
+        return f"{tail} {power} and a log-normal cannot be told apart."
+
 
 def fit_tail(count: Float64, *, fewest: int = FEWEST) -> Tail:
     """Choose where the tail starts, fit both laws from there on, and compare them.

@@ -30,6 +30,7 @@ from market.tasks.models import Task
 from market.verdicts.models import Verdict
 from market.verdicts.rules import wilson
 from matching.concentration import Concentration, concentration, lorenz
+from matching.tail import fit_tail
 
 if TYPE_CHECKING:
     from matching.frontier import FrontierTracker
@@ -235,7 +236,8 @@ def spread(session: Session) -> Spread:
     ]
     chart = Chart(
         "Who does how much",
-        f"{len(rows):,} people with a verdict. {found.sentence('validated stumps')}",
+        f"{len(rows):,} people with a verdict. {found.sentence('validated stumps')}"
+        f" {fit_tail(stumps).sentence()}",
         "Share of people, those with the least first",
         "Share of the whole",
         tuple(series),

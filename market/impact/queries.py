@@ -154,15 +154,20 @@ def corrected(session: Session, person_id: UUID, *, limit: int = 20) -> list[Cor
     ]
 
 
-def volumes(session: Session, *, since: datetime) -> tuple[Float64, Float64]:
-    """Each expert's credit, and credit an item, since a time."""
+def volumes(session: Session, *, since: datetime) -> tuple[Float64, Float64, Float64]:
+    """Each expert's credit, credit an item, and items that are worth any, since a time."""
     rows = session.execute(
-        select(func.sum(ItemCredit.credit), func.avg(ItemCredit.credit))
+        select(
+            func.sum(ItemCredit.credit),
+            func.avg(ItemCredit.credit),
+            func.count().filter(ItemCredit.credit > 0),
+        )
         .where(ItemCredit.decided_at > since)
         .group_by(ItemCredit.expert_id)
         .order_by(ItemCredit.expert_id)
     ).all()
     return (
-        np.array([float(total) for total, _ in rows], np.float64),
-        np.array([float(rate) for _, rate in rows], np.float64),
+        np.array([float(total) for total, _, _ in rows], np.float64),
+        np.array([float(rate) for _, rate, _ in rows], np.float64),
+        np.array([float(items) for _, _, items in rows], np.float64),
     )

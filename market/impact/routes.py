@@ -91,14 +91,31 @@ class EstimateOut(Wire):
     high: float
 
 
+class TailOut(Wire):
+    """Whether the items of those who make the most follow a power law: `too few`, `power law`,
+    `log-normal` or `undecided`, from how many items on, of how many people, and how steep.
+
+    Where it is one with an exponent below 3, the intervals of the shares are too narrow.
+    """
+
+    verdict: str
+    sentence: str
+    people: int
+    start: int | None
+    exponent: float | None
+    exponent_sd: float | None
+    p_value: float | None
+
+
 class ConcentrationOut(Wire):
-    """How much the few make: of volume, and of rate."""
+    """How much the few make: of volume, and of rate; and what the tail of the most looks like."""
 
     experts: int
     sentence: str
     volume_top_tenth: EstimateOut | None
     rate_top_tenth: EstimateOut | None
     volume_gini: EstimateOut | None
+    tail: TailOut
 
 
 class GroupOut(Wire):
@@ -233,6 +250,7 @@ def get_concentration(days: Days = 365) -> ConcentrationOut:
     """How much of what was validated the top tenth made, of volume and of rate apart."""
     # Loads scipy, which no other address needs.
     from matching.concentration import Estimate, concentration
+    from matching.tail import fit_tail
 
     def share(one: Estimate) -> EstimateOut | None:
         if one.value is None or one.low is None or one.high is None:
@@ -240,14 +258,23 @@ def get_concentration(days: Days = 365) -> ConcentrationOut:
         return EstimateOut(value=one.value, low=one.low, high=one.high)
 
     with database.begin() as session:
-        volume, rate = volumes(session, since=now() - timedelta(days=days))
-    of_volume, of_rate = concentration(volume), concentration(rate)
+        volume, rate, items = volumes(session, since=now() - timedelta(days=days))
+    of_volume, of_rate, tail = concentration(volume), concentration(rate), fit_tail(items)
     return ConcentrationOut(
         experts=len(volume),
         sentence=of_volume.sentence("credit"),
         volume_top_tenth=share(of_volume.top_10),
         rate_top_tenth=share(of_rate.top_10),
         volume_gini=share(of_volume.gini),
+        tail=TailOut(
+            verdict=tail.verdict,
+            sentence=tail.sentence("credited items"),
+            people=tail.in_tail,
+            start=tail.start,
+            exponent=tail.exponent,
+            exponent_sd=tail.exponent_sd,
+            p_value=tail.p_value,
+        ),
     )
 
 

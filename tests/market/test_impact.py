@@ -95,6 +95,8 @@ def test_the_second_of_two_alike_loses_its_credit_and_the_first_keeps_it(
     told = ops.get("/v1/impact/concentration", params={"days": 3660}).json()
     assert told["experts"] == 2
     assert told["sentence"].startswith("The top 10 %")
+    assert told["tail"]["verdict"] == "too few"
+    assert told["tail"]["sentence"].startswith("Too few people (1) made credited items")
     assert ops.get("/v1/reliability").json()[0]["votes"] == 0
     reviewer = key_for(db, web, db.scalars(select(VoteMerit.reviewer_id)).all()[0], Part.REVIEWER)
     assert reviewer.get("/v1/reliability/me").json()[0]["domain"] == "chemistry"

@@ -10,7 +10,7 @@ from matching.concentration import concentration, gini, lorenz, top_share
 from matching.credit import Call, CreditInvalid, ExpertRate, item_credit, novelty, places
 from matching.duplicates import near_duplicates, shingles, signatures
 from matching.lift import LiftNotIdentified, draw_batches, leave_one_out, split_lift
-from matching.tail import Verdict, fit_tail
+from matching.tail import Tail, Verdict, fit_tail
 from tests.bench.simulations import power_law
 
 ONES = np.ones(3)
@@ -183,6 +183,7 @@ def test_a_short_or_flat_tail_says_too_few_or_undecided() -> None:
     assert few.exponent is None
     flat = fit_tail(np.full(200, 7.0))
     assert flat.verdict is Verdict.UNDECIDED
+    assert flat.sentence().endswith("nothing tells whether they follow a power law.")
     assert fit_tail(np.zeros(0)).verdict is Verdict.TOO_FEW
     with pytest.raises(CreditInvalid, match="whole"):
         fit_tail(np.full(60, 1.5))
@@ -192,6 +193,21 @@ def test_a_log_normal_is_not_called_a_power_law() -> None:
     rng = np.random.default_rng(6)
     calls = [fit_tail(np.ceil(rng.lognormal(3, 0.5, 1500)), fewest=800).verdict for _ in range(3)]
     assert Verdict.POWER_LAW not in calls
+
+
+def test_what_a_tail_looks_like_is_said_in_a_sentence() -> None:
+    rng = np.random.default_rng(3)
+    steep = Tail(Verdict.POWER_LAW, 300, 4, 2.2, 0.05)
+    assert steep.sentence("items") == (
+        "Of the 300 people with 4 items or more, a power law with exponent 2.2 ± 0.1 tells more than"
+        " a log-normal."
+    )
+    light = fit_tail(np.ceil(rng.lognormal(2.0, 0.8, 4000)), fewest=2000)
+    assert light.verdict is Verdict.LOG_NORMAL
+    assert light.sentence("items").endswith("the tail is lighter than one.")
+    apart = fit_tail(np.floor((1 - rng.random(120)) ** -0.8))
+    assert apart.verdict is Verdict.UNDECIDED
+    assert apart.sentence().endswith("cannot be told apart.")
 
 
 def test_lift_is_split_by_randomised_batches_with_honest_errors() -> None:
