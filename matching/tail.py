@@ -56,7 +56,7 @@ class Tail:
     def sentence(self, of: str = "validated stumps") -> str:
         """What may be said of it in the product."""
         if self.verdict is Verdict.TOO_FEW:
-            return f"Too few people ({self.in_tail}) made {of} to tell whether they follow a power law."
+            return f"Too few people ({self.in_tail}) made {of} to tell of a power law."
         tail = f"Of the {self.in_tail} people with {self.start} {of} or more,"
         if self.exponent is None or self.exponent_sd is None:
             return f"{tail} nothing tells whether they follow a power law."

@@ -29,6 +29,7 @@ from market.tasks.models import Interest, Task, TaskSlot
 from market.tasks.queries import task, tasks_open_to
 from market.tasks.rules import (
     ASKED,
+    AXES,
     EVENTS,
     FILLED,
     INTEREST_ROWS,
@@ -42,6 +43,7 @@ from market.tasks.rules import (
     TaskMoveUnasked,
     TaskNotFound,
     TaskRow,
+    axes_wrong,
 )
 from market.uploads import Batch, Fault, Upload, has_nul, read_rows
 
@@ -474,6 +476,8 @@ def _copied_tasks(batch: Batch[TaskRow], found: Project, is_known: dict[str, boo
             # The escape is looked for first, and the text itself only where there is one.
             if b"\\u0000" in payload and has_nul(row.payload):
                 fault = Fault("nul_character", "/payload", _NUL, row.external_id)
+            elif (wrong_axes := axes_wrong(row.payload)) is not None:
+                fault = Fault("axes_unfit", f"/payload/{AXES}", wrong_axes, row.external_id)
         if fault is not None:
             put(f"{copied_fault(line, fault)}{_NO_TASK}")
             continue

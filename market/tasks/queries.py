@@ -15,8 +15,67 @@ from market.projects.models import Project
 from market.tasks.models import Interest, Task, TaskSlot
 from market.tasks.rules import OFFERABLE, OPEN, TaskNotFound
 
+LATEST = 20_000
+"""Tasks of a project, the latest, of which it is said what its levels are made of."""
+
+_RUNGS = text(
+    """
+    with task as (
+        select complexity, expected_s, payload -> 'complexity_axes' as axes
+        from market.task where project_id = :project and state <> 'cancelled'
+        order by id desc limit :limit
+    ), measured as (
+        select complexity, expected_s, axes,
+            case when jsonb_typeof(axes -> 'horizon_h') = 'number'
+                then (axes ->> 'horizon_h')::float8 else expected_s / 3600.0 end as horizon_h,
+            case when jsonb_typeof(axes -> 'tools') = 'number'
+                then (axes ->> 'tools')::float8 end as tools,
+            case when jsonb_typeof(axes -> 'steps') = 'number'
+                then (axes ->> 'steps')::float8 end as steps
+        from task
+    ), named as (
+        select complexity, axis, array_agg(distinct name order by name) as names
+        from task, unnest(array['modalities', 'crosses']) axis,
+            jsonb_array_elements_text(
+                case when jsonb_typeof(axes -> axis) = 'array' then axes -> axis else '[]' end
+            ) name
+        group by complexity, axis
+    )
+    select m.complexity, count(*) as tasks, count(m.axes) as described,
+        percentile_cont(0.5) within group (order by m.horizon_h) as horizon_h,
+        max(m.horizon_h) as longest_h,
+        percentile_cont(0.5) within group (order by m.tools) as tools,
+        percentile_cont(0.5) within group (order by m.steps) as steps,
+        coalesce((select names from named n
+            where n.complexity = m.complexity and n.axis = 'modalities'), '{}') as modalities,
+        coalesce((select names from named n
+            where n.complexity = m.complexity and n.axis = 'crosses'), '{}') as crosses
+    from measured m group by m.complexity order by m.complexity
+    """
+).bindparams(bindparam("project", type_=Uuid()))
+
 VERDICTS_AT_ONCE = 5_000
 """How many verdicts one transaction reads, so that no reader holds one open for long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """What the tasks of one complexity are made of, in a project; None where nothing was said.
+
+    Units: horizon_h, the median, and longest_h hours; tools and steps medians; modalities and
+        crosses whatever any of them names.
+    """
+
+    complexity: int
+    tasks: int
+    described: int
+    horizon_h: float
+    longest_h: float
+    tools: float | None
+    steps: float | None
+    modalities: list[str]
+    crosses: list[str]
+
 
 _VERDICTS = text(
     """
@@ -48,6 +107,12 @@ _CONTESTED = text(
     )
     """
 )
+
+
+def rungs(session: Session, project_id: UUID) -> list[Rung]:
+    """What each complexity of a project means, by the latest of its tasks; the lowest first."""
+    rows = session.execute(_RUNGS, {"project": project_id, "limit": LATEST})
+    return [Rung(*row) for row in rows]
 
 
 def task(session: Session, task_id: UUID, *, lock: bool = False) -> Task:

@@ -1,6 +1,7 @@
 """Tasks, uploads of tasks and interest, and what experts say of tasks, over HTTP."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
 
@@ -41,6 +42,7 @@ from market.tasks.actions import import_interests, import_tasks, move_task, stat
 from market.tasks.models import Task
 from market.tasks.queries import (
     bulk_import,
+    rungs,
     slot_counts,
     task,
     tasks_of,
@@ -74,6 +76,23 @@ class TaskOut(TaskSummaryOut):
     """A task with all that an expert is given."""
 
     payload: Json
+
+
+class RungOut(Wire):
+    """What the tasks of one complexity are made of: medians of hours, tools and steps, the longest
+    hours, and all modalities and other domains that are named. `described` say more than `tasks`,
+    whose hours are otherwise those that they are expected to take.
+    """
+
+    complexity: int
+    tasks: int
+    described: int
+    horizon_h: float
+    longest_h: float
+    tools: float | None
+    steps: float | None
+    modalities: list[str]
+    crosses: list[str]
 
 
 class TaskMoveIn(Wire):
@@ -139,6 +158,8 @@ def post_tasks_import(
     The body is a file of up to 2 GiB. A row has `external_id`, `domain`, `payload` (an object; JSON
     text in CSV) and may have `complexity`, `expected_s` and `value_weight`. Rows are queued at
     once, or drafted with `publish=false`. All that can be taken is taken together, or nothing.
+    A payload may say what makes its task complex, under `complexity_axes`: any of `horizon_h`,
+    `tools`, `steps`, `modalities` and `crosses`, the other domains that it goes into.
     """
 
     def act() -> ImportOut:
@@ -239,6 +260,16 @@ def get_tasks(
         )
         counts = slot_counts(session, [row.id for row in rows])
         return page([_summary_out(row, counts[row.id]) for row in rows], following)
+
+
+@get("/projects/{project_id:str}/complexities", scope="task:read", tags=["Tasks"])
+def get_complexities(project_id: FromPath[str]) -> list[RungOut]:
+    """What each complexity of a project means, by its latest tasks: horizon, tools, steps,
+    modalities and the domains that they cross into. A proposed complexity is read against it.
+    """
+    with database.begin() as session:
+        found = project(session, read_id("prj", project_id))
+        return [RungOut(**asdict(one)) for one in rungs(session, found.id)]
 
 
 @get("/tasks/{task_id:str}", scope="task:read", tags=["Tasks"])
@@ -347,6 +378,7 @@ ROUTES: list[HTTPRouteHandler] = [
     get_import,
     get_verdicts,
     get_tasks,
+    get_complexities,
     get_task,
     post_task_transition,
     get_open_tasks,

@@ -150,6 +150,37 @@ class TaskRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False
     value_weight: Annotated[float, Meta(gt=0, le=1000)] = 1.0
 
 
+Name = Annotated[str, Meta(min_length=1, max_length=80)]
+
+AXES = "complexity_axes"
+"""The field of a payload under which a lab says what makes the task as complex as it is."""
+
+
+class Axes(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What makes a task complex: how long it goes on, with how many tools, in how many steps, in
+    which modalities, and into which other domains it crosses. All of it may be left out.
+
+    Units: `horizon_h` hours.
+    """
+
+    horizon_h: Annotated[float, Meta(gt=0, le=10_000)] | None = None
+    tools: Annotated[int, Meta(ge=0, le=1_000)] | None = None
+    steps: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    modalities: Annotated[list[Name], Meta(max_length=20)] = []
+    crosses: Annotated[list[Name], Meta(max_length=20)] = []
+
+
+def axes_wrong(payload: Json) -> str | None:
+    """What is wrong with the axes of a payload; none where they are right, or not there."""
+    if AXES not in payload:
+        return None
+    try:
+        msgspec.convert(payload[AXES], Axes)
+    except msgspec.ValidationError as wrong:
+        return str(wrong)
+    return None
+
+
 class InterestRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
     """How much an expert wants a task, as a row of an upload: an e-mail address or `per_` id."""
 

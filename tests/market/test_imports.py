@@ -152,6 +152,11 @@ BAD_LINES: list[tuple[bytes, str, str]] = [
         "too_deep",
         "",
     ),
+    (
+        b'{"external_id":"a","domain":"chemistry","payload":{"complexity_axes":{"steps":0}}}',
+        "axes_unfit",
+        "/payload/complexity_axes",
+    ),
     (b'{"external_id":"a","domain":"law","payload":{}}', "domain_unknown", "/domain"),
     (b'{"external_id":"a","domain":"chemistry.A b","payload":{}}', "domain_unknown", "/domain"),
     (

@@ -199,8 +199,8 @@ def test_what_a_tail_looks_like_is_said_in_a_sentence() -> None:
     rng = np.random.default_rng(3)
     steep = Tail(Verdict.POWER_LAW, 300, 4, 2.2, 0.05)
     assert steep.sentence("items") == (
-        "Of the 300 people with 4 items or more, a power law with exponent 2.2 ± 0.1 tells more than"
-        " a log-normal."
+        "Of the 300 people with 4 items or more, a power law with exponent 2.2 ± 0.1"
+        " tells more than a log-normal."
     )
     light = fit_tail(np.ceil(rng.lognormal(2.0, 0.8, 4000)), fewest=2000)
     assert light.verdict is Verdict.LOG_NORMAL
