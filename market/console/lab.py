@@ -28,6 +28,7 @@ from market.projects.queries import project
 from market.projects.rules import PROJECT
 from market.submissions.models import Submission
 from market.tasks.models import Task
+from market.tasks.queries import rungs
 from market.verdicts.models import Verdict
 from market.verdicts.queries import progress
 from market.verdicts.rules import Share, wilson
@@ -195,6 +196,7 @@ def get_stump_rate(request: Request[Any, Any, Any], project_id: FromPath[str]) -
             frontier=frontier(session, found.id),
             spread=spread,
             alarmed=alarmed,
+            rungs=rungs(session, found.id),
         )
 
 

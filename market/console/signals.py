@@ -30,7 +30,6 @@ from market.tasks.models import Task
 from market.verdicts.models import Verdict
 from market.verdicts.rules import wilson
 from matching.concentration import Concentration, concentration, lorenz
-from matching.tail import fit_tail
 
 if TYPE_CHECKING:
     from matching.frontier import FrontierTracker
@@ -221,6 +220,9 @@ class Spread:
 
 def spread(session: Session) -> Spread:
     """Who does how much of the accepted work, and of the stumps."""
+    # Loads scipy, which no other page of the console needs.
+    from matching.tail import fit_tail
+
     rows = session.execute(
         select(
             func.count().filter(Verdict.is_accepted), func.count().filter(Verdict.is_stump)

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from market.auth import Part
 from tests.factories import make_caller, make_project, make_task
 from tests.market.sending import counts, lines, row, send, told
+from tests.market.test_console import come_in
 
 
 def test_a_lab_reads_what_each_complexity_of_its_project_is_made_of(
@@ -64,5 +65,9 @@ def test_a_lab_reads_what_each_complexity_of_its_project_is_made_of(
         "modalities": ["image", "text"],
         "crosses": ["law"],
     }
+    come_in(web, lab)
+    page = web.get(f"/console/lab/projects/prj_{project.id.hex}/stump-rate").text
+    assert "What each complexity is made of" in page
+    assert all(word in page for word in (">20.0<", ">100.0<", ">image, text<", ">law<"))
     stranger = make_caller(db, web, Part.LAB)
     assert stranger.get(path).status_code == 404
