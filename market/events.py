@@ -13,12 +13,14 @@ from typing import Any, Protocol, cast
 from uuid import UUID
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     CursorResult,
     ForeignKey,
     Identity,
     Index,
     Table,
+    Text,
     insert,
     inspect,
     text,
@@ -276,6 +278,8 @@ class StateChange(Base):
     reason_code: Mapped[str | None] = mapped_column(default=None)
     note: Mapped[str | None] = mapped_column(default=None)
     event_id: Mapped[UUID | None] = mapped_column(ForeignKey("market.event.id"), default=None)
+    evidence: Mapped[list[str] | None] = mapped_column(ARRAY(Text), default=None)
+    """What the move rests on, where its action was given any."""
 
 
 class StateRule(Base):
@@ -372,6 +376,7 @@ def change_state(
     actor_id: UUID | None = None,
     reason_code: str | None = None,
     note: str | None = None,
+    evidence: Sequence[str] = (),
     data: Json | None = None,
     changes: Mapping[str, object] | None = None,
 ) -> None:
@@ -408,6 +413,7 @@ def change_state(
         "actor_id": actor_id,
         "reason_code": reason_code,
         "note": note,
+        "evidence": list(evidence) or None,
     }
     if event is not None:
         move |= {

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Table, Text, TextClause, Uuid, bindparam, text
+from sqlalchemy import ARRAY, BigInteger, DateTime, Table, Text, TextClause, Uuid, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeEngine
@@ -15,7 +15,7 @@ _EVENT = (
 )
 _HISTORY = (
     *("id", "machine", "subject_id", "from_state", "to_state", "action", "at", "actor_id"),
-    *("reason_code", "note", "event_id"),
+    *("reason_code", "note", "event_id", "evidence"),
 )
 # A version that was not the one read means that the caller did not hold the row after all.
 _MOVED = (
@@ -29,6 +29,7 @@ _TYPES: dict[str, TypeEngine[Any]] = {
     ),
     "at": DateTime(timezone=True),
     "data": JSONB(),
+    "evidence": ARRAY(Text()),
     "subject_version": BigInteger(),
 }
 
@@ -65,7 +66,12 @@ def move_statement(table: Table, columns: tuple[str, ...], *, is_told: bool) -> 
 
 def _values(names: Sequence[str]) -> str:
     # A select of parameters knows no types, as a list of values would.
-    kinds = {"data": "jsonb", "at": "timestamptz", "subject_version": "bigint"}
+    kinds = {
+        "data": "jsonb",
+        "at": "timestamptz",
+        "subject_version": "bigint",
+        "evidence": "text[]",
+    }
     return ", ".join(
         f"cast(:{name} as {kinds.get(name) or ('uuid' if name in _TYPES else 'text')})"
         for name in names

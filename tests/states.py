@@ -14,8 +14,9 @@ HEAD = """# State machines
 Written by `python -m tests.states` from the transition tables in the code; a test fails while this
 page differs from them. The database holds the same pairs in `market.state_rule`, and a trigger on
 each table refuses every other move, whatever the application does; another test compares the two.
-Each move writes its row in `market.state_change` in the same transaction, and the rows of a subject
-fold back to the state that it is in (`market.events.unfolded`, part of the tests).
+Each move writes its row in `market.state_change` in the same transaction (from, to, action, who,
+reason, note, evidence, when), and the rows of a subject fold back to the state that it is in
+(`market.events.unfolded`, part of the tests).
 """
 
 

@@ -362,6 +362,7 @@ def _move(
         person_id=row.person_id,
         actor_id=actor_id,
         note=row.decision,
+        evidence=row.evidence,
         data={"kind": row.kind, "subject_id": str(row.subject_id)},
     )
 

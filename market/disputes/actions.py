@@ -180,6 +180,7 @@ def _tell(
         person_id=found.expert_id,
         actor_id=actor_id,
         reason_code=None if actor_id else "time_over",
+        evidence=found.evidence,
         data={"action": action, "awarded_s": found.awarded_s, "claimed_s": found.claimed_s},
     )
 

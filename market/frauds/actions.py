@@ -267,6 +267,7 @@ def _tell(
         person_id=found.expert_id,
         actor_id=by,
         note=note,
+        evidence=found.evidence,
         data={
             "submission_id": str(found.submission_id),
             "state": FRAUD_CASE.target(found.state, action),

@@ -44,6 +44,7 @@ def steps_of(session: Session, prefix: str, subject_id: UUID) -> list[Step]:
             row.actor_id,
             row.reason_code,
             row.note,
+            tuple(row.evidence or ()),
         )
         for row in rows
     ]

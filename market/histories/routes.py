@@ -14,8 +14,8 @@ from market.http import KINDS, NotFound, Wire, get, read_id, wire_id
 
 
 class StepOut(Wire):
-    """One move: `by` is `you`, `the machine` or `somebody`; who it was, and the note that went
-    with it, are for ops and for whoever made the move.
+    """One move: `by` is `you`, `the machine` or `somebody`; who it was, and the note and the
+    evidence that went with it, are for ops and for whoever made the move.
     """
 
     from_state: str
@@ -26,6 +26,7 @@ class StepOut(Wire):
     actor_id: str | None
     reason_code: str | None
     note: str | None
+    evidence: list[str]
 
 
 class HistoryOut(Wire):
@@ -84,6 +85,7 @@ def _out(step: Step, principal: Principal) -> StepOut:
         actor_id=wire_id("per", step.actor_id) if step.actor_id and is_told else None,
         reason_code=step.reason_code,
         note=step.note if is_told else None,
+        evidence=list(step.evidence) if is_told else [],
     )
 
 

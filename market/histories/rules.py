@@ -59,6 +59,7 @@ class Step:
     actor_id: UUID | None
     reason_code: str | None
     note: str | None
+    evidence: tuple[str, ...] = ()
 
 
 class NoHistory(MarketError):

@@ -307,6 +307,7 @@ def _move(
         actor_id=actor_id,
         reason_code=reason_code,
         note=note,
+        evidence=row.evidence,
         data=_subject(row),
     )
 

@@ -88,6 +88,7 @@ def change_standing(
         actor_id=actor_id,
         reason_code=reason_code,
         note=note,
+        evidence=evidence,
     )
     return found
 

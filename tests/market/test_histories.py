@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from market.auth import Part
 from market.histories.rules import TABLES, Step, state_at
 from market.http import KINDS, wire_id
+from market.standings.actions import change_standing
 from market.work.models import WorkSession
 from tests.factories import AT, key_for, make_caller, make_expert
 from tests.market.reviewed import ACCEPT, LATER, cast, hand_in
@@ -69,6 +70,24 @@ def test_everybody_reads_the_history_of_what_it_may_see_and_of_nothing_else(
         assert (run.status_code, run.json()["code"]) == (404, "not_found")
     unknown = author.get("/v1/history/org_" + "0" * 32)
     assert (unknown.status_code, unknown.json()["code"]) == (404, "no_history")
+
+
+def test_a_move_keeps_what_it_rests_on(db: Session, web: Web) -> None:
+    expert = make_expert(db)
+    change_standing(
+        db,
+        expert.id,
+        "watch",
+        reason_code="copied",
+        note="Two works are copies of a page.",
+        evidence=["https://example.org/page", "sub_1"],
+        at=AT,
+    )
+    change_standing(db, expert.id, "lift", reason_code="mistaken", note="It was its own.", at=AT)
+    path = f"/v1/history/{wire_id('per', expert.id)}"
+    moves = make_caller(db, web, Part.OPS).get(path).json()["moves"]
+    told = {move["action"]: move["evidence"] for move in moves}
+    assert told == {"watch": ["https://example.org/page", "sub_1"], "lift": []}
 
 
 def test_every_kind_answers_ops_even_where_nothing_is(db: Session, web: Web) -> None:
