@@ -109,15 +109,25 @@ class Answer:
     link_url: str = ""
 
 
+SHORT_OF_FUNDS = ("balance_insufficient", "insufficient_funds")
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A definite no, Stripe's or our own before sending; `hold` is why a person said it."""
+    """A definite no, Stripe's or our own before sending; `hold` is what the payout then waits for,
+    where the code alone does not say it.
+    """
 
     code: str
     text: str
     status: int | None = None
     request_id: str = ""
     hold: "Reason | None" = None
+
+    @property
+    def stops_others(self) -> bool:
+        """Whether what was to be sent next would be refused as well."""
+        return self.code in SHORT_OF_FUNDS
 
 
 Answered: TypeAlias = tuple[ExternalCall, Answer]

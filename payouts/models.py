@@ -269,6 +269,11 @@ class PayoutHold(Base, kw_only=True):
             unique=True,
             postgresql_where=text("cleared_at is null"),
         ),
+        Index(
+            "ix_payout_hold_short",
+            "expires_at",
+            postgresql_where=text("code = 'platform_funds' and cleared_at is null"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=uuid7)

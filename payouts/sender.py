@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from payouts.bucket import RATE, Place, WriteRate, take_places
 from payouts.calls import (
     RESEND_FOR,
+    Refusal,
     Tell,
     locked_call,
     next_transfers,
@@ -153,6 +154,7 @@ def _send(
     heard: list[Heard] = []
     first_heard_at = at
     rejected: GatewayKeyRejected | None = None
+    is_stopped = False
     try:
         for number, call in enumerate(leased.calls):
             assert leased.place is not None
@@ -162,8 +164,12 @@ def _send(
                 rate.wait(pause)
             said: Said | NeverSent = NeverSent()
             # Stripe was slow, and the lease would not outlive another such answer.
-            if rejected is None and (number == 0 or call.leased_until - now() > ASKING):
+            if not is_stopped and (number == 0 or call.leased_until - now() > ASKING):
                 said = _ask(gateway, call)
+            # What comes after is not asked for: it would be refused too, or take what an older
+            # payout waits for.
+            is_stopped |= isinstance(said, Refusal) and said.stops_others
+            is_stopped |= isinstance(said, GatewayKeyRejected)
             if isinstance(said, GatewayKeyRejected):
                 rejected = said
             first_heard_at = first_heard_at if heard else now()

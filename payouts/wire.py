@@ -1,15 +1,17 @@
 """Transfers on the wire: what is asked of Stripe, and what its answers mean."""
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from payouts.calls import (
     LOOK_BACK,
+    SHORT_OF_FUNDS,
     Answer,
     Answered,
     Fact,
@@ -20,7 +22,7 @@ from payouts.calls import (
 )
 from payouts.holds import HoldPolicy, Reason
 from payouts.ledger import void_pending
-from payouts.models import ExternalCall, Payee, Payout, Transfer
+from payouts.models import ExternalCall, Payee, Payout, PayoutHold, Transfer
 from payouts.payees import is_ready, payee_of
 from payouts.reservations import Settlement, post_reserved
 from payouts.seen import TransferSeen
@@ -40,7 +42,6 @@ from payouts.transfers import (
 if TYPE_CHECKING:
     from payouts.gateway import Gateway
 
-SHORT_OF_FUNDS = ("balance_insufficient", "insufficient_funds")
 CANNOT_RECEIVE = ("insufficient_capabilities_for_transfer", "account_closed", "account_invalid")
 DESTINATION_CHANGED = "destination_changed"
 NEGATIVE_BALANCE = "negative_connected_balance"
@@ -58,11 +59,47 @@ def _start_sending(
             select(Payee).where(Payee.owner_id.in_([one.owner_id for one in batched]))
         )
     }
-    same = [one for one in batched if _is_where_it_was(one, payees.get(one.owner_id))]
-    move_payouts(session, [Step(payout, "send") for payout in same], at=at)
-    changed = {one.id for one in batched} - {one.id for one in same}
-    refusal = Refusal(DESTINATION_CHANGED, "The destination has changed since this was planned.")
-    return {call.id: refusal for call in calls if call.subject_id in changed}
+    # Those behind a refusal were leased, and put back unsent.
+    unsent = [found[call.subject_id] for call in calls if call.tries == 0]
+    until = _short_until(session, {one.currency for one in unsent}, at)
+    refusals: dict[UUID, Refusal] = {}
+    for one in batched:
+        if not _is_where_it_was(one, payees.get(one.owner_id)):
+            refusals[one.id] = Refusal(
+                DESTINATION_CHANGED, "The destination has changed since this was planned."
+            )
+    for one in unsent:
+        if one.currency in until and one.id not in refusals:
+            refusals[one.id] = Refusal(
+                SHORT_OF_FUNDS[0],
+                "An older payout was refused for lack of funds, and goes first.",
+                hold=_short_of_funds(until[one.currency]),
+            )
+    fit = [Step(one, "send") for one in batched if one.id not in refusals]
+    move_payouts(session, fit, at=at)
+    return {call.id: refusals[call.subject_id] for call in calls if call.subject_id in refusals}
+
+
+def _short_until(
+    session: Session, currencies: AbstractSet[str], at: datetime
+) -> dict[str, datetime]:
+    """In which of some currencies Stripe said of late that our balance is too low, and until when
+    nobody asks again: what is younger waits with it, and for no longer.
+    """
+    if not currencies:
+        return {}
+    rows = session.execute(
+        select(Payout.currency, func.min(PayoutHold.expires_at).label("ends"))
+        .join(Payout, Payout.id == PayoutHold.payout_id)
+        .where(
+            PayoutHold.code == HoldCode.PLATFORM_FUNDS,
+            PayoutHold.cleared_at.is_(None),
+            PayoutHold.expires_at > at,
+            Payout.currency.in_(currencies),
+        )
+        .group_by(Payout.currency)
+    )
+    return {row.currency: row.ends for row in rows}
 
 
 def _is_where_it_was(payout: Payout, payee: Payee | None) -> bool:
@@ -166,16 +203,20 @@ def _refused(
     return hold_payout(session, payout, [reason], at=at)
 
 
+def _short_of_funds(until: datetime) -> Reason:
+    return Reason(
+        HoldCode.PLATFORM_FUNDS,
+        HoldOwner.PLATFORM,
+        "Our own balance at Stripe was too low for this moment. Your money is yours; we send "
+        "it again as soon as the balance allows.",
+        until,
+    )
+
+
 def reason_after(refusal: Refusal, at: datetime, policy: HoldPolicy) -> Reason:
     """Why a payout waits after Stripe refused its transfer."""
     if refusal.code in SHORT_OF_FUNDS:
-        return Reason(
-            HoldCode.PLATFORM_FUNDS,
-            HoldOwner.PLATFORM,
-            "Our own balance at Stripe was too low for this moment. Your money is yours; we send "
-            "it again as soon as the balance allows.",
-            at + policy.funds_wait,
-        )
+        return _short_of_funds(at + policy.funds_wait)
     if refusal.code in CANNOT_RECEIVE:
         return Reason(
             HoldCode.PAYEE_REQUIREMENTS,

@@ -27,6 +27,7 @@ from payouts.recoveries import Owner
 from payouts.seen import TransferSeen
 from payouts.sender import ASKING, send_transfers
 from payouts.states import CallState, HoldCode
+from payouts.transfers import review_payout
 from tests.payouts.scene import (
     API_KEY,
     AT_ONCE,
@@ -334,6 +335,28 @@ def test_a_lost_connection_is_no_rows_fault(scene: Scene) -> None:
         send_transfers(begin, scene.gateway, now=scene.now, policy=AT_ONCE, rate=UNHURRIED)
     assert began == 2
     assert states(scene, payouts) == ["transferring"] * 3
+
+
+def test_the_first_that_is_short_of_funds_stops_those_behind_it(scene: Scene) -> None:
+    payouts = planned(scene, 4)
+    scene.stripe.fault(TRANSFER, "402")
+    assert results(send(scene), payouts) == ["refused", *["try_later"] * 3]
+    for one in payouts[1:]:
+        assert scene.run(one.call_id).result == Result.REFUSED
+    assert scene.stripe.every("transfer") == []
+    with scene.begin() as session:
+        holds = [hold for one in payouts for hold in open_holds(session, one.id)]
+    assert {hold.code for hold in holds} == {HoldCode.PLATFORM_FUNDS}
+    # They wait together, and no longer than the first.
+    assert len(holds) == 4
+    assert {hold.expires_at for hold in holds} == {holds[0].expires_at}
+    scene.pass_time(hours=2)
+    for one in payouts:
+        with scene.begin() as session:
+            review_payout(session, one.id, at=scene.now(), policy=AT_ONCE)
+    again = [scene.payout(one.id) for one in payouts]
+    assert results(send(scene), again) == ["confirmed"] * 4
+    assert [live_transfers(scene, one.id) for one in payouts] == [1] * 4
 
 
 def test_transfers_leave_at_the_pace_of_the_bucket(scene: Scene) -> None:
