@@ -37,7 +37,7 @@ from market.submissions.queries import submission
 from market.tasks.models import Task
 from market.votes.actions import record_vote
 from market.votes.queries import votes_below
-from market.votes.rules import MIN_REJECTION, MIN_REMARK, Vote, criteria_of
+from market.votes.rules import MIN_REJECTION, MIN_REMARK, Vote, criteria_of, points_of
 
 QUEUE = 25
 PAGE = 25
@@ -187,6 +187,7 @@ def _review(
         panel=[(one, [answer.output for answer in said[one.id]]) for one in others_asked],
         is_unedited=any(one.is_flagged for one in edited),
         criteria=criteria_of(task.payload),
+        points=points_of(task.payload),
         below=below,
         promised=promised,
         currency=currency,
@@ -205,6 +206,13 @@ def _review(
 def get_review(request: Request[Any, Any, Any], review_id: FromPath[str]) -> Template:
     """One review: the task, the work and the model's answers; never who wrote it."""
     return _review(request, read_id("rev", review_id))
+
+
+def _met(data: Mapping[str, str]) -> tuple[str, ...] | None:
+    """The criteria that were ticked, where there were any to tick."""
+    if "by_points" not in data:
+        return None
+    return tuple(name.removeprefix("met:") for name in data if name.startswith("met:"))
 
 
 def _yes(data: Mapping[str, str], name: str) -> bool | None:
@@ -266,6 +274,7 @@ def post_vote(
                     note=field(data, "note"),
                     seconds=_seconds_since(row, at),
                     share=(share or None) if verdict == "accept_share" else None,
+                    met=_met(data) if verdict == "accept_share" else None,
                     criterion=field(data, "criterion") or None,
                     task_broken=data.get("task_broken") == "yes",
                     fix=_fixed(submission(session, row.submission_id).payload, data)

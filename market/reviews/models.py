@@ -3,7 +3,16 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, UniqueConstraint, text
+from sqlalchemy import (
+    ARRAY,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from market.db import Base, new_id
@@ -80,6 +89,8 @@ class Review(Base):
     note: Mapped[str | None] = mapped_column(default=None)
     criterion: Mapped[str | None] = mapped_column(default=None)
     share: Mapped[int | None] = mapped_column(SmallInteger, default=None)
+    met: Mapped[list[str] | None] = mapped_column(ARRAY(Text), default=None)
+    """Criteria of the rubric that hold, where their points say which share is accepted."""
     task_broken: Mapped[bool | None] = mapped_column(default=None)
     """Said by whoever adjudicates: nobody can answer this task as it stands."""
     seconds: Mapped[int | None] = mapped_column(default=None)

@@ -53,6 +53,8 @@ from market.votes.rules import (
     VoteUnfit,
     check_vote,
     criteria_of,
+    points_of,
+    share_by_points,
 )
 
 WAITING = ("queued", *HELD)
@@ -110,6 +112,7 @@ def record_vote(
         raise ReviewLapsed()
     if is_tied:
         raise ConflictOfInterest()
+    vote = share_by_points(vote, points_of({"rubric": rubric}))
     check_vote(
         vote,
         has_attempt=has_attempt,
@@ -139,6 +142,7 @@ def record_vote(
             note=vote.note,
             criterion=vote.criterion,
             share=vote.share,
+            met=None if vote.met is None else list(vote.met),
             task_broken=vote.task_broken or None,
             seconds=vote.seconds,
             voted_at=at,

@@ -24,7 +24,9 @@ class VoteIn(Wire):
     """What a reviewer says: on the work, and, of an attempt, on the model and the question.
 
     `fix` is the work as you fixed it, with `accept` and why in the note: at most half of its words
-    may differ. `panel` says of each attempt beside it, by its id, whether that model failed.
+    may differ. Where the criteria of the task's rubric have `points`, `accept_share` names in `met`
+    those that hold, and the share follows. `panel` says of each attempt beside it, by its id, whether
+    that model failed.
     """
 
     verdict: Literal["accept", "accept_share", "rework", "reject"]
@@ -34,6 +36,7 @@ class VoteIn(Wire):
     note: str = ""
     seconds: int = 0
     share: int | None = None
+    met: list[str] | None = None
     criterion: str | None = None
     task_broken: bool = False
     fix: dict[str, Any] | None = None
@@ -54,6 +57,7 @@ class VoteOut(Wire):
     note: str | None
     criterion: str | None
     share: int | None
+    met: list[str] | None
     seconds: int | None
     voted_at: datetime | None
 
@@ -94,6 +98,7 @@ def post_vote(
                 note=data.note,
                 seconds=data.seconds,
                 share=data.share,
+                met=None if data.met is None else tuple(data.met),
                 criterion=data.criterion,
                 task_broken=data.task_broken,
                 fix=data.fix,
@@ -121,6 +126,7 @@ def vote_out(row: Review) -> VoteOut:
         note=row.note,
         criterion=row.criterion,
         share=row.share,
+        met=row.met,
         seconds=row.seconds,
         voted_at=row.voted_at,
     )

@@ -7,7 +7,7 @@ here a tie is nobody's proof. Where the project's review plan says so, split vot
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median_high
 from uuid import UUID
 
@@ -20,6 +20,7 @@ MIN_REJECTION = 100
 MIN_REMARK = 40
 """Characters that a reviewer needs to say what is missing."""
 
+MOST_POINTS = 1_000
 MAX_NOTE = 10_000
 
 MIN_REWORK_S = 900
@@ -90,6 +91,8 @@ class Vote:
     task_broken: bool = False
     fix: Mapping[str, object] | None = None
     """The work as the reviewer fixed it, where it accepts it so."""
+    met: tuple[str, ...] | None = None
+    """Criteria that hold, where the rubric has points: the share is what they come to."""
     panel: Mapping[UUID, bool] | None = None
     """Of each attempt beside the one at the target model, whether its model failed."""
 
@@ -186,6 +189,45 @@ class Tally:
             2 * yes > self.needed or 2 * (yes + missing) <= self.needed
             for yes in (self.model_failed, self.attempt_fair)
         )
+
+
+def points_of(payload: Mapping[str, object]) -> dict[str, int]:
+    """What each criterion of a task's rubric counts for; nothing unless every one says so.
+
+    Units: points, whole and from 1 on.
+    """
+    rubric = payload.get("rubric")
+    listed = rubric.get("criteria") if isinstance(rubric, Mapping) else None
+    names = criteria_of(payload)
+    if not isinstance(listed, list) or not names or len(names) != len(listed):
+        return {}
+    points = [one.get("points") for one in listed]
+    if not all(type(one) is int and 1 <= one <= MOST_POINTS for one in points):
+        return {}
+    return dict(zip(names, points, strict=True))
+
+
+def share_by_points(vote: Vote, points: Mapping[str, int]) -> Vote:
+    """The vote with the share that the points of its criteria come to, where they have points.
+
+    Raises:
+        VoteUnfit.
+    """
+    if vote.verdict != "accept_share" or not points:
+        if vote.met is not None:
+            raise VoteUnfit("met", "given with accept_share, where the rubric has points")
+        return vote
+    if vote.met is None:
+        raise VoteUnfit("met", "the criteria that hold; the share follows from their points")
+    if not set(vote.met) <= points.keys() or len(set(vote.met)) != len(vote.met):
+        raise VoteUnfit("met", "each once, of the task's rubric: " + ", ".join(points))
+    got, whole = sum(points[one] for one in vote.met), sum(points.values())
+    if not 0 < got < whole:
+        raise VoteUnfit("met", "some of the criteria; accept if all hold, reject if none does")
+    share = min(99, max(1, (200 * got + whole) // (2 * whole)))
+    if vote.share not in (None, share):
+        raise VoteUnfit("share", f"{share}, as the points of these criteria say, or nothing")
+    return replace(vote, share=share)
 
 
 def check_vote(

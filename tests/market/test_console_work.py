@@ -40,6 +40,7 @@ from tests.market.reviewed import REASON, REJECT_STUMP, cast, hand_in, make_deci
 from tests.market.test_console import check_guards, come_in, send, token, visit, visit_as
 
 Web = TestClient[Any]
+RUBRIC = {"rubric": {"criteria": [{"id": "facts", "points": 3}, {"id": "proof", "points": 1}]}}
 ROWS = (
     '{"external_id": "chem-1", "domain": "chemistry", "payload": {"instructions": "Why?"},'
     ' "expected_s": 1800}\n'
@@ -383,3 +384,29 @@ def test_an_unknown_type_of_event_opens_no_stream(web: Web, db: Session) -> None
     answer: httpx.Response = web.get("/console/stream?types=nothing.happened")
     assert answer.status_code == 422
     check_guards(answer)
+
+
+def test_a_part_is_ticked_by_criteria_whose_points_its_author_read_before(
+    web: Web, db: Session
+) -> None:
+    at = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=30)
+    project = make_project(db, reviews_per_submission=1, at=at)
+    task = make_task(db, project, payload=RUBRIC, at=at)
+    author = make_expert(db, at=at)
+    offer = make_offer(db, task, author.id, at=at)
+    visit_as(web, db, author.id)
+    bench = web.get(f"/console/expert/offers/ofr_{offer.id.hex}").text
+    assert "3 points" in bench
+    assert "counts by the points of what holds" in bench
+    hand_in(db, offer=offer, with_attempt=False, at=at)
+    review = db.scalars(select(Review)).one()
+    visit(web, db, Part.REVIEWER)
+    here, csrf = f"/console/reviewer/reviews/rev_{review.id.hex}", token(web, "/console/reviewer")
+    send(web, "/console/reviewer/next", csrf)
+    assert "What holds, for a part" in web.get(here).text
+    part = {"verdict": "accept_share", "by_points": "yes", "note": REASON}
+    assert send(web, f"{here}/vote", csrf, **part).status_code == 422
+    answer = send(web, f"{here}/vote", csrf, **part, **{"met:facts": "yes"})
+    assert answer.headers["location"] == "/console/reviewer?said=voted"
+    db.refresh(review)
+    assert (review.share, review.met) == (75, ["facts"])

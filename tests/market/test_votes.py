@@ -9,11 +9,14 @@ from sqlalchemy.orm import Session
 from market.reviews.models import Review
 from market.tasks.models import TaskSlot
 from market.votes.rules import (
+    MOST_POINTS,
     RejectionUnfounded,
     Tally,
     Vote,
     VoteUnfit,
     check_vote,
+    points_of,
+    share_by_points,
 )
 from tests.factories import (
     make_expert,
@@ -126,3 +129,63 @@ def test_a_rejection_points_to_a_criterion_of_the_tasks_rubric(db: Session) -> N
     verdict = cast(db, handed, pointed)
     assert verdict is not None
     assert db.scalars(select(Review.criterion)).one() == "proof"
+
+
+RUBRIC = {"rubric": {"criteria": [{"id": "facts", "points": 3}, {"id": "proof", "points": 1}]}}
+
+
+@pytest.mark.parametrize(
+    "vote",
+    [
+        Vote("accept_share", share=75, note=REMARK),
+        Vote("accept_share", met=("facts", "facts"), note=REMARK),
+        Vote("accept_share", met=("style",), note=REMARK),
+        Vote("accept_share", met=(), note=REMARK),
+        Vote("accept_share", met=("facts", "proof"), note=REMARK),
+        Vote("accept_share", met=("facts",), share=60, note=REMARK),
+        Vote("accept", met=("facts",)),
+    ],
+)
+def test_a_part_says_which_criteria_hold_where_they_have_points(vote: Vote) -> None:
+    with pytest.raises(VoteUnfit):
+        share_by_points(vote, points_of(RUBRIC))
+
+
+@given(st.lists(st.tuples(st.integers(1, MOST_POINTS), st.booleans()), min_size=2, max_size=8))
+def test_a_part_is_the_share_of_its_points_and_never_all_or_nothing(
+    said: list[tuple[int, bool]],
+) -> None:
+    points = {str(number): worth for number, (worth, _) in enumerate(said)}
+    met = tuple(str(number) for number, (_, holds) in enumerate(said) if holds)
+    if len(met) in (0, len(said)):
+        return
+    found = share_by_points(Vote("accept_share", met=met, note=REMARK), points).share
+    assert found is not None
+    exact = 100 * sum(points[one] for one in met) / sum(points.values())
+    assert 1 <= found <= 99
+    assert abs(found - min(99, max(1, exact))) <= 0.5
+
+
+@pytest.mark.parametrize(
+    "criteria",
+    [
+        [{"id": "facts", "points": 3}, {"id": "proof"}],
+        [{"id": "facts", "points": 0}],
+        [{"id": "facts", "points": True}],
+        [{"id": "facts", "points": "3"}],
+        [{"id": "facts", "points": 3}, "proof"],
+        [],
+    ],
+)
+def test_points_count_only_where_every_criterion_has_some(criteria: list[object]) -> None:
+    assert points_of({"rubric": {"criteria": criteria}}) == {}
+
+
+def test_the_share_that_is_accepted_follows_the_rubrics_points(db: Session) -> None:
+    project = make_project(db, reviews_per_submission=1)
+    offer = make_offer(db, make_task(db, project, payload=RUBRIC), make_expert(db).id)
+    handed = hand_in(db, offer=offer, with_attempt=False)
+    verdict = cast(db, handed, Vote("accept_share", met=("facts",), note=REMARK))
+    assert verdict is not None
+    assert verdict.share == 75
+    assert db.scalars(select(Review.met)).one() == ["facts"]
