@@ -24,9 +24,9 @@ class VoteIn(Wire):
     """What a reviewer says: on the work, and, of an attempt, on the model and the question.
 
     `fix` is the work as you fixed it, with `accept` and why in the note: at most half of its words
-    may differ. Where the criteria of the task's rubric have `points`, `accept_share` names in `met`
-    those that hold, and the share follows. `panel` says of each attempt beside it, by its id, whether
-    that model failed.
+    may differ. Where the criteria of the task's rubric have `points`, `accept_share` names those
+    that hold in `met`, and the share follows. `panel` says of each attempt beside it, by its id,
+    whether that model failed.
     """
 
     verdict: Literal["accept", "accept_share", "rework", "reject"]
