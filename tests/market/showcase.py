@@ -31,7 +31,6 @@ from market.offers.actions import accept_offer, decline_offer
 from market.offers.models import Offer
 from market.people.actions import sign_up
 from market.people.models import Person
-from market.policies.queries import obeyed_policy
 from market.projects.models import Project, TargetModel
 from market.projects.rules import ModelVersion
 from market.quality.jobs import learn_verdict
@@ -39,7 +38,8 @@ from market.reactions import REACTIONS
 from market.releases.actions import announce_release, calibrate_if_possible
 from market.reviews.actions import claim_review, open_reviews
 from market.reviews.models import Review
-from market.runs.models import MatchingRun
+from market.runs.actions import request_run
+from market.runs.jobs import run_matching
 from market.sittings.models import Sitting
 from market.tasks.models import Task
 from market.treasury.actions import hold_policy, pay_owners
@@ -94,6 +94,10 @@ class Showcase:
 def set_up(at: datetime) -> Showcase:
     """Write the market into the open database, as if the last days had gone like this."""
     began = (at - timedelta(days=9)).replace(second=0, microsecond=0)
+    # What is offered below comes of this run, which saw nothing yet.
+    with database.begin() as session:
+        run_id = request_run(session, seed=1, at=began)[0].id
+    run_matching(str(run_id))
     with database.begin() as session:
         ops = sign_up(session, part=Part.OPS, name="Omar Ito", email="ops@showcase.example", at=at)
         lab = sign_up(
@@ -149,7 +153,15 @@ def set_up(at: datetime) -> Showcase:
         session.flush()
         ids = [joined.person.id for joined in experts]
         done = [
-            _decided(session, project, ids, reviewers, number, began + timedelta(hours=7 * number))
+            _decided(
+                session,
+                project,
+                ids,
+                reviewers,
+                number,
+                run_id,
+                began + timedelta(hours=7 * number),
+            )
             for number in range(9)
         ]
         for number in range(9, 19):
@@ -200,6 +212,7 @@ def _decided(
     experts: list[UUID],
     reviewers: list[UUID],
     number: int,
+    run_id: UUID,
     at: datetime,
 ) -> UUID:
     """One task from its offer to its verdict: the model fails on two of three."""
@@ -208,24 +221,7 @@ def _decided(
     expert_id, at = experts[who], at.replace(microsecond=0)
     task = _task(session, project, number, PEOPLE[who][2][0], at=at)
     offer = make_offer(session, task, expert_id, at=at)
-    run = MatchingRun(
-        id=offer.run_id,
-        policy_id=obeyed_policy(session, project.id).id,
-        seed=number,
-        requested_at=at,
-        organisation_id=project.organisation_id,
-        project_id=project.id,
-        started_at=at,
-        ended_at=at,
-        tasks=1,
-        experts=len(experts),
-        pairs=1,
-        offers=1,
-    )
-    session.add(run)
-    for state in ("pending", "running", "cancelled"):
-        run.state = state
-        session.flush()
+    offer.run_id = run_id
     minutes = 14 + 5 * (number % 5)
     running = start_session(session, offer.id, expert_id=expert_id, at=at)
     for seq in range(1, minutes):
