@@ -62,6 +62,7 @@ from market.panels import rules as panels
 from market.pay_tiers import rules as pay_tiers
 from market.payees import rules as payees
 from market.payout_runs import rules as payout_runs
+from market.payroll import rules as payroll
 from market.people import rules as people
 from market.policies import rules as policies
 from market.predictions import rules as predictions
@@ -213,6 +214,7 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     departures.CannotComeBack: (409, "cannot_come_back"),
     departures.CountryClosed: (409, "country_closed"),
     treasury.PeriodEndInvalid: (422, "period_end_invalid"),
+    payroll.WeeksUnfit: (422, "weeks_unfit"),
     treasury.PayoutNotFound: (404, "not_found"),
     payout_runs.PayoutRunNotFound: (404, "not_found"),
     payout_runs.PayoutRunStopping: (409, "payout_run_stopping"),

@@ -150,7 +150,7 @@ def get_payroll(
     first: FromQuery[date], by: FromQuery[By] = "expert", last: FromQuery[date | None] = None
 ) -> Stream:
     """Everybody's pay of a week as a file."""
-    return payroll_file(first, last or first, by, HEADERS)
+    return payroll_file(first, last, by, HEADERS)
 
 
 @post("/money/runs", guards=OPS, sync_to_thread=True, status_code=303)

@@ -16,6 +16,7 @@ from market.console import words
 from market.console.visitors import Visitor
 from market.db import now
 from market.http import wire_id
+from market.votes.rules import points_of
 
 HERE = Path(__file__).parent
 HOME = {Part.OPS: "/console/ops", Part.LAB: "/console/lab", Part.EXPERT: "/console/expert"}
@@ -118,6 +119,7 @@ def template_config() -> TemplateConfig[JinjaTemplateEngine]:
         left=words.left,
         money=words.money,
         named_state=words.named_state,
+        points=points_of,
         reasons=words.reasons,
         share=words.share,
         tone=words.tone,

@@ -13,6 +13,7 @@ from litestar.response import Stream
 from market.earnings.rules import plain_cell
 from market.http import get, wire_id, wire_ids
 from market.payroll.queries import PayrollLine, PayrollTotal, payroll_lines, payroll_totals
+from market.payroll.rules import checked_weeks
 from payouts.money import Money
 
 By = Literal["expert", "line"]
@@ -34,13 +35,18 @@ def get_payroll(
     """Everybody's pay of the weeks that begin from `first` to `last` (that week alone when absent)
     as CSV: a row for each expert and currency, or for each line of pay.
     """
-    return payroll_file(first, last or first, by)
+    return payroll_file(first, last, by)
 
 
 def payroll_file(
-    first: date, last: date, by: By, headers: Mapping[str, str] | None = None
+    first: date, last: date | None, by: By, headers: Mapping[str, str] | None = None
 ) -> Stream:
-    """Everybody's pay as a file, written while it is read: it is never whole in memory."""
+    """Everybody's pay as a file, written while it is read: it is never whole in memory.
+
+    Raises:
+        WeeksUnfit.
+    """
+    first, last = checked_weeks(first, last)
     name = f"payroll-{first.isoformat()}-by-{by}.csv"
     kept = {**(headers or {}), "Content-Disposition": f'attachment; filename="{name}"'}
     rows = _totals(first, last) if by == "expert" else _lines(first, last)

@@ -61,6 +61,7 @@ class ReviewOut(Wire):
     note: str | None
     criterion: str | None
     share: int | None
+    met: list[str] | None
     seconds: int | None
 
 
@@ -202,6 +203,7 @@ def _review_fields(row: Review) -> dict[str, Any]:
         "note": row.note,
         "criterion": row.criterion,
         "share": row.share,
+        "met": row.met,
         "seconds": row.seconds,
     }
 

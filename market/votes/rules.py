@@ -21,6 +21,8 @@ MIN_REMARK = 40
 """Characters that a reviewer needs to say what is missing."""
 
 MOST_POINTS = 1_000
+"""What one criterion of a rubric may count for."""
+
 MAX_NOTE = 10_000
 
 MIN_REWORK_S = 900
@@ -192,14 +194,15 @@ class Tally:
 
 
 def points_of(payload: Mapping[str, object]) -> dict[str, int]:
-    """What each criterion of a task's rubric counts for; nothing unless every one says so.
+    """What each criterion of a task's rubric counts for; nothing unless there are several, each
+    under a name of its own, and every one says so.
 
-    Units: points, whole and from 1 on.
+    Units: points, whole, 1 to `MOST_POINTS`.
     """
     rubric = payload.get("rubric")
     listed = rubric.get("criteria") if isinstance(rubric, Mapping) else None
     names = criteria_of(payload)
-    if not isinstance(listed, list) or not names or len(names) != len(listed):
+    if not isinstance(listed, list) or not 2 <= len(set(names)) == len(listed):
         return {}
     points = [one.get("points") for one in listed]
     if not all(type(one) is int and 1 <= one <= MOST_POINTS for one in points):

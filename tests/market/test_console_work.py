@@ -410,3 +410,6 @@ def test_a_part_is_ticked_by_criteria_whose_points_its_author_read_before(
     assert answer.headers["location"] == "/console/reviewer?said=voted"
     db.refresh(review)
     assert (review.share, review.met) == (75, ["facts"])
+    visit_as(web, db, author.id)
+    sent = web.get(f"/console/expert/submissions/sub_{review.submission_id.hex}").text
+    assert "75 % of it: facts holds" in " ".join(sent.split())

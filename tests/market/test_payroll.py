@@ -76,4 +76,12 @@ def test_a_payroll_is_for_the_platforms_people(house: House) -> None:
     file = f"/v1/payroll.csv?first={WEEK}"
     for part in (Part.LAB, Part.EXPERT):
         assert house.caller(part).get(file).status_code == 403
-    assert house.caller(Part.OPS).get("/v1/payroll.csv").status_code == 400
+    ops = house.caller(Part.OPS)
+    assert ops.get("/v1/payroll.csv").status_code == 400
+    for weeks in (
+        f"first={WEEK + timedelta(days=2)}",
+        f"first={WEEK}&last={WEEK + timedelta(days=3)}",
+        f"first={WEEK}&last={WEEK - timedelta(weeks=1)}",
+    ):
+        refused = ops.get(f"/v1/payroll.csv?{weeks}")
+        assert (refused.status_code, refused.json()["code"]) == (422, "weeks_unfit"), weeks

@@ -23,6 +23,7 @@ from payouts.models import ExternalCall, Payout
 from payouts.opening import open_payouts
 from payouts.seen import BalanceSeen
 from payouts.transfers import move_payout
+from tests.factories import Caller
 from tests.fakestripe.delivery import signature
 from tests.market.house import MONDAY, House, earn, paid_in
 from tests.payouts.scene import SECRET, in_the_way
@@ -99,7 +100,8 @@ def test_after_a_long_silence_all_of_it_is_caught_up_with(house: House) -> None:
     assert lab.get("/v1/fundings").json()["items"][0]["state"] == "succeeded"
 
 
-def test_a_job_that_was_lost_is_made_up_for_by_the_sweep(house: House) -> None:
+def run_and_crash(house: House) -> Caller:
+    """An expert whose payout is opened by the run's own job, and whose event is never relayed."""
     paid_in(house)
     expert, ops = house.expert(), house.caller(Part.OPS)
     house.become_payee(expert)
@@ -107,22 +109,19 @@ def test_a_job_that_was_lost_is_made_up_for_by_the_sweep(house: House) -> None:
     house.approve()
     body = {"period_end": MONDAY.isoformat()}
     answer = ops.post("/v1/payout-runs", json=body, headers={"Idempotency-Key": "k"})
-    # The run's own job, and then a crash: the payout's event is never relayed.
     run_payouts(str(UUID(answer.json()["id"].removeprefix("prn_"))))
+    return expert
+
+
+def test_a_job_that_was_lost_is_made_up_for_by_the_sweep(house: House) -> None:
+    expert = run_and_crash(house)
     sweep_stripe("2026-01-05T00:00:00+00:00")
     assert len(house.stripe.every("transfer")) == 1
     assert expert.get("/v1/payouts").json()["items"][0]["state"] == "transferred"
 
 
 def test_what_cannot_be_recorded_holds_nothing_else_up_in_the_sweep(house: House) -> None:
-    paid_in(house)
-    expert, ops, lab = house.expert(), house.caller(Part.OPS), house.caller(Part.LAB)
-    house.become_payee(expert)
-    earn(house, expert)
-    house.approve()
-    body = {"period_end": MONDAY.isoformat()}
-    answer = ops.post("/v1/payout-runs", json=body, headers={"Idempotency-Key": "k"})
-    run_payouts(str(UUID(answer.json()["id"].removeprefix("prn_"))))
+    lab, expert = house.caller(Part.LAB), run_and_crash(house)
     # Its transfer is planned and goes; but where it stands meanwhile, it cannot have been sent.
     with house.begin() as session:
         payout = session.scalars(select(Payout)).one()
@@ -146,14 +145,8 @@ def test_what_cannot_be_recorded_holds_nothing_else_up_in_the_sweep(house: House
 
 
 def test_a_row_that_the_database_refuses_holds_nothing_else_up_in_the_sweep(house: House) -> None:
-    paid_in(house)
-    expert, ops, lab = house.expert(), house.caller(Part.OPS), house.caller(Part.LAB)
-    house.become_payee(expert)
-    earn(house, expert)
-    house.approve()
-    body = {"period_end": MONDAY.isoformat()}
-    answer = ops.post("/v1/payout-runs", json=body, headers={"Idempotency-Key": "k"})
-    run_payouts(str(UUID(answer.json()["id"].removeprefix("prn_"))))
+    lab = house.caller(Part.LAB)
+    run_and_crash(house)
     with house.begin() as session:
         payout = session.scalars(select(Payout)).one()
     house.fund(lab, 10_000)

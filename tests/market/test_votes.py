@@ -170,10 +170,13 @@ def test_a_part_is_the_share_of_its_points_and_never_all_or_nothing(
     "criteria",
     [
         [{"id": "facts", "points": 3}, {"id": "proof"}],
-        [{"id": "facts", "points": 0}],
-        [{"id": "facts", "points": True}],
-        [{"id": "facts", "points": "3"}],
+        [{"id": "facts", "points": 0}, {"id": "proof", "points": 1}],
+        [{"id": "facts", "points": True}, {"id": "proof", "points": 1}],
+        [{"id": "facts", "points": "3"}, {"id": "proof", "points": 1}],
+        [{"id": "facts", "points": MOST_POINTS + 1}, {"id": "proof", "points": 1}],
         [{"id": "facts", "points": 3}, "proof"],
+        [{"id": "facts", "points": 3}, {"id": "facts", "points": 1}],
+        [{"id": "facts", "points": 3}],
         [],
     ],
 )
