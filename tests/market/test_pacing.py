@@ -10,6 +10,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from market.auth import Part
+from market.candidates.queries import candidates
 from market.experts.models import Expert
 from market.experts.queries import Pace, paces_of
 from market.forecasts.queries import waiting
@@ -18,6 +19,8 @@ from market.http import wire_id
 from market.language import ExpressionInvalid
 from market.offers.actions import rescind_offer, withdraw_offer
 from market.offers.models import Offer
+from market.offers.queries import room_of
+from market.policies.rules import read_policy
 from market.predictions.models import Ability, Observation
 from market.predictions.queries import abilities_now, present
 from market.quality.queries import evidence_of_ability
@@ -89,6 +92,17 @@ def test_nobody_is_offered_less_than_one_task_at_a_time(db: Session) -> None:
         leave_unanswered(db, again)
     assert paces_of(db, [expert.id]) == {expert.id: Pace(4, 1)}
     assert len(make_offers(db)) == 1
+
+
+def test_what_a_run_weighs_and_what_it_may_record_are_both_paced(db: Session) -> None:
+    expert, [first, _, third] = offered(db)
+    rescind_offer(db, third.id, at=datetime.now(UTC))
+    leave_unanswered(db, first)
+    at = datetime.now(UTC)
+    # Two at once, of which one is held.
+    assert room_of(db, [expert.id], at=at)[expert.id][0] == 1
+    seen = candidates(db, read_policy({}), project_id=None, at=at)
+    assert seen.expert_capacity.tolist() == [1]
 
 
 def test_what_was_taken_back_or_turned_down_is_not_missed(db: Session) -> None:
